@@ -1,0 +1,33 @@
+#pragma once
+// Every environment variable the product reads, each with default and meaning. Read where needed through these functions only.
+
+#include <filesystem>
+#include <string>
+
+namespace aimerge::environment {
+
+/// AIMERGE_CACHE_DIR, else $XDG_CACHE_HOME/aimerge, else ~/.cache/aimerge: token ids and statistics reused by digest.
+std::filesystem::path cacheDirectory();
+
+/// AIMERGE_PYTHON: interpreter that runs the Hugging Face tokenizers helper. Default: the venv that launch/setup.sh made.
+std::string pythonInterpreter();
+
+/// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was built from.
+std::filesystem::path toolsDirectory();
+
+/// AIMERGE_COLLECTIVE_TIMEOUT: seconds a rank waits for another before the job is ended. Default 1800.
+double collectiveTimeoutSeconds();
+
+/// SLURM_JOB_ID: names the job in locks and logs. Empty outside of Slurm.
+std::string slurmJobId();
+
+/// HF_HUB_CACHE, else HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub.
+std::filesystem::path hubCacheDirectory();
+
+/// OMPI_COMM_WORLD_SIZE (mpirun), PMIX_RANK (srun --mpi=pmix) or PMI_RANK: MPI is initialised only when one of them is set.
+bool startedByMpiLauncher();
+
+/// SLURM_STEP_NUM_TASKS: tasks of the srun step that this process is one of. Default 1.
+int slurmStepTasks();
+
+}  // namespace aimerge::environment

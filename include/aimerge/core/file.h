@@ -1,0 +1,72 @@
+#pragma once
+// Owners of file descriptors and mappings, and the few file operations the product needs. All are local and blocking.
+// Reading errors are InputError (they concern what the user gave), writing errors RuntimeFault; both name the path.
+
+#include "aimerge/core/byte_range.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace aimerge {
+
+/// Move-only owner of a file descriptor. Positional calls are thread-safe.
+class File {
+public:
+    static File openForReading(const std::filesystem::path& path);
+    /// Creates the file or opens it as it is: existing contents stay.
+    static File openForWriting(const std::filesystem::path& path);
+
+    File() = default;
+    ~File();
+    File(File&& other) noexcept;
+    File& operator=(File&& other) noexcept;
+
+    const std::filesystem::path& path() const { return path_; }
+    int descriptor() const { return descriptor_; }
+    std::uint64_t size() const;
+
+    /// Reads exactly out.size() bytes; a short file is an InputError that says how many bytes are missing.
+    void readAt(std::uint64_t offset, std::span<std::byte> out) const;
+    void writeAt(std::uint64_t offset, std::span<const std::byte> bytes);
+    void append(std::string_view text);
+    void resize(std::uint64_t bytes);
+    /// Asks the kernel to begin writing the range back, without waiting: a later sync() then has less to do.
+    void startWriteback(ByteRange range);
+    void sync();
+
+private:
+    File(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+
+    int descriptor_ = -1;
+    std::filesystem::path path_;
+};
+
+/// Move-only owner of a read-only mapping of a whole file. An empty file gives an empty span.
+class Mapping {
+public:
+    explicit Mapping(const File& file);
+    Mapping() = default;
+    ~Mapping();
+    Mapping(Mapping&& other) noexcept;
+    Mapping& operator=(Mapping&& other) noexcept;
+
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+private:
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// The whole file; longer than `limit` bytes is an InputError.
+std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);
+
+/// Writes a sibling temporary file, syncs it and renames it over `path`.
+void writeTextFile(const std::filesystem::path& path, std::string_view text);
+
+void syncDirectory(const std::filesystem::path& directory);
+
+}  // namespace aimerge

@@ -1,0 +1,47 @@
+#pragma once
+// Progress of one phase on stderr: a bar on a terminal, whole lines at intervals in a batch log, nothing when asked.
+// Rank 0 shows it; the other ranks construct it with ProgressMode::None.
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+namespace aimerge {
+
+enum class ProgressMode { Auto, Bar, Plain, None };
+
+struct ProgressState {
+    std::string phase{}, items{};
+    std::uint64_t done = 0, total = 0, doneBytes = 0, totalBytes = 0;
+    double seconds = 0;  // since the phase began
+    bool last = false;
+};
+
+/// "merge    120/363 tensors   33%   8.1 of 24.2 GB   1.9 GB/s   left 8m30s"; the last one says "took" instead of "left".
+std::string progressLine(const ProgressState& state);
+
+class Progress {
+public:
+    /// @param phase "merge", "calibrate", ...; @param items what `total` counts ("tensors", "blocks")
+    /// @param totalBytes bytes to be moved, or 0 when bytes are not shown
+    Progress(ProgressMode mode, std::string phase, std::string items, std::uint64_t total, std::uint64_t totalBytes);
+    ~Progress();
+
+    /// Thread-safe; cheap enough to call per tile.
+    void advance(std::uint64_t items, std::uint64_t bytes);
+    /// Prints the final state once.
+    void finish();
+
+private:
+    void print(bool last);
+
+    ProgressMode mode_;
+    std::string phase_, items_;
+    std::uint64_t total_, totalBytes_, done_ = 0, doneBytes_ = 0;
+    std::chrono::steady_clock::time_point start_, lastPrint_;
+    bool finished_ = false;
+    std::mutex mutex_;
+};
+
+}  // namespace aimerge

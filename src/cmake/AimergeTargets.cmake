@@ -1,0 +1,46 @@
+# The two shapes of target in this project: a room (a static library of one folder under src/) and a test of it.
+
+# aimerge_room(checkpoint SOURCES a.cpp b.cpp USES core LINKS PkgConfig::xxhash)
+#   USES    other rooms: their headers and libraries are part of this one's interface
+#   LINKS   third-party targets, private
+function(aimerge_room room)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES;LINKS")
+  add_library(aimerge_${room} STATIC ${arg_SOURCES})
+  add_library(aimerge::${room} ALIAS aimerge_${room})
+  target_include_directories(aimerge_${room} PUBLIC "${PROJECT_SOURCE_DIR}/include" PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  list(TRANSFORM arg_USES PREPEND aimerge::)
+  target_link_libraries(aimerge_${room} PUBLIC ${arg_USES} fmt::fmt nlohmann_json::nlohmann_json PRIVATE aimerge_flags ${arg_LINKS})
+endfunction()
+
+# aimerge_test(ties_test SOURCES ties_test.cpp USES merge RANKS 2 4 LABELS mpi ENVIRONMENT A=b)
+#   RANKS   run under mpirun with each of these numbers of ranks (one ctest entry per number); without it, as a plain program.
+#           Such a test gets the gtest main that initialises MPI (tests/support/mpi_main.cpp).
+function(aimerge_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;USES;LINKS;RANKS;LABELS;ENVIRONMENT")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  list(TRANSFORM arg_USES PREPEND aimerge::)
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(${name} PRIVATE ${arg_USES} aimerge_flags GTest::gmock ${arg_LINKS})
+  target_compile_definitions(${name} PRIVATE
+    AIMERGE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+    AIMERGE_SOURCE_ROOT="${PROJECT_SOURCE_DIR}")
+  set(_environment OMP_NUM_THREADS=1 AIMERGE_CACHE_DIR=${PROJECT_BINARY_DIR}/test-cache ${arg_ENVIRONMENT})
+  if(arg_RANKS)
+    target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp")
+    target_link_libraries(${name} PRIVATE aimerge::distributed MPI::MPI_CXX)
+    foreach(_ranks IN LISTS arg_RANKS)
+      add_test(NAME ${name}.np${_ranks}
+        COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none -n ${_ranks} $<TARGET_FILE:${name}>)
+      set_tests_properties(${name}.np${_ranks} PROPERTIES
+        PROCESSORS ${_ranks} TIMEOUT ${arg_TIMEOUT} LABELS "mpi;${arg_LABELS}"
+        ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;${_environment}")
+    endforeach()
+  else()
+    target_link_libraries(${name} PRIVATE GTest::gtest_main)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${_environment}")
+  endif()
+endfunction()

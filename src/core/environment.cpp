@@ -1,0 +1,90 @@
+#include "aimerge/core/environment.h"
+
+#include "aimerge/core/error.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+
+namespace aimerge::environment {
+namespace {
+
+/// The variable's value; a variable set to nothing counts as unset.
+std::optional<std::string> variable(const char* name) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == '\0') return std::nullopt;
+    return value;
+}
+
+std::filesystem::path homeDirectory() {
+    if (const auto home = variable("HOME")) return *home;
+    throw UsageError(
+        "the environment variable HOME is not set: set it, or name the folders by AIMERGE_CACHE_DIR and HF_HUB_CACHE");
+}
+
+/// A folder from a variable; a leading "~/" is expanded, as huggingface_hub does.
+std::optional<std::filesystem::path> folder(const char* name) {
+    const auto value = variable(name);
+    if (!value) return std::nullopt;
+    if (value->starts_with("~/")) return homeDirectory() / value->substr(2);
+    return *value;
+}
+
+std::filesystem::path userCacheDirectory() {
+    if (const auto cache = folder("XDG_CACHE_HOME")) return *cache;
+    return homeDirectory() / ".cache";
+}
+
+}  // namespace
+
+std::filesystem::path cacheDirectory() {
+    if (const auto cache = folder("AIMERGE_CACHE_DIR")) return *cache;
+    return userCacheDirectory() / "aimerge";
+}
+
+std::string pythonInterpreter() {
+    if (const auto python = variable("AIMERGE_PYTHON")) return *python;
+    if (std::filesystem::exists(AIMERGE_SETUP_PYTHON)) return AIMERGE_SETUP_PYTHON;
+    return "python3";
+}
+
+std::filesystem::path toolsDirectory() {
+    if (const auto tools = folder("AIMERGE_TOOLS_DIR")) return *tools;
+    return AIMERGE_SOURCE_TOOLS;
+}
+
+double collectiveTimeoutSeconds() {
+    const auto text = variable("AIMERGE_COLLECTIVE_TIMEOUT");
+    if (!text) return 1800;
+    double seconds = 0;
+    const char* end = text->data() + text->size();
+    const auto [stop, error] = std::from_chars(text->data(), end, seconds);
+    if (error != std::errc{} || stop != end || !std::isfinite(seconds) || seconds <= 0)
+        throw UsageError("AIMERGE_COLLECTIVE_TIMEOUT='{}' is not a number of seconds above 0, such as 1800", *text);
+    return seconds;
+}
+
+std::string slurmJobId() {
+    return variable("SLURM_JOB_ID").value_or("");
+}
+
+std::filesystem::path hubCacheDirectory() {
+    if (const auto cache = folder("HF_HUB_CACHE")) return *cache;
+    if (const auto home = folder("HF_HOME")) return *home / "hub";
+    return userCacheDirectory() / "huggingface" / "hub";
+}
+
+bool startedByMpiLauncher() {
+    return variable("OMPI_COMM_WORLD_SIZE") || variable("PMIX_RANK") || variable("PMI_RANK");
+}
+
+int slurmStepTasks() {
+    const auto text = variable("SLURM_STEP_NUM_TASKS");
+    int tasks = 1;
+    if (text) std::from_chars(text->data(), text->data() + text->size(), tasks);
+    return tasks;
+}
+
+}  // namespace aimerge::environment

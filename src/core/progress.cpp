@@ -1,0 +1,105 @@
+#include "aimerge/core/progress.h"
+
+#include "aimerge/core/size_text.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace aimerge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kBarInterval{100};
+constexpr std::chrono::seconds kLineInterval{10};
+constexpr int kBarCells = 20;
+
+ProgressMode resolved(ProgressMode mode) {
+    if (mode != ProgressMode::Auto) return mode;
+    return ::isatty(STDERR_FILENO) == 1 ? ProgressMode::Bar : ProgressMode::Plain;
+}
+
+double secondsBetween(Clock::time_point begin, Clock::time_point end) {
+    return std::chrono::duration<double>(end - begin).count();
+}
+
+}  // namespace
+
+std::string progressLine(const ProgressState& state) {
+    const double fraction =
+        state.total == 0 ? 1.0 : std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total));
+    std::string line =
+        fmt::format("{:<8} {}/{} {}   {:.0f}%", state.phase, state.done, state.total, state.items, 100 * fraction);
+    double workDone = fraction;
+    if (state.totalBytes > 0) {
+        const ByteUnit unit = byteUnitFor(state.totalBytes);
+        line += fmt::format("   {:.1f} of {:.1f} {}", static_cast<double>(state.doneBytes) / unit.bytes,
+                            static_cast<double>(state.totalBytes) / unit.bytes, unit.name);
+        workDone = std::min(1.0, static_cast<double>(state.doneBytes) / static_cast<double>(state.totalBytes));
+        if (state.seconds > 0) {
+            const double rate = static_cast<double>(state.doneBytes) / state.seconds;
+            const ByteUnit rateUnit = byteUnitFor(static_cast<std::uint64_t>(rate));
+            line += fmt::format("   {:.1f} {}/s", rate / rateUnit.bytes, rateUnit.name);
+        }
+    }
+    if (state.last)
+        line += fmt::format("   took {}", formatSeconds(state.seconds));
+    else if (workDone > 0)
+        line += fmt::format("   left {}", formatSeconds(state.seconds * (1 - workDone) / workDone));
+    return line;
+}
+
+Progress::Progress(ProgressMode mode, std::string phase, std::string items, std::uint64_t total, std::uint64_t totalBytes)
+    : mode_(resolved(mode)),
+      phase_(std::move(phase)),
+      items_(std::move(items)),
+      total_(total),
+      totalBytes_(totalBytes),
+      start_(Clock::now()),
+      lastPrint_(start_) {}
+
+// A phase that ends by an exception leaves the cursor on a line of its own, and claims nothing.
+Progress::~Progress() {
+    if (!finished_ && mode_ == ProgressMode::Bar) std::fputc('\n', stderr);
+}
+
+void Progress::advance(std::uint64_t items, std::uint64_t bytes) {
+    if (mode_ == ProgressMode::None) return;
+    const std::lock_guard lock(mutex_);
+    done_ += items;
+    doneBytes_ += bytes;
+    const Clock::duration interval =
+        mode_ == ProgressMode::Bar ? Clock::duration(kBarInterval) : Clock::duration(kLineInterval);
+    if (!finished_ && Clock::now() - lastPrint_ >= interval) print(false);
+}
+
+void Progress::finish() {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(finished_, true) || mode_ == ProgressMode::None) return;
+    print(true);
+}
+
+void Progress::print(bool last) {
+    lastPrint_ = Clock::now();
+    const std::string line = progressLine({.phase = phase_,
+                                           .items = items_,
+                                           .done = done_,
+                                           .total = total_,
+                                           .doneBytes = doneBytes_,
+                                           .totalBytes = totalBytes_,
+                                           .seconds = secondsBetween(start_, lastPrint_),
+                                           .last = last});
+    if (mode_ == ProgressMode::Plain) {
+        fmt::print(stderr, "{}\n", line);
+        return;
+    }
+    const auto filled = total_ == 0 ? kBarCells : static_cast<int>(std::min(done_, total_) * kBarCells / total_);
+    fmt::print(stderr, "\r[{:#<{}}{: <{}}] {}\x1b[K{}", "", filled, "", kBarCells - filled, line, last ? "\n" : "");
+    std::fflush(stderr);
+}
+
+}  // namespace aimerge

@@ -1,0 +1,79 @@
+#include "aimerge/core/progress.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+namespace aimerge {
+namespace {
+
+TEST(Progress, LineMakesSenseAlone) {
+    EXPECT_EQ(progressLine({.phase = "merge",
+                            .items = "tensors",
+                            .done = 120,
+                            .total = 363,
+                            .doneBytes = 8'100'000'000,
+                            .totalBytes = 24'200'000'000,
+                            .seconds = 256.5}),
+              "merge    120/363 tensors   33%   8.1 of 24.2 GB   31.6 MB/s   left 8m30s");
+}
+
+TEST(Progress, LineWithoutBytesEstimatesFromItems) {
+    EXPECT_EQ(progressLine({.phase = "calibrate", .items = "blocks", .done = 64, .total = 256, .seconds = 20}),
+              "calibrate 64/256 blocks   25%   left 1m00s");
+}
+
+TEST(Progress, LineAtTheBeginningPromisesNothing) {
+    EXPECT_EQ(progressLine({.phase = "merge", .items = "tensors", .done = 0, .total = 3}), "merge    0/3 tensors   0%");
+}
+
+TEST(Progress, LastLineSaysHowLongItTook) {
+    EXPECT_EQ(progressLine({.phase = "merge", .items = "tensors", .done = 3, .total = 3, .seconds = 75, .last = true}),
+              "merge    3/3 tensors   100%   took 1m15s");
+}
+
+std::string shownBy(ProgressMode mode, int times) {
+    testing::internal::CaptureStderr();
+    Progress progress(mode, "merge", "tensors", static_cast<std::uint64_t>(times), 0);
+    for (int i = 0; i < times; ++i) progress.advance(1, 0);
+    progress.finish();
+    progress.finish();
+    return testing::internal::GetCapturedStderr();
+}
+
+TEST(Progress, ABatchLogGetsOneLineForAShortPhase) {
+    EXPECT_THAT(shownBy(ProgressMode::Plain, 1000),
+                testing::MatchesRegex("merge    1000/1000 tensors   100%   took [^\n]*\n"));
+}
+
+TEST(Progress, WithoutATerminalAutoIsPlain) {
+    EXPECT_THAT(shownBy(ProgressMode::Auto, 5), testing::Not(testing::HasSubstr("\r")));
+}
+
+TEST(Progress, NoneShowsNothing) {
+    EXPECT_EQ(shownBy(ProgressMode::None, 5), "");
+}
+
+TEST(Progress, ABarEndsWithALineBreak) {
+    EXPECT_EQ(shownBy(ProgressMode::Bar, 0).substr(0, 57), "\r[####################] merge    0/0 tensors   100%   too");
+    EXPECT_TRUE(shownBy(ProgressMode::Bar, 0).ends_with("\n"));
+}
+
+TEST(Progress, CountsAdvancesOfSeveralThreads) {
+    testing::internal::CaptureStderr();
+    {
+        Progress progress(ProgressMode::Plain, "merge", "tensors", 4000, 0);
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i)
+            threads.emplace_back([&] {
+                for (int j = 0; j < 1000; ++j) progress.advance(1, 0);
+            });
+        for (std::thread& thread : threads) thread.join();
+        progress.finish();
+    }
+    EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("4000/4000"));
+}
+
+}  // namespace
+}  // namespace aimerge
