@@ -1,0 +1,36 @@
+#pragma once
+// In which order the places of a config are asked for a merge parameter: the model's own `parameters` (parameters with one
+// value per input only), then the global ones. The first place with a matching filter wins; none matching is no value, and
+// the method's default holds. Pure functions of the config.
+
+#include "aimerge/config/merge_config.h"
+
+#include <cstddef>
+#include <optional>
+#include <string_view>
+
+namespace aimerge {
+
+/// Where a tensor stands, as filters and gradients see it.
+struct TensorPlace {
+    std::string_view name;  // the output tensor's name for shared parameters, the input's for the others
+    double depth = 0;       // depthOfLayer()
+};
+
+/// layer / (layers - 1); 1 for the only layer; 0 for tensors outside the layers (embeddings, final norm, lm_head).
+/// @pre 0 <= layer < layers where there is a layer
+double depthOfLayer(std::optional<int> layer, int layers);
+
+/// The setting that decides, for its mark in error messages; nullptr when no place has one.
+/// @param model index in config.models whose own parameters are asked first; nullopt for shared parameters and for a base
+///        that is not listed
+const ParameterSetting* findParameter(const MergeConfig& config, std::string_view parameter,
+                                      std::optional<std::size_t> model, const TensorPlace& tensor);
+
+/// @throws UsageError with the mark when the value that decides is no number / no boolean
+std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                                   const TensorPlace& tensor);
+std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                                  const TensorPlace& tensor);
+
+}  // namespace aimerge

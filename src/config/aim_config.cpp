@@ -1,0 +1,108 @@
+#include "config/aim_config.h"
+
+#include "config/mapping_reader.h"
+
+namespace aimerge {
+namespace {
+
+template <typename Value>
+void assignIfGiven(Value& target, const std::optional<Value>& value) {
+    if (value) target = *value;
+}
+
+void applyPreset(AimConfig& aim) {
+    CalibrationConfig& calibration = aim.calibration;
+    calibration.sequences = 256;
+    if (aim.preset == "paper") {
+        calibration.packing = Packing::Stream;
+        calibration.sequenceLength = 2048;
+    } else if (aim.preset == "reference-code") {
+        calibration.packing = Packing::Lines;
+        calibration.sequenceLength = 512;
+        aim.roundBeforeRelaxing = true;
+        aim.relaxTiedHead = true;
+    }
+}
+
+void addOmega(AimConfig& aim, const YamlNode& node) {
+    const double omega = numberOf(node, "aim.omega");
+    if (omega < 0 || omega > 1)
+        throw UsageError(
+            "{}: aim.omega must lie in [0, 1] (1 = plain merge, 0 = the most active channels of the base), found {}",
+            node.mark.text(), node.text);
+    if (std::find(aim.omegas.begin(), aim.omegas.end(), omega) != aim.omegas.end())
+        throw UsageError("{}: aim.omega lists {} twice", node.mark.text(), node.text);
+    aim.omegas.push_back(omega + 0.0);  // -0 is 0
+}
+
+void readOmega(AimConfig& aim, const MappingReader& reader, const SourceMark& sectionMark, ConfigUse use) {
+    const YamlEntry* omega = reader.find("omega");
+    if (omega == nullptr) {
+        if (use == ConfigUse::Calibrate) return;
+        throw UsageError("{}: aim needs 'omega', a number in [0, 1] or a list of them", sectionMark.text());
+    }
+    aim.omegaIsList = omega->value.kind == YamlNode::Kind::Sequence;
+    if (!aim.omegaIsList) {
+        addOmega(aim, omega->value);
+        return;
+    }
+    if (omega->value.items.empty()) throw UsageError("{}: aim.omega is an empty list", omega->value.mark.text());
+    for (const YamlNode& item : omega->value.items) addOmega(aim, item);
+}
+
+void readCalibration(CalibrationConfig& calibration, const YamlEntry& section) {
+    const MappingReader reader(section.value, "aim.calibration",
+                               {"corpus", "text_key", "token_ids", "sequences", "sequence_length", "seed", "shuffle",
+                                "packing", "dtype", "micro_batch"});
+    calibration.mark = section.mark;
+    assignIfGiven(calibration.corpus, reader.text("corpus"));
+    assignIfGiven(calibration.textKey, reader.text("text_key"));
+    assignIfGiven(calibration.tokenIds, reader.text("token_ids"));
+    assignIfGiven(calibration.sequences, reader.wholeNumber("sequences", 1));
+    assignIfGiven(calibration.sequenceLength, reader.wholeNumber("sequence_length", 1));
+    assignIfGiven(calibration.seed, reader.naturalNumber("seed"));
+    assignIfGiven(calibration.shuffle, reader.boolean("shuffle"));
+    assignIfGiven(calibration.packing,
+                  reader.choice<Packing>("packing", {{"stream", Packing::Stream}, {"lines", Packing::Lines}}));
+    assignIfGiven(calibration.dtype, reader.choice<Dtype>("dtype", {{"bfloat16", Dtype::BF16}, {"float32", Dtype::F32}}));
+    assignIfGiven(calibration.microBatch, reader.wholeNumber("micro_batch", 1));
+    if (!calibration.corpus.empty() && !calibration.tokenIds.empty())
+        throw UsageError("{}: 'token_ids' and 'corpus' exclude each other: ready token ids need no text",
+                         reader.find("token_ids")->mark.text());
+}
+
+}  // namespace
+
+AimConfig readAim(const YamlEntry& section, ConfigUse use) {
+    const MappingReader reader(
+        section.value, "aim",
+        {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head", "round_before_relaxing"});
+    AimConfig aim;
+    aim.mark = section.mark;
+    aim.calibration.mark = section.mark;
+    assignIfGiven(aim.preset,
+                  reader.choice<std::string>("preset", {{"paper", "paper"}, {"reference-code", "reference-code"}}));
+    applyPreset(aim);
+
+    readOmega(aim, reader, section.mark, use);
+    assignIfGiven(aim.statistic, reader.choice<Statistic>("statistic", {{"mean_abs", Statistic::MeanAbs},
+                                                                        {"rms", Statistic::Rms},
+                                                                        {"max_abs", Statistic::MaxAbs}}));
+    assignIfGiven(aim.statisticsPath, reader.text("statistics"));
+    assignIfGiven(aim.scope, reader.choice<AimScope>("scope", {{"code", AimScope::Code}, {"linear", AimScope::Linear}}));
+    assignIfGiven(aim.relaxTiedHead, reader.boolean("relax_tied_head"));
+    assignIfGiven(aim.roundBeforeRelaxing, reader.boolean("round_before_relaxing"));
+    if (const YamlEntry* calibration = reader.find("calibration")) readCalibration(aim.calibration, *calibration);
+
+    aim.hasCalibration = !aim.calibration.corpus.empty() || !aim.calibration.tokenIds.empty();
+    if (use == ConfigUse::Calibrate && !aim.hasCalibration)
+        throw UsageError("{}: aim.calibration needs a text 'corpus' or ready 'token_ids'", aim.calibration.mark.text());
+    if (use == ConfigUse::Merge && !aim.hasCalibration && aim.statisticsPath.empty())
+        throw UsageError(
+            "{}: aim needs activations: give 'statistics' (a log of aimerge calibrate), or 'calibration' with a text "
+            "'corpus' or ready 'token_ids'",
+            section.mark.text());
+    return aim;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,37 @@
+#include "aimerge/config/parameter_lookup.h"
+
+namespace aimerge {
+namespace {
+
+const ParameterSetting* settingIn(const ParameterMap& parameters, std::string_view parameter, std::string_view tensorName) {
+    const auto found = parameters.find(std::string(parameter));
+    return found == parameters.end() || found->second.conditionFor(tensorName) == nullptr ? nullptr : &found->second;
+}
+
+}  // namespace
+
+double depthOfLayer(std::optional<int> layer, int layers) {
+    if (!layer) return 0;
+    return layers == 1 ? 1 : static_cast<double>(*layer) / (layers - 1);
+}
+
+const ParameterSetting* findParameter(const MergeConfig& config, std::string_view parameter,
+                                      std::optional<std::size_t> model, const TensorPlace& tensor) {
+    if (model)
+        if (const ParameterSetting* own = settingIn(config.models.at(*model).parameters, parameter, tensor.name)) return own;
+    return settingIn(config.parameters, parameter, tensor.name);
+}
+
+std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                                   const TensorPlace& tensor) {
+    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    return setting == nullptr ? std::nullopt : setting->number(tensor.name, tensor.depth);
+}
+
+std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                                  const TensorPlace& tensor) {
+    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    return setting == nullptr ? std::nullopt : setting->boolean(tensor.name, tensor.depth);
+}
+
+}  // namespace aimerge

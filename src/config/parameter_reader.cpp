@@ -1,0 +1,59 @@
+#include "config/parameter_reader.h"
+
+#include "config/mapping_reader.h"
+
+namespace aimerge {
+namespace {
+
+Scalar scalarOf(const YamlNode& node, const std::string& name) {
+    return {.text = scalarText(node, name, "a number, true or false"), .mark = node.mark};
+}
+
+std::vector<Scalar> scalarOrGradient(const YamlNode& node, const std::string& name) {
+    if (node.kind != YamlNode::Kind::Sequence) return {scalarOf(node, name)};
+    std::vector<Scalar> gradient;
+    for (const YamlNode& item : node.items) gradient.push_back(scalarOf(item, "every value of the gradient " + name));
+    return gradient;
+}
+
+ConditionalValue conditionOf(const YamlNode& node, const std::string& name) {
+    const MappingReader reader(node, name, {"filter", "value"});
+    const YamlEntry* value = reader.find("value");
+    if (value == nullptr) throw UsageError("{}: {} needs a 'value'", node.mark.text(), name);
+    ConditionalValue condition{.filter = reader.text("filter").value_or(""), .values = scalarOrGradient(value->value, name)};
+    if (condition.values.empty()) throw UsageError("{}: {}.value is an empty list", value->value.mark.text(), name);
+    return condition;
+}
+
+bool isListOfMappings(const YamlNode& node) {
+    return node.kind == YamlNode::Kind::Sequence && !node.items.empty() && node.items[0].kind == YamlNode::Kind::Mapping;
+}
+
+ParameterSetting settingOf(const YamlNode& node, const std::string& name) {
+    ParameterSetting setting{.conditions = {}, .mark = node.mark};
+    if (node.kind == YamlNode::Kind::Null) return setting;
+    if (node.kind == YamlNode::Kind::Mapping) {
+        setting.conditions.push_back(conditionOf(node, name));
+    } else if (isListOfMappings(node)) {
+        for (std::size_t i = 0; i < node.items.size(); ++i)
+            setting.conditions.push_back(conditionOf(node.items[i], fmt::format("{}[{}]", name, i)));
+    } else if (std::vector<Scalar> values = scalarOrGradient(node, name); !values.empty()) {
+        setting.conditions.push_back({.filter = "", .values = std::move(values)});
+    }
+    return setting;
+}
+
+}  // namespace
+
+ParameterMap readParameters(const YamlNode& node, const std::string& name) {
+    ParameterMap parameters;
+    if (node.kind == YamlNode::Kind::Null) return parameters;
+    if (node.kind != YamlNode::Kind::Mapping)
+        throw UsageError("{}: {} must be a mapping from parameter names to values, found {}", node.mark.text(), name,
+                         describe(node));
+    for (const YamlEntry& entry : node.entries)
+        parameters.emplace(entry.key, settingOf(entry.value, fmt::format("{}.{}", name, entry.key)));
+    return parameters;
+}
+
+}  // namespace aimerge

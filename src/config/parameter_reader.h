@@ -1,0 +1,15 @@
+#pragma once
+// `parameters:` of the file or of one model, in mergekit's forms: a scalar, a gradient (list of scalars), a mapping
+// {filter, value} or a list of such mappings.
+
+#include "aimerge/config/merge_config.h"
+#include "config/yaml_document.h"
+
+#include <string>
+
+namespace aimerge {
+
+/// @param name "parameters" or "models[1].parameters"; which parameter names exist is the merge method's business
+ParameterMap readParameters(const YamlNode& node, const std::string& name);
+
+}  // namespace aimerge

@@ -1,0 +1,20 @@
+#pragma once
+// What counts as a number and as a boolean in a config. Quoted and plain scalars are read alike, as mergekit does ("1e-5").
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace aimerge {
+
+/// Decimal notation, finite.
+std::optional<double> numberFromText(std::string_view text);
+
+/// Digits with an optional minus, nothing else; no leading zeros, which YAML 1.1 reads as octal.
+std::optional<std::int64_t> wholeNumberFromText(std::string_view text);
+std::optional<std::uint64_t> naturalNumberFromText(std::string_view text);
+
+/// true/false, yes/no, 1/0; upper or lower case.
+std::optional<bool> booleanFromText(std::string_view text);
+
+}  // namespace aimerge

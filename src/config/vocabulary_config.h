@@ -1,0 +1,12 @@
+#pragma once
+// The keys that say how the vocabularies of the models are brought together: tokenizer_source, or tokenizer, and
+// unsafe_truncate_embeddings.
+
+#include "aimerge/config/merge_config.h"
+#include "config/mapping_reader.h"
+
+namespace aimerge {
+
+VocabularyConfig readVocabulary(const MappingReader& file);
+
+}  // namespace aimerge

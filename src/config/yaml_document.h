@@ -1,0 +1,44 @@
+#pragma once
+// A YAML text as a tree of plain values that carry their place. yaml-cpp parses; this adds what it lets pass: duplicate
+// keys, several documents, aliases to themselves, unknown tags. Aliases and merge keys (`<<`) are expanded.
+
+#include "aimerge/config/parameter.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace aimerge {
+
+struct YamlEntry;
+
+struct YamlNode {
+    enum class Kind { Null, Scalar, Sequence, Mapping } kind = Kind::Null;
+    std::string text;                // Scalar
+    bool quoted = false;             // Scalar: written in quotes or as a block
+    std::vector<YamlNode> items;     // Sequence
+    std::vector<YamlEntry> entries;  // Mapping, in file order, keys distinct
+    SourceMark mark;
+
+    YamlEntry* find(std::string_view key);
+    const YamlEntry* find(std::string_view key) const;
+};
+
+struct YamlEntry {
+    std::string key;
+    SourceMark mark;  // of the key
+    YamlNode value;
+};
+
+/// "a mapping", "a list", "nothing" or the quoted text, for messages of the form "expected ..., found ...".
+std::string describe(const YamlNode& node);
+
+/// @throws UsageError "merge.yaml:3:5: not valid YAML: ...". An empty text gives a Null node.
+YamlNode parseYaml(const std::string& text, const std::string& fileName);
+
+/// The same from the value of an override: every mark is `place`.
+YamlNode parseYamlValue(const std::string& text, const SourceMark& place);
+
+std::string writeYaml(const YamlNode& root);
+
+}  // namespace aimerge

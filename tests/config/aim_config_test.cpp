@@ -1,0 +1,128 @@
+#include "aimerge/config/merge_config.h"
+
+#include "config/parsed_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace aimerge {
+namespace {
+
+AimConfig aimOf(const std::string& section) {
+    return *parsed(kThreeLines + "aim: " + section).aim;
+}
+
+TEST(AimConfig, HasTheDefaultsOfThePaper) {
+    const AimConfig aim = aimOf("{omega: 0.4, calibration: {corpus: pile.jsonl}}");
+
+    EXPECT_THAT(aim.omegas, testing::ElementsAre(0.4));
+    EXPECT_FALSE(aim.omegaIsList);
+    EXPECT_EQ(aim.statistic, Statistic::MeanAbs);
+    EXPECT_EQ(aim.statisticsPath, "");
+    EXPECT_EQ(aim.scope, AimScope::Code);
+    EXPECT_FALSE(aim.relaxTiedHead);
+    EXPECT_FALSE(aim.roundBeforeRelaxing);
+    EXPECT_TRUE(aim.hasCalibration);
+    EXPECT_EQ(aim.mark.text(), "merge.yaml:4:1");
+    EXPECT_EQ(aim.calibration.corpus, "pile.jsonl");
+    EXPECT_EQ(aim.calibration.textKey, "text");
+    EXPECT_EQ(aim.calibration.sequences, 256);
+    EXPECT_EQ(aim.calibration.sequenceLength, 2048);
+    EXPECT_EQ(aim.calibration.seed, 42u);
+    EXPECT_TRUE(aim.calibration.shuffle);
+    EXPECT_EQ(aim.calibration.packing, Packing::Stream);
+    EXPECT_EQ(aim.calibration.dtype, Dtype::BF16);
+    EXPECT_EQ(aim.calibration.microBatch, 1);
+    EXPECT_EQ(aim.calibration.mark.text(), "merge.yaml:4:19");
+}
+
+TEST(AimConfig, ReadsEveryKey) {
+    const AimConfig aim = aimOf(R"(
+  omega: [1, 0.8, 0, "1e-3"]
+  statistic: max_abs
+  statistics: log.h5
+  scope: linear
+  relax_tied_head: yes
+  round_before_relaxing: true
+  calibration:
+    token_ids: ids.npy
+    text_key: body
+    sequences: 8
+    sequence_length: 16
+    seed: 18446744073709551615
+    shuffle: no
+    packing: lines
+    dtype: float32
+    micro_batch: 4
+)");
+
+    EXPECT_THAT(aim.omegas, testing::ElementsAre(1, 0.8, 0, 1e-3));
+    EXPECT_TRUE(aim.omegaIsList);
+    EXPECT_EQ(aim.statistic, Statistic::MaxAbs);
+    EXPECT_EQ(aim.statisticsPath, "log.h5");
+    EXPECT_EQ(aim.scope, AimScope::Linear);
+    EXPECT_TRUE(aim.relaxTiedHead);
+    EXPECT_TRUE(aim.roundBeforeRelaxing);
+    EXPECT_EQ(aim.calibration.tokenIds, "ids.npy");
+    EXPECT_EQ(aim.calibration.textKey, "body");
+    EXPECT_EQ(aim.calibration.sequences, 8);
+    EXPECT_EQ(aim.calibration.sequenceLength, 16);
+    EXPECT_EQ(aim.calibration.seed, ~std::uint64_t{0});
+    EXPECT_FALSE(aim.calibration.shuffle);
+    EXPECT_EQ(aim.calibration.packing, Packing::Lines);
+    EXPECT_EQ(aim.calibration.dtype, Dtype::F32);
+    EXPECT_EQ(aim.calibration.microBatch, 4);
+}
+
+TEST(AimConfig, AListOfOneIsStillAList) {
+    EXPECT_TRUE(aimOf("{omega: [0.4], statistics: log.h5}").omegaIsList);
+}
+
+TEST(AimConfig, StatisticsAloneAreEnough) {
+    EXPECT_FALSE(aimOf("{omega: 0.4, statistics: log.h5}").hasCalibration);
+    EXPECT_FALSE(aimOf("{omega: 0.4, statistics: log.h5, calibration: {sequences: 3}}").hasCalibration);
+}
+
+TEST(AimConfig, ReferenceCodePresetSetsTheReadingOfTheCode) {
+    const AimConfig aim = aimOf("{preset: reference-code, omega: 0.4, calibration: {corpus: x}}");
+
+    EXPECT_EQ(aim.preset, "reference-code");
+    EXPECT_TRUE(aim.roundBeforeRelaxing);
+    EXPECT_TRUE(aim.relaxTiedHead);
+    EXPECT_EQ(aim.calibration.packing, Packing::Lines);
+    EXPECT_EQ(aim.calibration.sequences, 256);
+    EXPECT_EQ(aim.calibration.sequenceLength, 512);
+}
+
+TEST(AimConfig, PaperPresetSetsTheReadingOfThePaper) {
+    const AimConfig aim = aimOf("{preset: paper, omega: 0.4, calibration: {corpus: x}}");
+
+    EXPECT_FALSE(aim.roundBeforeRelaxing);
+    EXPECT_FALSE(aim.relaxTiedHead);
+    EXPECT_EQ(aim.calibration.packing, Packing::Stream);
+    EXPECT_EQ(aim.calibration.sequences, 256);
+    EXPECT_EQ(aim.calibration.sequenceLength, 2048);
+}
+
+// The preset stands last here: the order in the file does not matter.
+TEST(AimConfig, WrittenKeysOverrideThePreset) {
+    const AimConfig aim = aimOf(
+        "{omega: 0.4, relax_tied_head: false, "
+        "calibration: {corpus: x, sequences: 9, sequence_length: 64, packing: stream}, "
+        "preset: reference-code}");
+
+    EXPECT_TRUE(aim.roundBeforeRelaxing);
+    EXPECT_FALSE(aim.relaxTiedHead);
+    EXPECT_EQ(aim.calibration.packing, Packing::Stream);
+    EXPECT_EQ(aim.calibration.sequences, 9);
+    EXPECT_EQ(aim.calibration.sequenceLength, 64);
+}
+
+TEST(AimConfig, StatisticsHaveTheNamesOfTheLog) {
+    EXPECT_EQ(statisticName(Statistic::MeanAbs), "mean_abs");
+    EXPECT_EQ(statisticName(Statistic::Rms), "rms");
+    EXPECT_EQ(statisticName(Statistic::MaxAbs), "max_abs");
+}
+
+}  // namespace
+}  // namespace aimerge
