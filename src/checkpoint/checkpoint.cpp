@@ -1,0 +1,195 @@
+#include "aimerge/checkpoint/checkpoint.h"
+
+#include "aimerge/checkpoint/hub_cache.h"
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/checkpoint/tensor_digest.h"
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "strict_json.h"
+#include "weight_files.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <tuple>
+
+namespace aimerge {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path findModelFolder(const std::string& name) {
+    std::error_code error;
+    const fs::file_status status = fs::status(name, error);
+    if (fs::is_directory(status)) return name;
+    if (fs::exists(status)) throw InputError("{}: is a file, expected the folder of a model", name);
+    if (status.type() == fs::file_type::none) throw InputError("{}: cannot be examined: {}", name, error.message());
+    if (isHubName(name)) return findInHubCache(name, environment::hubCacheDirectory());
+    throw InputError("{}: no such folder; give a model's folder, or a hub name such as org/name", name);
+}
+
+nlohmann::ordered_json readConfig(const fs::path& folder) {
+    const fs::path path = folder / "config.json";
+    if (!fs::exists(path)) {
+        if (fs::exists(folder / "adapter_config.json"))
+            throw InputError(
+                "{}: is an adapter (adapter_config.json), not a whole model; merge it into its base model first (PEFT: "
+                "merge_and_unload)",
+                folder.string());
+        throw InputError("{}: config.json is missing, so this is no Hugging Face model folder", folder.string());
+    }
+    return parseStrictJson<nlohmann::ordered_json>(readTextFile(path), path.string());
+}
+
+/// Each tensor of the index must lie in the shard that the index says. Loaders take tensors that it does not mention, too.
+void checkAgainstIndex(const WeightFiles& weights, const std::vector<TensorInfo>& tensors) {
+    std::unordered_map<std::string_view, std::size_t> fileOf;
+    for (const TensorInfo& tensor : tensors) fileOf.emplace(tensor.name, tensor.fileIndex);
+    for (const auto& [name, shard] : weights.weightMap) {
+        const auto file = fileOf.find(name);
+        if (file != fileOf.end() && weights.paths[file->second].filename() == shard) continue;
+        const std::string elsewhere =
+            file == fileOf.end() ? "no shard has it" : "it is in " + weights.paths[file->second].filename().string();
+        throw InputError("{}: tensor {} is not in {}, as {} says ({}); fetch shards and index again", weights.index.string(),
+                         name, shard, weights.index.filename().string(), elsewhere);
+    }
+    const auto isUnlisted = [&](const TensorInfo& tensor) { return !weights.weightMap.contains(tensor.name); };
+    if (const auto count = std::count_if(tensors.begin(), tensors.end(), isUnlisted); count > 0)
+        spdlog::warn("{}: does not list {} tensors of its shards ({}, ...); they are read, as loaders do",
+                     weights.index.string(), count, std::find_if(tensors.begin(), tensors.end(), isUnlisted)->name);
+}
+
+std::string stampOf(const File& file) {
+    struct stat status {};
+    if (::fstat(file.descriptor(), &status) != 0)
+        throw InputError("{}: cannot be examined: {}", file.path().string(), std::generic_category().message(errno));
+    return fmt::format("{} {} {}.{:09}\n", file.path().filename().string(), status.st_size, status.st_mtim.tv_sec,
+                       status.st_mtim.tv_nsec);
+}
+
+void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
+    hasher.updateField(tensor.name).updateField(safetensorsName(tensor.dtype)).updateField(shapeText(tensor.shape));
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open(const std::string& name) {
+    Checkpoint result;
+    result.name_ = name;
+    result.folder_ = findModelFolder(name);
+    result.config_ = readConfig(result.folder_);
+    result.modelConfig_ = parseModelConfig(result.config_, (result.folder_ / "config.json").string());
+
+    const WeightFiles weights = findWeightFiles(result.folder_);
+    result.paths_ = weights.paths;
+    for (std::size_t index = 0; index < result.paths_.size(); ++index) {
+        for (TensorInfo& tensor : readSafetensorsHeader(result.paths_[index]).tensors) {
+            tensor.fileIndex = index;
+            result.tensors_.push_back(std::move(tensor));
+        }
+        result.files_.push_back(File::openForReading(result.paths_[index]));
+        result.mappings_.emplace_back(result.files_.back());
+    }
+    if (result.tensors_.empty()) throw InputError("{}: its weight files hold no tensors", result.folder_.string());
+    result.indexTensors();
+
+    if (!weights.weightMap.empty()) checkAgainstIndex(weights, result.tensors_);
+    const std::uint64_t totalBytes = result.totalBytes();
+    if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes))
+        spdlog::warn("{}: metadata.total_size is {:.0f}, the tensors have {} bytes", weights.index.string(),
+                     weights.totalSize, totalBytes);
+    return result;
+}
+
+void Checkpoint::indexTensors() {
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const TensorInfo& a, const TensorInfo& b) { return modelOrderLess(a.name, b.name); });
+    byName_.reserve(tensors_.size());
+    for (std::size_t index = 0; index < tensors_.size(); ++index) {
+        const auto [other, isNew] = byName_.emplace(tensors_[index].name, index);
+        if (!isNew)
+            throw InputError("{}: tensor {} is in both {} and {}", folder_.string(), tensors_[index].name,
+                             paths_[tensors_[other->second].fileIndex].filename().string(),
+                             paths_[tensors_[index].fileIndex].filename().string());
+    }
+}
+
+const TensorInfo* Checkpoint::find(std::string_view name) const {
+    const auto entry = byName_.find(name);
+    return entry == byName_.end() ? nullptr : &tensors_[entry->second];
+}
+
+void Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
+    if (offset > tensor.bytes.size() || out.size() > tensor.bytes.size() - offset)
+        throw std::out_of_range(
+            fmt::format("{}: bytes {}+{} of a tensor that has {}", tensor.name, offset, out.size(), tensor.bytes.size()));
+    files_.at(tensor.fileIndex).readAt(tensor.bytes.begin + offset, out);
+}
+
+std::span<const std::byte> Checkpoint::map(const TensorInfo& tensor) const {
+    return mappings_.at(tensor.fileIndex).bytes().subspan(tensor.bytes.begin, tensor.bytes.size());
+}
+
+std::uint64_t Checkpoint::totalBytes() const {
+    std::uint64_t total = 0;
+    for (const TensorInfo& tensor : tensors_) total += tensor.bytes.size();
+    return total;
+}
+
+std::string Checkpoint::fileStamps() const {
+    std::string stamps;
+    for (const File& file : files_) stamps += stampOf(file);
+    return stamps;
+}
+
+Digest Checkpoint::contentDigest(ThreadPool& threads) const {
+    // One list of blocks for all tensors, in the order of the files: large and small tensors share the threads evenly.
+    std::vector<const TensorInfo*> tensors;
+    for (const TensorInfo& tensor : tensors_) tensors.push_back(&tensor);
+    std::sort(tensors.begin(), tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {
+        return std::tie(a->fileIndex, a->bytes.begin) < std::tie(b->fileIndex, b->bytes.begin);
+    });
+    struct Block {
+        std::size_t fileIndex;
+        ByteRange bytes;
+    };
+    std::vector<Block> blocks;
+    std::unordered_map<std::string_view, std::size_t> firstBlock;
+    for (const TensorInfo* tensor : tensors) {
+        firstBlock.emplace(tensor->name, blocks.size());
+        for (std::uint64_t begin = tensor->bytes.begin; begin < tensor->bytes.end; begin += kDigestBlockBytes)
+            blocks.push_back({tensor->fileIndex, {begin, std::min(begin + kDigestBlockBytes, tensor->bytes.end)}});
+    }
+    std::vector<Digest> digests(blocks.size());
+    threads.forEach(blocks.size(), [&](std::size_t index, int) {
+        digests[index] = blockDigest(files_[blocks[index].fileIndex], blocks[index].bytes);
+    });
+
+    std::sort(tensors.begin(), tensors.end(), [](const TensorInfo* a, const TensorInfo* b) { return a->name < b->name; });
+    Hasher hasher;
+    for (const TensorInfo* tensor : tensors) {
+        hashDescription(*tensor, hasher);
+        const auto parts =
+            std::span<const Digest>(digests).subspan(firstBlock.at(tensor->name), digestBlocks(tensor->bytes.size()));
+        const Digest digest = combineBlockDigests(parts);
+        hasher.update(std::as_bytes(std::span(digest.bytes)));
+    }
+    return hasher.digest();
+}
+
+Digest Checkpoint::headerDigest() const {
+    Hasher hasher;
+    hasher.updateField(config_.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace));
+    for (const TensorInfo& tensor : tensors_) {
+        hashDescription(tensor, hasher);
+        hasher.updateField(paths_[tensor.fileIndex].filename().string());
+        hasher.updateField(fmt::format("{}-{}", tensor.bytes.begin, tensor.bytes.end));
+    }
+    return hasher.digest();
+}
+
+}  // namespace aimerge

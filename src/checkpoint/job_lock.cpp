@@ -1,0 +1,81 @@
+#include "aimerge/checkpoint/job_lock.h"
+
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/utc_time.h"
+
+#include <nlohmann/json.hpp>
+
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+namespace aimerge {
+namespace {
+
+std::string hostName() {
+    char name[256] = {};
+    if (::gethostname(name, sizeof name - 1) != 0) return "unknown host";
+    return name;
+}
+
+std::string holderText(const std::string& command) {
+    nlohmann::ordered_json holder;
+    holder["host"] = hostName();
+    holder["pid"] = ::getpid();
+    holder["start"] = utcTimeText();
+    if (const std::string job = environment::slurmJobId(); !job.empty()) holder["slurm_job"] = job;
+    holder["command"] = command;
+    return holder.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+/// "host n1, pid 7, since ..., Slurm job 42 (aimerge merge ...)"; a holder that has just begun may not have written yet.
+std::string describeHolder(const std::filesystem::path& path) {
+    const auto holder = nlohmann::json::parse(readTextFile(path, 1 << 20), nullptr, false);
+    if (!holder.is_object()) return "one that has just started";
+    std::string text = fmt::format("host {}, pid {}, since {}", holder.value("host", "?"), holder.value("pid", 0),
+                                   holder.value("start", "?"));
+    if (holder.contains("slurm_job")) text += fmt::format(", Slurm job {}", holder.value("slurm_job", "?"));
+    return fmt::format("{} ({})", text, holder.value("command", "?"));
+}
+
+/// False when the path no longer leads to the open file: its holder removed it between our open() and flock().
+bool isSameFile(const File& file, const std::filesystem::path& path) {
+    struct stat opened {
+    }, named{};
+    return ::fstat(file.descriptor(), &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+           opened.st_dev == named.st_dev;
+}
+
+}  // namespace
+
+JobLock JobLock::acquire(const std::filesystem::path& path, const std::string& command) {
+    for (;;) {
+        File file = File::openForWriting(path);
+        if (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
+            if (errno == EINTR) continue;
+            if (errno == EWOULDBLOCK) {
+                throw UsageError("{}: another job is writing this output: {}; wait for it, stop it, or choose another --out",
+                                 path.string(), describeHolder(path));
+            }
+            throw RuntimeFault("{}: cannot lock: {}; the file system of --out must support flock()", path.string(),
+                               std::strerror(errno));
+        }
+        if (!isSameFile(file, path)) continue;
+        file.resize(0);
+        const std::string text = holderText(command);
+        file.writeAt(0, std::as_bytes(std::span(text)));
+        return JobLock(std::move(file));
+    }
+}
+
+JobLock::~JobLock() {
+    // Removed before it is released: whoever opened the old file finds another one at its path and tries again.
+    if (file_.descriptor() >= 0) ::unlink(file_.path().c_str());
+}
+
+}  // namespace aimerge

@@ -1,0 +1,48 @@
+#include "aimerge/checkpoint/model_card.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace aimerge {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+TEST(ModelCard, HasFrontMatterOfHubNamesOnlyAndTheConfig) {
+    const ModelCard card{"my-merge",
+                         CardModel{"org/base", true},
+                         {{"org/math", true}, {"/data/code", false}, {"org/base", true}},
+                         "ties",
+                         "TIES-Merging",
+                         "arXiv:2306.01708",
+                         0.4,
+                         "mean_abs",
+                         "bfloat16",
+                         "note: ```\n"};
+
+    const std::string text = modelCardText(card);
+
+    EXPECT_THAT(text, StartsWith("---\nbase_model:\n- org/base\n- org/math\nlibrary_name: transformers\n"
+                                 "tags:\n- mergekit\n- merge\n- aimerge\n\n---\n# my-merge\n"));
+    EXPECT_THAT(text, HasSubstr("* `/data/code`\n"));
+    EXPECT_THAT(text, HasSubstr("theta_base + (1 - A (1 - omega))"));
+    EXPECT_THAT(text, HasSubstr("omega = 0.4, statistic mean_abs"));
+    EXPECT_THAT(text, HasSubstr("\n````yaml\nnote: ```\n````\n"));
+    EXPECT_THAT(text, HasSubstr("torch.bfloat16"));
+}
+
+TEST(ModelCard, SaysNothingOfActivationsWithoutAim) {
+    const ModelCard card{"m",       std::nullopt, {{"/data/code", false}}, "linear", "Mean", "", std::nullopt, "",
+                         "float16", "a: 1"};
+
+    const std::string text = modelCardText(card);
+
+    EXPECT_THAT(text, StartsWith("---\nbase_model: []\n"));
+    EXPECT_THAT(text, Not(HasSubstr("Activation")));
+    EXPECT_THAT(text, HasSubstr("```yaml\na: 1\n```\n"));
+}
+
+}  // namespace
+}  // namespace aimerge

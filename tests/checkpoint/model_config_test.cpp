@@ -1,0 +1,157 @@
+#include "aimerge/checkpoint/model_config.h"
+
+#include "aimerge/core/error.h"
+#include "support/expect_error.h"
+#include "support/tiny_llama.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace aimerge {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+ModelConfig parse(const Json& config) {
+    return parseModelConfig(config, "m/config.json");
+}
+
+TEST(ModelConfig, ReadsTheStyleOfTransformers4) {
+    const Json config = Json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+        "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 500000.0,
+        "rope_scaling": {"type": "linear", "factor": 2.0}, "tie_word_embeddings": true, "attention_bias": true, "mlp_bias": true,
+        "hidden_act": "gelu", "torch_dtype": "bfloat16"})");
+
+    const ModelConfig result = parse(config);
+
+    EXPECT_EQ(result.architecture, "LlamaForCausalLM");
+    EXPECT_EQ(result.modelType, "llama");
+    EXPECT_EQ(result.hiddenSize, 4096);
+    EXPECT_EQ(result.intermediateSize, 11008);
+    EXPECT_EQ(result.layers, 32);
+    EXPECT_EQ(result.heads, 32);
+    EXPECT_EQ(result.keyValueHeads, 8);
+    EXPECT_EQ(result.headDim, 128);
+    EXPECT_EQ(result.vocabSize, 32000);
+    EXPECT_EQ(result.maxPositions, 4096);
+    EXPECT_EQ(result.rmsNormEps, 1e-5);
+    EXPECT_EQ(result.ropeTheta, 500000.0);
+    EXPECT_EQ(result.ropeType, "linear");
+    EXPECT_TRUE(result.tieWordEmbeddings);
+    EXPECT_TRUE(result.attentionBias);
+    EXPECT_TRUE(result.mlpBias);
+    EXPECT_EQ(result.activation, "gelu");
+    EXPECT_EQ(result.dtype, Dtype::BF16);
+    EXPECT_FALSE(result.quantized);
+}
+
+TEST(ModelConfig, ReadsTheStyleOfTransformers5) {
+    Json config = TinyLlama().config;
+    config.erase("torch_dtype");
+    config["dtype"] = "float16";
+    config["rope_parameters"] = {{"rope_theta", 123.0}, {"rope_type", "llama3"}};
+
+    const ModelConfig result = parse(config);
+
+    EXPECT_EQ(result.dtype, Dtype::F16);
+    EXPECT_EQ(result.ropeTheta, 123.0);
+    EXPECT_EQ(result.ropeType, "llama3");
+}
+
+TEST(ModelConfig, FillsInLlamasDefaults) {
+    Json config = TinyLlama().config;
+    for (const char* key : {"num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "torch_dtype"}) config.erase(key);
+    config["rope_scaling"] = nullptr;
+    config["head_dim"] = nullptr;
+
+    const ModelConfig result = parse(config);
+
+    EXPECT_EQ(result.keyValueHeads, 2);
+    EXPECT_EQ(result.headDim, 2);
+    EXPECT_EQ(result.maxPositions, 2048);
+    EXPECT_EQ(result.rmsNormEps, 1e-6);
+    EXPECT_EQ(result.ropeTheta, 10000.0);
+    EXPECT_EQ(result.ropeType, "default");
+    EXPECT_FALSE(result.tieWordEmbeddings);
+    EXPECT_EQ(result.activation, "silu");
+    EXPECT_FALSE(result.dtype.has_value());
+}
+
+TEST(ModelConfig, TakesTheHeadDimensionThatIsWritten) {
+    Json config = TinyLlama().config;
+    config["head_dim"] = 16;
+
+    EXPECT_EQ(parse(config).headDim, 16);
+}
+
+TEST(ModelConfig, RecordsQuantisation) {
+    Json config = TinyLlama().config;
+    config["quantization_config"] = {{"quant_method", "gptq"}};
+    EXPECT_TRUE(parse(config).quantized);
+
+    config["quantization_config"] = nullptr;
+    EXPECT_FALSE(parse(config).quantized);
+}
+
+TEST(ModelConfig, LeavesUnknownNumbersOfOtherArchitecturesAtZero) {
+    const ModelConfig result =
+        parse(Json::parse(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 12,
+        "vocab_size": 50257, "num_attention_heads": [1, 2]})"));
+
+    EXPECT_EQ(result.layers, 0);
+    EXPECT_EQ(result.heads, 0);
+    EXPECT_EQ(result.headDim, 0);
+    EXPECT_EQ(result.vocabSize, 50257);
+}
+
+TEST(ModelConfig, NamesTheKeyThatIsWrong) {
+    const struct {
+        std::string key;
+        Json value;
+        std::string message;
+    } rows[] = {
+        {"hidden_size", "4096", "hidden_size is \"4096\", expected a whole number of at least 1"},
+        {"hidden_size", 0, "hidden_size is 0"},
+        {"hidden_size", nullptr, "hidden_size is missing"},
+        {"intermediate_size", 8.5, "intermediate_size is 8.5"},
+        {"num_hidden_layers", -2, "num_hidden_layers is -2"},
+        {"num_hidden_layers", 4294967296, "num_hidden_layers is 4294967296"},
+        {"num_attention_heads", true, "num_attention_heads is true"},
+        {"vocab_size", 18446744073709551615u, "vocab_size is 18446744073709551615"},
+        {"num_key_value_heads", "1", "num_key_value_heads is \"1\""},
+        {"head_dim", {16}, "head_dim is [16]"},
+        {"rms_norm_eps", 0.0, "rms_norm_eps is 0.0, expected a number above 0"},
+        {"rms_norm_eps", "1e-5", "rms_norm_eps is \"1e-5\""},
+        {"rope_theta", -1.0, "rope_theta is -1.0"},
+        {"rope_scaling", "linear", "rope_scaling is \"linear\", expected an object"},
+        {"rope_scaling", {{"rope_type", 3}}, "rope_scaling.rope_type is 3, expected a string"},
+        {"rope_parameters", {{"rope_theta", "x"}}, "rope_parameters.rope_theta is \"x\""},
+        {"tie_word_embeddings", "yes", "tie_word_embeddings is \"yes\", expected true or false"},
+        {"tie_word_embeddings", 1, "tie_word_embeddings is 1, expected true or false"},
+        {"hidden_act", 1, "hidden_act is 1, expected a string"},
+        {"torch_dtype", "float12", "torch_dtype is \"float12\", expected a torch dtype"},
+        {"architectures", "LlamaForCausalLM", "architectures is \"LlamaForCausalLM\", expected a list"},
+        {"architectures", {1}, "architectures is [1], expected a list"},
+        {"model_type", 1, "model_type is 1, expected a string"},
+    };
+    for (const auto& row : rows) {
+        Json config = TinyLlama().config;
+        config[row.key] = row.value;
+
+        EXPECT_THAT(messageOf<InputError>([&] { parse(config); }),
+                    AllOf(StartsWith("m/config.json: "), HasSubstr(row.message)))
+            << row.key;
+    }
+}
+
+TEST(ModelConfig, RefusesWhatIsNoModelsConfig) {
+    EXPECT_THAT(messageOf<InputError>([] { parse(Json::object()); }), HasSubstr("neither architectures nor model_type"));
+    EXPECT_THAT(messageOf<InputError>([] { parse(Json::array()); }), HasSubstr("expected a JSON object"));
+}
+
+}  // namespace
+}  // namespace aimerge

@@ -1,0 +1,161 @@
+#include "aimerge/checkpoint/model_set.h"
+
+#include "aimerge/core/error.h"
+#include "support/expect_error.h"
+#include "support/log_capture.h"
+#include "support/temp_folder.h"
+#include "support/tiny_llama.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace aimerge {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+MergeConfig configOf(const std::vector<std::string>& models, const std::string& base) {
+    MergeConfig config;
+    for (const std::string& model : models) config.models.push_back({model, {}, {}});
+    config.baseModel = base;
+    return config;
+}
+
+class ModelSetTest : public testing::Test {
+protected:
+    ModelSetTest() {
+        for (const char* name : {"base", "a", "b"}) TinyLlama().write(folder_ / name);
+    }
+    std::string at(const std::string& name) const { return (folder_ / name).string(); }
+    ModelSet open(const std::vector<std::string>& models, const std::string& base) const {
+        std::vector<std::string> paths;
+        for (const std::string& model : models) paths.push_back(at(model));
+        return ModelSet::open(configOf(paths, base.empty() ? "" : at(base)));
+    }
+    /// The message when model "a" is changed and merged with the base.
+    std::string refusal(const std::function<void(TinyLlama&)>& change) const {
+        TinyLlama model;
+        change(model);
+        model.write(folder_ / "a");
+        return messageOf<InputError>([&] { open({"a"}, "base"); });
+    }
+    TempFolder folder_;
+};
+
+TEST_F(ModelSetTest, AppendsABaseThatIsNotListed) {
+    const ModelSet set = open({"b", "a"}, "base");
+
+    ASSERT_EQ(set.models.size(), 3u);
+    EXPECT_EQ(set.models[0].name(), at("b"));
+    EXPECT_EQ(set.models[2].name(), at("base"));
+    EXPECT_EQ(set.baseIndex, 2u);
+    EXPECT_EQ(set.reference().name(), at("base"));
+}
+
+TEST_F(ModelSetTest, KeepsTheBaseWhereItIsListed) {
+    const ModelSet set = open({"a", "base", "b"}, "base");
+
+    EXPECT_EQ(set.models.size(), 3u);
+    EXPECT_EQ(set.baseIndex, 1u);
+}
+
+TEST_F(ModelSetTest, TakesTheFirstModelAsReferenceWithoutABase) {
+    const ModelSet set = open({"b", "a"}, "");
+
+    EXPECT_EQ(set.models.size(), 2u);
+    EXPECT_FALSE(set.baseIndex.has_value());
+    EXPECT_EQ(set.reference().name(), at("b"));
+}
+
+TEST_F(ModelSetTest, OpensTheRealFamily) {
+    const std::string family = std::string(AIMERGE_TEST_DATA) + "/goldens/family_bf16/";
+    const LogCapture log;
+
+    const ModelSet set =
+        ModelSet::open(configOf({family + "expert_a", family + "expert_b", family + "expert_c"}, family + "base"));
+
+    EXPECT_EQ(set.models.size(), 4u);
+    EXPECT_TRUE(set.headIsWritten());
+    EXPECT_THAT(log.text(), IsEmpty());
+}
+
+TEST_F(ModelSetTest, NamesModelKeyAndBothValuesOfAMisfit) {
+    const struct {
+        std::string key;
+        nlohmann::ordered_json value;
+        std::string message;
+    } rows[] = {
+        {"architectures", {"MistralForCausalLM"}, "architecture is MistralForCausalLM, but"},
+        {"model_type", "llama2", "model_type is llama2, but"},
+        {"num_hidden_layers", 4, "num_hidden_layers is 4, but"},
+        {"hidden_size", 8, "hidden_size is 8, but"},
+        {"intermediate_size", 12, "intermediate_size is 12, but"},
+        {"num_attention_heads", 4, "num_attention_heads is 4, but"},
+        {"num_key_value_heads", 2, "num_key_value_heads is 2, but"},
+        {"head_dim", 1, "head_dim is 1, but"},
+    };
+    for (const auto& row : rows) {
+        const std::string message = refusal([&](TinyLlama& model) { model.config[row.key] = row.value; });
+
+        EXPECT_THAT(message, AllOf(HasSubstr(at("a") + ": " + row.message), HasSubstr(at("base") + " has "))) << row.key;
+    }
+}
+
+TEST_F(ModelSetTest, RefusesAQuantisedModel) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    model.config["quantization_config"] = {{"bits", 4}};
+                }),
+                AllOf(HasSubstr(at("a") + ": is quantised"), HasSubstr("BF16, F16 or F32")));
+}
+
+TEST_F(ModelSetTest, RefusesLayersThatConfigDoesNotHave) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    model.addFloats("model.layers.2.mlp.up_proj.weight", {8, 4});
+                }),
+                HasSubstr("has tensor model.layers.2.mlp.up_proj.weight, but config.json says num_hidden_layers 2"));
+}
+
+TEST_F(ModelSetTest, RefusesWeightsThatLackALayer) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    std::erase_if(model.tensors,
+                                  [](const auto& tensor) { return tensor.first.starts_with("model.layers.0."); });
+                }),
+                HasSubstr("has no tensor of layer 0, but config.json says num_hidden_layers 2"));
+}
+
+TEST_F(ModelSetTest, RefusesAMissingHeadThatIsNotTied) {
+    EXPECT_THAT(refusal([](TinyLlama& model) { model.tensors.erase("lm_head.weight"); }),
+                HasSubstr("lm_head.weight is missing, and config.json does not tie it"));
+}
+
+TEST_F(ModelSetTest, WritesAHeadWhenAnyModelStoresOne) {
+    TinyLlama tied;
+    tied.config["tie_word_embeddings"] = true;
+    tied.tensors.erase("lm_head.weight");
+    tied.write(folder_ / "base");
+    EXPECT_TRUE(open({"a"}, "base").headIsWritten());
+
+    tied.write(folder_ / "a");
+    EXPECT_FALSE(open({"a"}, "base").headIsWritten());
+}
+
+TEST_F(ModelSetTest, WarnsOfWhatTheMergeSurvives) {
+    TinyLlama model;
+    model.config["rope_theta"] = 1e6;
+    model.config["rms_norm_eps"] = 1e-6;
+    model.config["tie_word_embeddings"] = true;
+    model.write(folder_ / "a");
+    const LogCapture log;
+
+    open({"a"}, "base");
+
+    EXPECT_THAT(log.text(), AllOf(HasSubstr("rope_theta is 1000000"), HasSubstr("rms_norm_eps is 1e-06"),
+                                  HasSubstr("stores lm_head.weight although config.json ties it")));
+}
+
+}  // namespace
+}  // namespace aimerge
