@@ -1,0 +1,23 @@
+#pragma once
+// A request to stop (SIGTERM, SIGINT, SIGUSR1) is noted by a handler and honoured at the next safe point, where what is done
+// stands on disk and a rerun continues. It ends the job with exit code 75.
+
+namespace aimerge {
+
+class World;
+
+/// Called first in main(), before MPI: a second SIGTERM or SIGINT ends the process at once, also with code 75.
+void installInterruptionHandlers();
+
+/// Local. True after a signal to this process.
+bool interruptionRequested();
+
+/// Local. For safe points inside work that ranks do each on their own: the others are stopped by reportFailure().
+/// @throws Interrupted after a signal to this process
+void throwIfInterrupted();
+
+/// Collective. For safe points that all ranks pass together: a signal to any of them stops all.
+/// @throws Interrupted on every rank after a signal to any of them
+void throwIfAnyInterrupted(World& world);
+
+}  // namespace aimerge

@@ -1,0 +1,51 @@
+#include "aimerge/distributed/interruption.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/distributed/world.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <initializer_list>
+
+namespace aimerge {
+namespace {
+
+volatile sig_atomic_t requested = 0;
+volatile sig_atomic_t askedToEnd = 0;  // by SIGTERM or SIGINT
+
+void note(int signal) {
+    if (signal != SIGUSR1) {
+        if (askedToEnd) _exit(static_cast<int>(ExitCode::Interrupted));
+        askedToEnd = 1;
+    }
+    requested = 1;
+}
+
+[[noreturn]] void stop() {
+    throw Interrupted("interrupted by a signal; what is finished is kept, run the same command again to continue");
+}
+
+}  // namespace
+
+void installInterruptionHandlers() {
+    struct sigaction action {};
+    action.sa_handler = note;
+    action.sa_flags = SA_RESTART;  // reads and writes go on to the next safe point
+    sigemptyset(&action.sa_mask);
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+}
+
+bool interruptionRequested() {
+    return requested != 0;
+}
+
+void throwIfInterrupted() {
+    if (interruptionRequested()) stop();
+}
+
+void throwIfAnyInterrupted(World& world) {
+    if (world.any(interruptionRequested())) stop();
+}
+
+}  // namespace aimerge

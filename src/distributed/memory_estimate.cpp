@@ -1,0 +1,62 @@
+#include "distributed/memory_estimate.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+// Of a stage that holds its layers: one hidden state is received while one is computed and one sent.
+constexpr std::uint64_t kStatesInFlight = 3;
+
+struct CalibrationMemory {
+    std::uint64_t hiddenStateBytes, peakBytes, leastBytes;
+    bool streams;
+};
+
+CalibrationMemory ofCalibration(const StageWeights& weights, const StepMemory& step, const PlanSettings& settings) {
+    const std::uint64_t steps =
+        static_cast<std::uint64_t>((settings.blocks + settings.microBatch - 1) / settings.microBatch);
+    const std::uint64_t residentHidden = std::min(steps, kStatesInFlight) * step.hiddenBytes + step.workBytes;
+    const std::uint64_t resident = weights.all + residentHidden;
+    const std::uint64_t leastStreaming = weights.leastStreamed + step.workBytes + step.hiddenBytes;
+    const std::uint64_t least = std::min(resident, leastStreaming);
+    if (settings.memoryLimit == 0 || resident <= settings.memoryLimit) return {residentHidden, resident, least, false};
+
+    // As many hidden states pass through a layer at a time as the limit leaves room for.
+    const std::uint64_t room = settings.memoryLimit > leastStreaming ? settings.memoryLimit - leastStreaming : 0;
+    const std::uint64_t states = std::min(steps, 1 + room / std::max<std::uint64_t>(step.hiddenBytes, 1));
+    const std::uint64_t hidden = states * step.hiddenBytes + step.workBytes;
+    return {hidden, weights.leastStreamed + hidden, least, true};
+}
+
+}  // namespace
+
+StepMemory StepMemory::of(const ModelConfig& config, const PlanSettings& settings) {
+    const std::int64_t tokens = std::min(settings.microBatch, settings.blocks) * settings.blockLength;
+    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
+    const std::int64_t feedForward = 2 * config.intermediateSize;
+    const std::int64_t widest = 2 * config.hiddenSize + std::max(attention, feedForward);
+    const std::uint64_t bytes = bytesPerElement(settings.computeDtype);
+    return {static_cast<std::uint64_t>(tokens * config.hiddenSize) * bytes,
+            static_cast<std::uint64_t>(tokens * widest) * bytes};
+}
+
+std::uint64_t estimateMemory(RankPlan& rank, const StageWeights& weights, const StepMemory& step,
+                             const PlanSettings& settings) {
+    std::uint64_t least = 0;
+    if (settings.blocks > 0 && rank.firstLayer < rank.endLayer) {
+        const CalibrationMemory calibration = ofCalibration(weights, step, settings);
+        rank.hiddenStateBytes = calibration.hiddenStateBytes;
+        rank.streamsLayers = calibration.streams;
+        rank.peakMemoryBytes = calibration.peakBytes;
+        least = calibration.leastBytes;
+    }
+    if (!rank.tensors.empty()) {  // calibration is over, and its memory free, when the merge begins
+        const std::uint64_t merge = settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank);
+        rank.peakMemoryBytes = std::max(rank.peakMemoryBytes, merge);
+        least = std::max(least, merge);
+    }
+    return least;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,334 @@
+#include "aimerge/distributed/world.h"
+
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "distributed/job_control.h"
+#include "distributed/mpi_call.h"
+#include "distributed/patience.h"
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace aimerge {
+namespace {
+
+// A message on its way when its request goes needs both ranks to look after it; they do, in leave().
+constexpr double kCancelSeconds = 1;
+// The user's tags are for send() and receive(); gather() has a communicator to itself.
+constexpr int kSizeTag = 0, kTextTag = 1;
+
+/// Calls visit(first byte, bytes) for every chunk; once for an empty message.
+template <typename Visit>
+void forEachChunk(std::size_t bytes, Visit visit) {
+    std::size_t first = 0;
+    do {
+        const std::size_t length = std::min(bytes - first, World::kChunkBytes);
+        visit(first, static_cast<int>(length));
+        first += length;
+    } while (first < bytes);
+}
+
+void requirePeer(const World& world, int peer) {
+    if (peer < 0 || peer >= world.size() || peer == world.rank()) {
+        throw RuntimeFault("message between rank {} and rank {} in a job of {} ranks", world.rank(), peer, world.size());
+    }
+}
+
+int sharedMachineRanks() {
+    MPI_Comm node = MPI_COMM_NULL;
+    int ranks = 0;
+    checkMpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
+             "MPI_Comm_split_type(SHARED)");
+    checkMpi(MPI_Comm_size(node, &ranks), "MPI_Comm_size of the node");
+    checkMpi(MPI_Comm_free(&node), "MPI_Comm_free of the node");
+    return ranks;
+}
+
+}  // namespace
+
+/// Without a launcher `control` is empty, and there is one rank.
+struct World::Impl {
+    std::optional<JobControl> control;
+    int ranksOnNode = 1;
+    MPI_Comm messages = MPI_COMM_NULL;     // send(), receive()
+    MPI_Comm collectives = MPI_COMM_NULL;  // the rest
+    bool abandoned = false;                // an operation never ended
+    // Buffers of collectives live here: after an abandoned one MPI may still write to them.
+    std::int64_t value = 0, largest = 0;
+    std::uint64_t textBytes = 0;
+    std::string text;
+
+    void start(int& argc, char**& argv);
+    /// Polls done() until it says true. @param purpose of the wait, for the error line
+    template <typename Done>
+    void waitUntil(Done done, std::string_view purpose);
+    void completeCollective(MPI_Request request, std::string_view purpose);
+    std::unique_ptr<Request::State> transfer(MPI_Comm communicator, int peer, int tag, std::span<const std::byte> bytes);
+    std::unique_ptr<Request::State> transfer(MPI_Comm communicator, int peer, int tag, std::span<std::byte> bytes);
+};
+
+struct World::Request::State {
+    World::Impl& world;
+    std::string purpose;  // for error lines
+    bool receiving;
+    std::uint64_t bytes;
+    std::vector<MPI_Request> chunks = {};
+
+    bool done();
+    /// Cancels what is pending. Sets World::Impl::abandoned when it cannot be brought to an end.
+    void cancel() noexcept;
+};
+
+void World::Impl::start(int& argc, char**& argv) {
+    const double patienceSeconds = environment::collectiveTimeoutSeconds();
+    int size = 1, rank = 0;
+    if (environment::startedByMpiLauncher()) {
+        int provided = 0;
+        checkMpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+        checkMpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+        checkMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
+        checkMpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+        control.emplace(rank, size, patienceSeconds);
+        checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &messages), "MPI_Comm_dup for messages");
+        checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &collectives), "MPI_Comm_dup for collectives");
+        ranksOnNode = sharedMachineRanks();
+    }
+    if (size == 1 && environment::slurmStepTasks() > 1) {
+        throw UsageError("srun started {} tasks that do not know of each other: use srun --mpi=pmix",
+                         environment::slurmStepTasks());
+    }
+}
+
+template <typename Done>
+void World::Impl::waitUntil(Done done, std::string_view purpose) {
+    Patience patience(control->patienceSeconds());
+    while (!done()) {
+        if (const auto& failure = control->peerFailure()) throw *failure;
+        if (patience.exhausted()) {
+            throw RuntimeFault(
+                "no progress from another rank for {:g} s in {}: it hangs or its machine is gone "
+                "(AIMERGE_COLLECTIVE_TIMEOUT sets the wait)",
+                patience.seconds(), purpose);
+        }
+        patience.pause();
+    }
+}
+
+void World::Impl::completeCollective(MPI_Request request, std::string_view purpose) {
+    abandoned = true;  // unless it ends below: MPI has no way to cancel a collective
+    waitUntil(
+        [&] {
+            int done = 0;
+            checkMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "{}", purpose);
+            return done != 0;
+        },
+        purpose);
+    abandoned = false;
+}
+
+std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicator, int to, int tag,
+                                                             std::span<const std::byte> bytes) {
+    auto state = std::make_unique<Request::State>(*this, fmt::format("MPI_Isend of {} bytes to rank {}", bytes.size(), to),
+                                                  false, bytes.size());
+    forEachChunk(bytes.size(), [&](std::size_t first, int length) {
+        checkMpi(MPI_Isend(bytes.data() + first, length, MPI_BYTE, to, tag, communicator, &state->chunks.emplace_back()),
+                 "{}", state->purpose);
+    });
+    return state;
+}
+
+std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicator, int from, int tag,
+                                                             std::span<std::byte> bytes) {
+    auto state = std::make_unique<Request::State>(
+        *this, fmt::format("MPI_Irecv of {} bytes from rank {}", bytes.size(), from), true, bytes.size());
+    forEachChunk(bytes.size(), [&](std::size_t first, int length) {
+        checkMpi(MPI_Irecv(bytes.data() + first, length, MPI_BYTE, from, tag, communicator, &state->chunks.emplace_back()),
+                 "{}", state->purpose);
+    });
+    return state;
+}
+
+World::World(int& argc, char**& argv) : impl_(std::make_unique<Impl>()) {
+    impl_->start(argc, argv);
+}
+
+World::~World() = default;
+
+int World::rank() const {
+    return impl_->control ? impl_->control->rank() : 0;
+}
+
+int World::size() const {
+    return impl_->control ? impl_->control->size() : 1;
+}
+
+int World::ranksOnNode() const {
+    return impl_->ranksOnNode;
+}
+
+void World::barrier() {
+    if (size() == 1) return;
+    throwIfPeerFailed();
+    MPI_Request request = MPI_REQUEST_NULL;
+    checkMpi(MPI_Ibarrier(impl_->collectives, &request), "MPI_Ibarrier");
+    impl_->completeCollective(request, "MPI_Ibarrier");
+}
+
+std::string World::broadcast(std::string text) {
+    if (size() == 1) return text;
+    throwIfPeerFailed();
+    Impl& impl = *impl_;
+    impl.text = std::move(text);
+    impl.textBytes = impl.text.size();
+    MPI_Request request = MPI_REQUEST_NULL;
+    checkMpi(MPI_Ibcast(&impl.textBytes, 1, MPI_UINT64_T, 0, impl.collectives, &request), "MPI_Ibcast of a size");
+    impl.completeCollective(request, "MPI_Ibcast of a size");
+    impl.text.resize(impl.textBytes);
+    forEachChunk(impl.text.size(), [&](std::size_t first, int bytes) {
+        checkMpi(MPI_Ibcast(impl.text.data() + first, bytes, MPI_BYTE, 0, impl.collectives, &request),
+                 "MPI_Ibcast of {} bytes", bytes);
+        impl.completeCollective(request, "MPI_Ibcast of a text");
+    });
+    return std::exchange(impl.text, {});
+}
+
+std::int64_t World::maximum(std::int64_t value) {
+    if (size() == 1) return value;
+    throwIfPeerFailed();
+    Impl& impl = *impl_;
+    impl.value = value;
+    MPI_Request request = MPI_REQUEST_NULL;
+    checkMpi(MPI_Iallreduce(&impl.value, &impl.largest, 1, MPI_INT64_T, MPI_MAX, impl.collectives, &request),
+             "MPI_Iallreduce(MAX)");
+    impl.completeCollective(request, "MPI_Iallreduce(MAX)");
+    return impl.largest;
+}
+
+std::vector<std::string> World::gather(const std::string& text) {
+    if (size() == 1) return {text};
+    throwIfPeerFailed();
+    Impl& impl = *impl_;
+    const auto exchange = [&](int peer, int tag, auto bytes) {
+        Request(impl.transfer(impl.collectives, peer, tag, bytes)).wait();
+    };
+    if (!isRoot()) {
+        const std::uint64_t bytes = text.size();
+        exchange(0, kSizeTag, std::as_bytes(std::span(&bytes, 1)));
+        exchange(0, kTextTag, std::as_bytes(std::span(text)));
+        return {};
+    }
+    std::vector<std::string> texts(static_cast<std::size_t>(size()));
+    texts[0] = text;
+    for (int from = 1; from < size(); ++from) {
+        std::string& received = texts[static_cast<std::size_t>(from)];
+        std::uint64_t bytes = 0;
+        exchange(from, kSizeTag, std::as_writable_bytes(std::span(&bytes, 1)));
+        received.resize(bytes);
+        exchange(from, kTextTag, std::as_writable_bytes(std::span(received)));
+    }
+    return texts;
+}
+
+World::Request World::send(int to, int tag, std::span<const std::byte> bytes) {
+    requirePeer(*this, to);
+    throwIfPeerFailed();
+    return Request(impl_->transfer(impl_->messages, to, tag, bytes));
+}
+
+World::Request World::receive(int from, int tag, std::span<std::byte> bytes) {
+    requirePeer(*this, from);
+    throwIfPeerFailed();
+    return Request(impl_->transfer(impl_->messages, from, tag, bytes));
+}
+
+void World::throwIfPeerFailed() {
+    if (!impl_->control) return;
+    if (const auto& failure = impl_->control->peerFailure()) throw *failure;
+}
+
+void World::reportFailure(int exitCode, const std::string& message) {
+    if (impl_->control) impl_->control->announceFailure(exitCode, message);
+}
+
+int World::leave(int exitCode) {
+    if (!impl_->control) return exitCode;
+    const JobControl::Outcome outcome = impl_->control->meet(exitCode, !impl_->abandoned);
+    if (outcome.allIdle) {
+        impl_->control->release();
+        checkMpi(MPI_Comm_free(&impl_->messages), "MPI_Comm_free of messages");
+        checkMpi(MPI_Comm_free(&impl_->collectives), "MPI_Comm_free of collectives");
+        checkMpi(MPI_Finalize(), "MPI_Finalize");
+    }
+    return outcome.exitCode;
+}
+
+World::Request::Request() = default;
+World::Request::Request(std::unique_ptr<State> state) : state_(std::move(state)) {}
+World::Request::Request(Request&&) noexcept = default;
+
+World::Request::~Request() {
+    if (active()) state_->cancel();
+}
+
+World::Request& World::Request::operator=(Request&& other) noexcept {
+    if (this != &other) {
+        if (active()) state_->cancel();
+        state_ = std::move(other.state_);
+    }
+    return *this;
+}
+
+bool World::Request::active() const {
+    return state_ != nullptr;
+}
+
+bool World::Request::test() {
+    if (active() && state_->done()) state_.reset();
+    return !active();
+}
+
+void World::Request::wait() {
+    if (!active()) return;
+    state_->world.waitUntil([this] { return state_->done(); }, state_->purpose);
+    state_.reset();
+}
+
+bool World::Request::State::done() {
+    int done = 0;
+    std::vector<MPI_Status> statuses(chunks.size());
+    const int result = MPI_Testall(static_cast<int>(chunks.size()), chunks.data(), &done, statuses.data());
+    if (result == MPI_ERR_IN_STATUS) {
+        for (const MPI_Status& status : statuses) {
+            if (status.MPI_ERROR != MPI_ERR_PENDING) checkMpi(status.MPI_ERROR, "{}", purpose);
+        }
+    }
+    checkMpi(result, "{}", purpose);
+    if (!done || !receiving) return done != 0;
+    std::uint64_t received = 0;
+    for (const MPI_Status& status : statuses) {
+        int length = 0;
+        checkMpi(MPI_Get_count(&status, MPI_BYTE, &length), "MPI_Get_count");
+        received += static_cast<std::uint64_t>(length);
+    }
+    if (received != bytes) throw RuntimeFault("{}: the message has {} bytes", purpose, received);
+    return true;
+}
+
+void World::Request::State::cancel() noexcept {
+    if (receiving) {
+        for (MPI_Request& chunk : chunks) {
+            if (chunk != MPI_REQUEST_NULL) MPI_Cancel(&chunk);
+        }
+    }
+    Patience patience(world.abandoned ? 0 : kCancelSeconds);
+    int done = 0;
+    while (MPI_Testall(static_cast<int>(chunks.size()), chunks.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && !done &&
+           !patience.exhausted()) {
+        patience.pause();
+    }
+    if (!done) world.abandoned = true;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,171 @@
+#include "aimerge/core/error.h"
+#include "aimerge/statistics/statistics_log.h"
+#include "statistics/statistics_log_layout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <system_error>
+
+namespace aimerge {
+namespace {
+
+using namespace statistics_log;
+
+class LogReader {
+public:
+    explicit LogReader(const std::filesystem::path& path) : path_(path) {
+        std::error_code ignored;
+        if (!std::filesystem::is_regular_file(path, ignored))
+            throw InputError("{}: no such file; expected a statistics log written by `aimerge calibrate`", path.string());
+        if (H5Fis_hdf5(path.c_str()) <= 0)
+            throw InputError("{}: not an HDF5 file; expected a statistics log written by `aimerge calibrate`",
+                             path.string());
+        file_ = hdf5::FileObject(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+        require(file_.valid(), "the file", "opened");
+        const auto version = readInteger(file_.id(), "/", kFormatVersionName);
+        if (version != kFormatVersion)
+            throw InputError("{}: format_version is {}, this version reads {}; calibrate again", path.string(), version,
+                             kFormatVersion);
+    }
+
+    StatisticsOrigin readOrigin() const {
+        StatisticsOrigin origin;
+        forEachField(origin, [&](const char* name, auto& field) { readField(name, field); });
+        return origin;
+    }
+
+    StatisticsByModule readModules() const {
+        StatisticsByModule modules;
+        for (const std::string& module : moduleNames()) modules.emplace(module, readModule(module));
+        if (modules.empty()) throw InputError("{}: {} holds no module; calibrate again", path_.string(), kStatisticsGroup);
+        return modules;
+    }
+
+    std::vector<StageRecord> readTables() const {
+        const auto plan = readTable<PlanRow>(kPlanTable, planRowType());
+        const auto timing = readTable<TimingRow>(kTimingTable, timingRowType());
+        if (plan.size() != timing.size())
+            throw InputError("{}: {} has {} rows, {} has {}", path_.string(), kPlanTable, plan.size(), kTimingTable,
+                             timing.size());
+        std::vector<StageRecord> stages;
+        for (std::size_t i = 0; i < plan.size(); ++i)
+            stages.push_back({static_cast<int>(plan[i].rank), plan[i].firstLayer, plan[i].lastLayer,
+                              timing[i].forwardSeconds, timing[i].waitSeconds, timing[i].readSeconds,
+                              timing[i].peakMemoryBytes});
+        return stages;
+    }
+
+private:
+    void require(bool done, const std::string& object, const char* what) const {
+        if (!done) throw InputError("{}: {} cannot be {}: {}", path_.string(), object, what, hdf5::lastError());
+    }
+
+    std::vector<std::string> moduleNames() const {
+        const hdf5::Group group(H5Gopen2(file_.id(), kStatisticsGroup, H5P_DEFAULT));
+        require(group.valid(), kStatisticsGroup, "opened");
+        std::vector<std::string> names;
+        const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* result) -> herr_t {
+            static_cast<std::vector<std::string>*>(result)->emplace_back(name);
+            return 0;
+        };
+        require(H5Literate(group.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names) >= 0, kStatisticsGroup,
+                "listed");
+        return names;
+    }
+
+    ModuleStatistics readModule(const std::string& module) const {
+        const std::string object = std::string(kStatisticsGroup) + "/" + module;
+        const hdf5::Group group(H5Gopen2(file_.id(), object.c_str(), H5P_DEFAULT));
+        require(group.valid(), object, "opened");
+        ModuleStatistics statistics;
+        statistics.tokens = readInteger(group.id(), object, kTokensAttribute);
+        statistics.meanAbs = readValues(object, Statistic::MeanAbs);
+        statistics.rms = readValues(object, Statistic::Rms);
+        statistics.maxAbs = readValues(object, Statistic::MaxAbs);
+        if (statistics.rms.size() != statistics.meanAbs.size() || statistics.maxAbs.size() != statistics.meanAbs.size())
+            throw InputError("{}: {}: mean_abs has {} channels, rms {}, max_abs {}; they must agree", path_.string(), object,
+                             statistics.meanAbs.size(), statistics.rms.size(), statistics.maxAbs.size());
+        return statistics;
+    }
+
+    std::vector<float> readValues(const std::string& moduleObject, Statistic statistic) const {
+        const std::string object = moduleObject + "/" + std::string(statisticName(statistic));
+        std::vector<float> values = readTable<float>(object, hdf5::Type(H5Tcopy(H5T_NATIVE_FLOAT)));
+        const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !(v >= 0) || std::isinf(v); });
+        if (bad != values.end())
+            throw InputError("{}: {}: value {} of channel {}; a statistic is finite and not negative", path_.string(), object,
+                             *bad, bad - values.begin());
+        return values;
+    }
+
+    /// The rows of a 1-D dataset, converted by HDF5 to `memoryType`.
+    template <typename Row>
+    std::vector<Row> readTable(const std::string& object, const hdf5::Type& memoryType) const {
+        const hdf5::Dataset dataset(H5Dopen2(file_.id(), object.c_str(), H5P_DEFAULT));
+        require(dataset.valid(), object, "opened");
+        const hdf5::Space space(H5Dget_space(dataset.id()));
+        if (H5Sget_simple_extent_ndims(space.id()) != 1)
+            throw InputError("{}: {} has {} dimensions, expected 1", path_.string(), object,
+                             H5Sget_simple_extent_ndims(space.id()));
+        hsize_t extent = 0;
+        H5Sget_simple_extent_dims(space.id(), &extent, nullptr);
+        // A damaged extent must not ask for more memory than the stored bytes can fill.
+        if (extent > H5Dget_storage_size(dataset.id()))
+            throw InputError("{}: {} claims {} rows, more than its stored bytes hold", path_.string(), object, extent);
+        std::vector<Row> rows(extent);
+        require(H5Dread(dataset.id(), memoryType.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data()) >= 0, object, "read");
+        return rows;
+    }
+
+    hdf5::Attribute openAttribute(hid_t owner, const std::string& object, const char* name) const {
+        hdf5::Attribute attribute(H5Aopen(owner, name, H5P_DEFAULT));
+        require(attribute.valid(), "attribute " + std::string(name) + " of " + object, "opened");
+        return attribute;
+    }
+
+    std::int64_t readInteger(hid_t owner, const std::string& object, const char* name) const {
+        const hdf5::Attribute attribute = openAttribute(owner, object, name);
+        std::int64_t value = 0;
+        require(H5Aread(attribute.id(), H5T_NATIVE_INT64, &value) >= 0, "attribute " + std::string(name) + " of " + object,
+                "read as an integer");
+        return value;
+    }
+
+    void readField(const char* name, std::int64_t& field) const { field = readInteger(file_.id(), "/", name); }
+
+    void readField(const char* name, int& field) const {
+        const std::int64_t value = readInteger(file_.id(), "/", name);
+        if (value < 0 || value > std::numeric_limits<int>::max())
+            throw InputError("{}: attribute {} is {}, expected a count", path_.string(), name, value);
+        field = static_cast<int>(value);
+    }
+
+    void readField(const char* name, std::string& field) const {
+        const hdf5::Attribute attribute = openAttribute(file_.id(), "/", name);
+        const hdf5::Type type = textType();
+        char* characters = nullptr;
+        require(H5Aread(attribute.id(), type.id(), &characters) >= 0, "attribute " + std::string(name) + " of /",
+                "read as text");
+        field = characters ? characters : "";
+        H5free_memory(characters);
+    }
+
+    std::filesystem::path path_;
+    hdf5::FileObject file_;
+};
+
+}  // namespace
+
+StatisticsLog readStatisticsLog(const std::filesystem::path& path) {
+    const hdf5::SilentErrors silent;
+    const LogReader reader(path);
+    return {reader.readOrigin(), reader.readModules(), reader.readTables()};
+}
+
+StatisticsOrigin readStatisticsOrigin(const std::filesystem::path& path) {
+    const hdf5::SilentErrors silent;
+    return LogReader(path).readOrigin();
+}
+
+}  // namespace aimerge

@@ -1,0 +1,146 @@
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/statistics/statistics_log.h"
+#include "statistics/statistics_log_layout.h"
+
+#include <unistd.h>
+
+#include <span>
+#include <system_error>
+
+namespace aimerge {
+namespace {
+
+using namespace statistics_log;
+
+class LogWriter {
+public:
+    explicit LogWriter(const std::filesystem::path& path) : path_(path) {
+        file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+        require(file_.valid(), "the file", "created");
+        // The same statistics give the same bytes, whenever they are written.
+        datasetCreation_ = hdf5::Properties(H5Pcreate(H5P_DATASET_CREATE));
+        require(H5Pset_obj_track_times(datasetCreation_.id(), false) >= 0, "a property", "set");
+    }
+
+    void writeOrigin(const StatisticsOrigin& origin) {
+        writeAttribute(file_.id(), "/", kFormatVersionName, kFormatVersion);
+        forEachField(origin, [&](const char* name, const auto& value) { writeAttribute(file_.id(), "/", name, value); });
+    }
+
+    void writeModules(const StatisticsByModule& modules) {
+        const hdf5::Group all = createGroup(file_.id(), kStatisticsGroup);
+        for (const auto& [module, statistics] : modules) {
+            const std::string object = std::string(kStatisticsGroup) + "/" + module;
+            const hdf5::Group group = createGroup(file_.id(), object);
+            writeAttribute(group.id(), object, kTokensAttribute, statistics.tokens);
+            for (const Statistic statistic : kStatistics) {
+                const std::string name = object + "/" + std::string(statisticName(statistic));
+                writeDataset(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, std::span<const float>(statistics.values(statistic)));
+            }
+        }
+    }
+
+    void writeTables(const std::vector<StageRecord>& stages) {
+        std::vector<PlanRow> plan;
+        std::vector<TimingRow> timing;
+        for (const StageRecord& stage : stages) {
+            plan.push_back({stage.rank, stage.firstLayer, stage.lastLayer});
+            timing.push_back(
+                {stage.rank, stage.forwardSeconds, stage.waitSeconds, stage.readSeconds, stage.peakMemoryBytes});
+        }
+        const hdf5::Type planType = planRowType(), timingType = timingRowType();
+        writeDataset(kPlanTable, planType.id(), planType.id(), std::span<const PlanRow>(plan));
+        writeDataset(kTimingTable, timingType.id(), timingType.id(), std::span<const TimingRow>(timing));
+    }
+
+    void close() { require(file_.closeNow() >= 0, "the file", "closed"); }
+
+private:
+    void require(bool done, const std::string& object, const char* what) const {
+        if (!done) throw RuntimeFault("{}: {} cannot be {}: {}", path_.string(), object, what, hdf5::lastError());
+    }
+
+    hdf5::Group createGroup(hid_t parent, const std::string& name) const {
+        hdf5::Group group(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        require(group.valid(), name, "created");
+        return group;
+    }
+
+    template <typename T>
+    void writeDataset(const std::string& name, hid_t fileType, hid_t memoryType, std::span<const T> values) const {
+        const hsize_t extent = values.size();
+        const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
+        const hdf5::Dataset dataset(H5Dcreate2(file_.id(), name.c_str(), fileType, space.id(), H5P_DEFAULT,
+                                               datasetCreation_.id(), H5P_DEFAULT));
+        require(dataset.valid(), name, "created");
+        require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, name, "written");
+    }
+
+    void writeAttribute(hid_t owner, const std::string& object, const char* name, const std::string& text) const {
+        const hdf5::Type type = textType();
+        const char* characters = text.c_str();
+        writeAttributeAs(owner, object, name, type.id(), type.id(), &characters);
+    }
+
+    void writeAttribute(hid_t owner, const std::string& object, const char* name, std::int64_t value) const {
+        writeAttributeAs(owner, object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
+    }
+
+    void writeAttributeAs(hid_t owner, const std::string& object, const char* name, hid_t fileType, hid_t memoryType,
+                          const void* value) const {
+        const std::string what = "attribute " + std::string(name) + " of " + object;
+        const hdf5::Space space(H5Screate(H5S_SCALAR));
+        const hdf5::Attribute attribute(H5Acreate2(owner, name, fileType, space.id(), H5P_DEFAULT, H5P_DEFAULT));
+        require(attribute.valid(), what, "created");
+        require(H5Awrite(attribute.id(), memoryType, value) >= 0, what, "written");
+    }
+
+    std::filesystem::path path_;
+    hdf5::FileObject file_;
+    hdf5::Properties datasetCreation_;
+};
+
+/// Removes the file unless it was renamed to its final name.
+class TemporaryFile {
+public:
+    explicit TemporaryFile(const std::filesystem::path& finalPath)
+        : path_(finalPath.parent_path() / fmt::format(".{}.{}.tmp", finalPath.filename().string(), ::getpid())) {}
+    ~TemporaryFile() {
+        std::error_code ignored;
+        if (!published_) std::filesystem::remove(path_, ignored);
+    }
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+
+    void publishAs(const std::filesystem::path& finalPath) {
+        File::openForWriting(path_).sync();
+        std::error_code failure;
+        std::filesystem::rename(path_, finalPath, failure);
+        if (failure) throw RuntimeFault("{}: cannot be put in place: {}", finalPath.string(), failure.message());
+        published_ = true;
+        const std::filesystem::path folder = finalPath.parent_path();
+        syncDirectory(folder.empty() ? "." : folder);
+    }
+
+private:
+    std::filesystem::path path_;
+    bool published_ = false;
+};
+
+}  // namespace
+
+void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log) {
+    const hdf5::SilentErrors silent;
+    TemporaryFile temporary(path);
+    LogWriter writer(temporary.path());
+    writer.writeOrigin(log.origin);
+    writer.writeModules(log.modules);
+    writer.writeTables(log.stages);
+    writer.close();
+    temporary.publishAs(path);
+}
+
+}  // namespace aimerge

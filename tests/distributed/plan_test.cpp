@@ -1,0 +1,340 @@
+#include "aimerge/distributed/plan.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/core/size_text.h"
+#include "distributed/llama_headers.h"
+#include "support/temp_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <regex>
+#include <sstream>
+
+namespace aimerge {
+namespace {
+
+using testing::HasSubstr;
+
+struct Model {
+    explicit Model(const LlamaShape& shape, std::uint64_t maxShardBytes = 10'000'000'000)
+        : output(llamaTensors(shape, Dtype::BF16)) {
+        writeHeadersOnly(folder.path(), shape, Dtype::BF16, maxShardBytes);
+        base.emplace(Checkpoint::open(folder.path().string()));
+    }
+
+    TempFolder folder;
+    std::optional<Checkpoint> base;
+    std::vector<OutputTensor> output;
+};
+
+/// Collects what is logged while it lives.
+class CollectedLog {
+public:
+    CollectedLog() : before_(spdlog::default_logger()) {
+        spdlog::set_default_logger(
+            std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(text_)));
+        spdlog::set_pattern("%l: %v");
+    }
+    ~CollectedLog() { spdlog::set_default_logger(before_); }
+    std::string text() const { return text_.str(); }
+
+private:
+    std::ostringstream text_;
+    std::shared_ptr<spdlog::logger> before_;
+};
+
+LlamaShape smallShape(std::int64_t layers) {
+    return {64, layers, 4, 2, 128, 512, true};
+}
+
+PlanSettings mergeSettings(int ranks) {
+    PlanSettings settings;
+    settings.ranks = ranks;
+    settings.inputs = 4;
+    settings.mergeBytesPerThread = 50'000'000;
+    return settings;
+}
+
+PlanSettings calibratedSettings(int ranks, std::int64_t blocks = 256, std::int64_t blockLength = 2048) {
+    PlanSettings settings = mergeSettings(ranks);
+    settings.blocks = blocks;
+    settings.blockLength = blockLength;
+    return settings;
+}
+
+/// Layers lie in order without holes, the first rank has the embedding, the last one with layers the head, and every output
+/// tensor has one owner.
+void expectSound(const Plan& plan, std::int64_t layers, const std::vector<OutputTensor>& output) {
+    std::int64_t next = 0;
+    std::size_t lastActive = 0;
+    std::vector<std::string> owned;
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
+        const RankPlan& rank = plan.ranks[r];
+        EXPECT_EQ(rank.firstLayer, next);
+        EXPECT_GE(rank.endLayer, rank.firstLayer);
+        if (rank.endLayer > rank.firstLayer) lastActive = r;
+        next = rank.endLayer;
+        owned.insert(owned.end(), rank.tensors.begin(), rank.tensors.end());
+    }
+    EXPECT_EQ(next, layers);
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
+        EXPECT_EQ(plan.ranks[r].embedding, r == 0);
+        EXPECT_EQ(plan.ranks[r].head, r == lastActive);
+    }
+    std::vector<std::string> names;
+    for (const OutputTensor& tensor : output) names.push_back(tensor.name);
+    EXPECT_THAT(owned, testing::UnorderedElementsAreArray(names));
+}
+
+TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
+    const LlamaShape shape{8, 2, 2, 1, 16, 10};  // head_dim 4, keys and values 4 wide
+    const Model model(shape);
+    PlanSettings settings = calibratedSettings(2, 3, 5);
+    settings.omegas = 2;
+
+    const Plan plan = makePlan(*model.base, model.output, settings);
+
+    // A layer: q, o 8x8, k, v 4x8, gate, up, down 16x8, two norms of 8.
+    const std::uint64_t matrices = 2 * 64 + 2 * 32 + 3 * 128, layer = matrices + 16, embedding = 80, norm = 8;
+    ASSERT_EQ(plan.ranks.size(), 2u);
+    const RankPlan &first = plan.ranks[0], &last = plan.ranks[1];
+    EXPECT_EQ(first.tensors.size(), 10u);
+    EXPECT_EQ(first.tensors.front(), "model.embed_tokens.weight");
+    EXPECT_EQ(last.tensors.back(), "lm_head.weight");
+    EXPECT_EQ(first.bytesToRead, (embedding + layer) * 4 * 2);         // four inputs of two bytes
+    EXPECT_EQ(first.bytesToWrite, (embedding + layer) * 2 * 2);        // two omegas of two bytes
+    EXPECT_EQ(last.bytesToWrite, (layer + norm + embedding) * 2 * 2);  // the head has the embedding's shape
+    EXPECT_EQ(first.calibrationWeightBytes, layer * 2);
+    EXPECT_EQ(last.calibrationWeightBytes, (layer + norm) * 2);
+    // 15 tokens; each attends to 3 on average, over 8 channels, once for scores and once for values.
+    EXPECT_DOUBLE_EQ(first.calibrationFlops, 15.0 * (2.0 * matrices + 4.0 * 3 * 8));
+    EXPECT_DOUBLE_EQ(last.calibrationFlops, first.calibrationFlops);
+    // Three states of 5 x 8, and at work 2 x 8 + 2 x 16 per token; two bytes each.
+    EXPECT_EQ(first.hiddenStateBytes, 3 * 5 * 8 * 2 + 5 * (2 * 8 + 2 * 16) * 2u);
+    EXPECT_FALSE(first.streamsLayers);
+    EXPECT_EQ(first.peakMemoryBytes, settings.mergeBytesPerThread);
+    EXPECT_EQ(plan.totalBytesToWrite(), first.bytesToWrite + last.bytesToWrite);
+}
+
+TEST(Plan, WarnsOfIdleRanks) {
+    const Model model(smallShape(2));
+    const CollectedLog log;
+
+    makePlan(*model.base, model.output, mergeSettings(2));
+    EXPECT_EQ(log.text(), "");
+    makePlan(*model.base, model.output, mergeSettings(5));
+
+    EXPECT_EQ(log.text(), "warning: 5 ranks for 2 layers: idle ranks: 3\n");
+}
+
+TEST(Plan, OwnsEveryLayerAndTensorOnceForAnyNumberOfRanks) {
+    const CollectedLog warnings;
+    for (const std::int64_t layers : {1, 2, 3, 7, 22, 31, 61}) {
+        const Model model(smallShape(layers));
+        for (int ranks = 1; ranks <= 64; ++ranks) {
+            SCOPED_TRACE(testing::Message() << layers << " layers on " << ranks << " ranks");
+            const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks, 4, 32));
+
+            expectSound(plan, layers, model.output);
+            // Every rank has layers as long as there are layers.
+            for (int r = 0; r < ranks; ++r) EXPECT_EQ(plan.ranks[static_cast<std::size_t>(r)].idle(), r >= layers);
+        }
+    }
+}
+
+TEST(Plan, IsEvenWhenLayersAreAllThatCounts) {
+    const Model model({64, 30, 4, 2, 128, 1, true});
+    for (int ranks = 1; ranks <= 30; ++ranks) {
+        const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks));
+
+        for (const RankPlan& rank : plan.ranks) {
+            EXPECT_GE(rank.endLayer - rank.firstLayer, 30 / ranks);
+            EXPECT_LE(rank.endLayer - rank.firstLayer, (30 + ranks - 1) / ranks);
+        }
+    }
+}
+
+TEST(Plan, GivesTheRankOfALargeEmbeddingFewerLayers) {
+    const Model model({64, 20, 4, 2, 128, 4000, true});  // the embedding is as large as seven layers
+
+    const Plan plan = makePlan(*model.base, model.output, mergeSettings(2));
+
+    const RankPlan &first = plan.ranks[0], &last = plan.ranks[1];
+    EXPECT_LT(first.endLayer - first.firstLayer, last.endLayer - last.firstLayer);
+    EXPECT_NEAR(static_cast<double>(first.bytesToRead) / static_cast<double>(last.bytesToRead), 1, 0.1);
+}
+
+TEST(Plan, GivesOtherTensorsToTheRankWithLeast) {
+    Model model(smallShape(3));
+    model.output.push_back({"vision.small", Dtype::BF16, {10}});
+    model.output.push_back({"vision.large", Dtype::BF16, {1000, 1000}});
+    model.output.push_back({"vision.z", Dtype::BF16, {10}});
+
+    const Plan plan = makePlan(*model.base, model.output, mergeSettings(3));
+
+    expectSound(plan, 3, model.output);
+    const auto ownerOf = [&](const std::string& name) {
+        return std::find_if(plan.ranks.begin(), plan.ranks.end(),
+                            [&](const RankPlan& rank) {
+                                return std::find(rank.tensors.begin(), rank.tensors.end(), name) != rank.tensors.end();
+                            }) -
+               plan.ranks.begin();
+    };
+    EXPECT_EQ(ownerOf("vision.large"), 1);  // the middle rank has neither embedding nor norm
+    EXPECT_EQ(ownerOf("vision.small"), 2);  // by then the last one has less
+    EXPECT_EQ(ownerOf("vision.z"), 2);
+}
+
+TEST(Plan, MergesNothingWhenCalibratingAlone) {
+    const Model model(smallShape(4));
+    PlanSettings settings = calibratedSettings(2);
+    settings.merging = false;
+
+    const Plan plan = makePlan(*model.base, {}, settings);
+
+    EXPECT_EQ(plan.totalBytesToRead(), 0u);
+    EXPECT_EQ(plan.totalBytesToWrite(), 0u);
+    EXPECT_GT(plan.ranks[1].calibrationFlops, 0);
+    EXPECT_EQ(plan.ranks[1].peakMemoryBytes, plan.ranks[1].calibrationWeightBytes + plan.ranks[1].hiddenStateBytes);
+}
+
+TEST(Plan, StreamsLayersOnlyBelowTheMemoryThatHoldsThem) {
+    const Model model(smallShape(12));
+    PlanSettings settings = calibratedSettings(2, 64, 32);
+    settings.mergeBytesPerThread = 1000;
+    const Plan unlimited = makePlan(*model.base, model.output, settings);
+    std::uint64_t enough = 0;
+    for (const RankPlan& rank : unlimited.ranks) enough = std::max(enough, rank.peakMemoryBytes);
+
+    settings.memoryLimit = enough;
+    const Plan resident = makePlan(*model.base, model.output, settings);
+    settings.memoryLimit = enough / 2;
+    const Plan streaming = makePlan(*model.base, model.output, settings);
+
+    for (const RankPlan& rank : resident.ranks) EXPECT_FALSE(rank.streamsLayers);
+    for (const RankPlan& rank : streaming.ranks) {
+        EXPECT_TRUE(rank.streamsLayers);
+        EXPECT_LE(rank.peakMemoryBytes, settings.memoryLimit);
+    }
+}
+
+TEST(Plan, NamesTheLeastMemoryLimitThatWorks) {
+    const Model model(kLlama2With13B);
+    for (const std::uint64_t mergeBytesPerThread : {std::uint64_t{1'000}, std::uint64_t{5'000'000'000}}) {
+        PlanSettings settings = calibratedSettings(4);
+        settings.mergeBytesPerThread = mergeBytesPerThread;
+        settings.memoryLimit = 1'000'000;
+        std::string message;
+        try {
+            makePlan(*model.base, model.output, settings);
+        } catch (const UsageError& error) {
+            message = error.what();
+        }
+        std::smatch least;
+        ASSERT_TRUE(std::regex_search(message, least,
+                                      std::regex("--memory-limit 1.00 MB is too small: .*at least --memory-limit (\\d+MB)")))
+            << message;
+
+        settings.memoryLimit = parseSize(least[1].str());
+        EXPECT_NO_THROW(makePlan(*model.base, model.output, settings));
+        settings.memoryLimit -= 2'000'000;
+        EXPECT_THROW(makePlan(*model.base, model.output, settings), UsageError);
+    }
+}
+
+TEST(Plan, OfLlama2With13BIsMadeFromHeadersAlone) {
+    const Model model(kLlama2With13B);
+    EXPECT_EQ(model.base->files().size(), 3u);
+
+    const Plan plan = makePlan(*model.base, model.output, calibratedSettings(4));
+
+    expectSound(plan, 40, model.output);
+    const std::uint64_t parameters = 13'015'864'320;
+    EXPECT_EQ(plan.totalBytesToRead(), parameters * 2 * 4);
+    EXPECT_EQ(plan.totalBytesToWrite(), parameters * 2);
+    for (const RankPlan& rank : plan.ranks) {
+        EXPECT_EQ(rank.endLayer - rank.firstLayer, 10);
+        EXPECT_NEAR(static_cast<double>(rank.calibrationWeightBytes), 10 * 317'204'480.0 * 2, 1e6);
+    }
+}
+
+TEST(Plan, OfAModelThatIsNotLlamaSharesTensorsOutByLayerNames) {
+    TempFolder folder;
+    writeTextFile(folder / "config.json", R"({"architectures": ["OtherForCausalLM"], "model_type": "other"})");
+    const std::vector<OutputTensor> output{{"model.layers.0.a.weight", Dtype::BF16, {64, 64}},
+                                           {"model.layers.1.a.weight", Dtype::BF16, {64, 64}},
+                                           {"model.layers.2.a.weight", Dtype::BF16, {64, 64}}};
+    const ShardLayout layout = layOutShards(output, 1'000'000);
+    writeTextFile(folder / layout.shards[0].fileName, layout.shards[0].header);
+    std::filesystem::resize_file(folder / layout.shards[0].fileName, layout.shards[0].fileBytes);
+
+    const Plan plan = makePlan(Checkpoint::open(folder.path().string()), output, mergeSettings(3));
+
+    expectSound(plan, 3, output);
+    for (const RankPlan& rank : plan.ranks) EXPECT_EQ(rank.tensors.size(), 1u);
+}
+
+TEST(Plan, SurvivesJson) {
+    const Model model(smallShape(5));
+    PlanSettings settings = calibratedSettings(3, 7, 33);
+    settings.memoryLimit = 50'000'000;
+    const Plan plan = makePlan(*model.base, model.output, settings);
+
+    const Plan copy = Plan::fromJson(plan.toJson());
+
+    EXPECT_EQ(copy.toJson(), plan.toJson());
+    ASSERT_EQ(copy.ranks.size(), 3u);
+    EXPECT_EQ(copy.ranks[1].tensors, plan.ranks[1].tensors);
+    EXPECT_EQ(copy.ranks[1].calibrationFlops, plan.ranks[1].calibrationFlops);
+    EXPECT_EQ(copy.ranks[2].endLayer, 5);
+    EXPECT_TRUE(copy.ranks[2].head);
+}
+
+TEST(PlanTable, ShowsRanksTotalsDiskAndMemory) {
+    Plan plan;
+    RankPlan first;
+    first.endLayer = 10;
+    first.embedding = true;
+    first.tensors = {"a", "b"};
+    first.bytesToRead = 26'000'000'000;
+    first.bytesToWrite = 6'500'000'000;
+    first.peakMemoryBytes = 6'400'000'000;
+    first.calibrationFlops = 3.5e15;
+    first.streamsLayers = true;
+    RankPlan second;
+    second.firstLayer = 10, second.endLayer = 11;
+    second.head = true;
+    second.tensors = {"c"};
+    second.bytesToRead = 4'000'000;
+    second.bytesToWrite = 1'000'000;
+    second.peakMemoryBytes = 50'000'000;
+    second.calibrationFlops = 1.5e15;
+    RankPlan third;
+    third.firstLayer = third.endLayer = 11;
+    plan.ranks = {first, second, third};
+    PlanSettings settings;
+    settings.ranks = 3;
+    settings.memoryLimit = 8'000'000'000;
+
+    EXPECT_EQ(planTable(plan, settings, 100'000'000'000),
+              " rank  layers  tensors     read    write   memory   FLOPs\n"
+              "    0     0-9        2  26.0 GB  6.50 GB  6.40 GB  3.50 P  embedding, streams its layers\n"
+              "    1      10        1  4.00 MB  1.00 MB  50.0 MB  1.50 P  norm and head\n"
+              "    2       -        0      0 B      0 B      0 B       0  idle\n"
+              "total      11        3  26.0 GB  6.50 GB           5.00 P\n"
+              "\n"
+              "disk    6.50 GB to write, 100 GB free\n"
+              "memory  6.40 GB at most on a rank, limit 8.00 GB\n");
+    EXPECT_THAT(planTable(plan, settings, 5'000'000'000),
+                HasSubstr("disk    6.50 GB to write, only 5.00 GB free: 1.50 GB missing\n"));
+    settings.memoryLimit = 0;
+    settings.merging = false;
+    EXPECT_THAT(planTable(plan, settings, 0), HasSubstr("\n\nmemory  6.40 GB at most on a rank, no limit given\n"));
+}
+
+}  // namespace
+}  // namespace aimerge

@@ -1,0 +1,215 @@
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/statistics/statistics_log.h"
+#include "statistics/hdf5_object.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace aimerge {
+namespace {
+
+using testing::HasSubstr;
+
+class StatisticsLogTest : public testing::Test {
+protected:
+    void SetUp() override {
+        const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+        folder_ = std::filesystem::path(testing::TempDir()) / (std::string("statistics_log_") + info->name());
+        std::filesystem::remove_all(folder_);
+        std::filesystem::create_directories(folder_);
+        path_ = folder_ / "stats.h5";
+    }
+    void TearDown() override { std::filesystem::remove_all(folder_); }
+
+    static StatisticsLog sampleLog() {
+        StatisticsLog log;
+        log.origin.baseModel = "org/base";
+        log.origin.baseDigest = "00ff";
+        log.origin.baseFileStamps = "model.safetensors 12 34";
+        log.origin.corpus = "corpus with \xc3\xa4.jsonl";
+        log.origin.tokensDigest = "abcd";
+        log.origin.tokens = 512;
+        log.origin.blocks = 8;
+        log.origin.blockLength = 64;
+        log.origin.dtype = "bfloat16";
+        log.origin.microBatch = 2;
+        log.origin.vocabulary = "";
+        log.origin.ranks = 3;
+        log.origin.threadsPerRank = 2;
+        log.origin.commandLine = "aimerge calibrate demo.yaml";
+        log.origin.created = "2030-01-01T00:00:00Z";
+        log.origin.toolVersion = "1";
+        log.modules["model.layers.0.self_attn.q_proj"] = {{0.5f, 1.25f}, {1, 2}, {3, 4}, 512};
+        log.modules["lm_head"] = {{0.0f}, {0.125f}, {9}, 512};
+        log.stages = {{0, 0, 1, 1.5, 0.25, 0.125, 1 << 20}, {1, 2, 2, 1, 2, 3, 4}, {2, 3, 2, 0, 0, 0, 5}};
+        return log;
+    }
+
+    std::filesystem::path folder_, path_;
+};
+
+TEST_F(StatisticsLogTest, ReadsBackWhatWasWritten) {
+    const StatisticsLog log = sampleLog();
+
+    writeStatisticsLog(path_, log);
+    const StatisticsLog read = readStatisticsLog(path_);
+
+    EXPECT_EQ(read.modules, log.modules);
+    EXPECT_EQ(read.origin.baseModel, log.origin.baseModel);
+    EXPECT_EQ(read.origin.baseFileStamps, log.origin.baseFileStamps);
+    EXPECT_EQ(read.origin.corpus, log.origin.corpus);
+    EXPECT_EQ(read.origin.tokens, 512);
+    EXPECT_EQ(read.origin.blockLength, 64);
+    EXPECT_EQ(read.origin.vocabulary, "");
+    EXPECT_EQ(read.origin.ranks, 3);
+    EXPECT_EQ(read.origin.toolVersion, "1");
+    ASSERT_EQ(read.stages.size(), 3u);
+    EXPECT_EQ(read.stages[1].rank, 1);
+    EXPECT_EQ(read.stages[1].lastLayer, 2);
+    EXPECT_EQ(read.stages[0].waitSeconds, 0.25);
+    EXPECT_EQ(read.stages[2].peakMemoryBytes, 5);
+}
+
+TEST_F(StatisticsLogTest, OriginAloneIsThatOfTheLog) {
+    writeStatisticsLog(path_, sampleLog());
+
+    const StatisticsOrigin origin = readStatisticsOrigin(path_);
+
+    EXPECT_EQ(origin.tokensDigest, "abcd");
+    EXPECT_EQ(origin.microBatch, 2);
+}
+
+TEST_F(StatisticsLogTest, LeavesNoTemporaryFileAndReplacesAnOlderLog) {
+    writeStatisticsLog(path_, sampleLog());
+    StatisticsLog second = sampleLog();
+    second.origin.blocks = 9;
+
+    writeStatisticsLog(path_, second);
+
+    EXPECT_EQ(readStatisticsOrigin(path_).blocks, 9);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), std::filesystem::directory_iterator()), 1);
+}
+
+TEST_F(StatisticsLogTest, TheSameLogGivesTheSameBytes) {
+    writeStatisticsLog(path_, sampleLog());
+    writeStatisticsLog(folder_ / "again.h5", sampleLog());
+
+    EXPECT_EQ(readTextFile(path_), readTextFile(folder_ / "again.h5"));
+}
+
+TEST_F(StatisticsLogTest, AFolderThatIsNotThereIsAFaultNamingTheFile) {
+    const std::filesystem::path path = folder_ / "absent" / "stats.h5";
+
+    try {
+        writeStatisticsLog(path, sampleLog());
+        FAIL() << "no exception";
+    } catch (const RuntimeFault& fault) {
+        EXPECT_THAT(fault.what(), HasSubstr((folder_ / "absent").string()));
+        EXPECT_THAT(fault.what(), HasSubstr("cannot be created"));
+    }
+}
+
+struct BadLog {
+    const char* name;
+    std::function<void(const std::filesystem::path&)> spoil;  // of a good log
+    std::vector<std::string> message;
+};
+
+void PrintTo(const BadLog& bad, std::ostream* out) { *out << bad.name; }
+
+void inFile(const std::filesystem::path& path, const std::function<void(hid_t)>& change) {
+    const hdf5::FileObject file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+    change(file.id());
+}
+
+void setFirstValue(const std::filesystem::path& path, const char* object, float value) {
+    inFile(path, [&](hid_t file) {
+        const hdf5::Dataset dataset(H5Dopen2(file, object, H5P_DEFAULT));
+        float values[2] = {value, 1};
+        H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+    });
+}
+
+constexpr const char* kQueryMean = "/statistics/model.layers.0.self_attn.q_proj/mean_abs";
+
+const BadLog kBadLogs[] = {
+    {"Absent", [](const auto& path) { std::filesystem::remove(path); }, {"no such file"}},
+    {"Text", [](const auto& path) { writeTextFile(path, "mean_abs: 1\n"); }, {"not an HDF5 file"}},
+    {"Empty", [](const auto& path) { writeTextFile(path, ""); }, {"not an HDF5 file"}},
+    {"Truncated",
+     [](const auto& path) { std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2); },
+     {"cannot be opened", "truncated"}},
+    {"OtherVersion",
+     [](const auto& path) {
+         inFile(path, [](hid_t file) {
+             const hdf5::Attribute attribute(H5Aopen(file, "format_version", H5P_DEFAULT));
+             const std::int64_t version = 7;
+             H5Awrite(attribute.id(), H5T_NATIVE_INT64, &version);
+         });
+     },
+     {"format_version is 7", "reads 1"}},
+    {"NoVersion", [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "format_version"); }); },
+     {"attribute format_version of /", "cannot be opened"}},
+    {"NoOriginField", [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "corpus"); }); },
+     {"attribute corpus of /"}},
+    {"NoDataset",
+     [](const auto& path) { inFile(path, [](hid_t file) { H5Ldelete(file, "/statistics/lm_head/rms", H5P_DEFAULT); }); },
+     {"/statistics/lm_head/rms cannot be opened"}},
+    {"NoStatistics",
+     [](const auto& path) { inFile(path, [](hid_t file) { H5Ldelete(file, "/statistics", H5P_DEFAULT); }); },
+     {"/statistics cannot be opened"}},
+    {"NotANumber",
+     [](const auto& path) { setFirstValue(path, kQueryMean, std::numeric_limits<float>::quiet_NaN()); },
+     {kQueryMean, "nan", "channel 0"}},
+    {"Negative", [](const auto& path) { setFirstValue(path, kQueryMean, -2); }, {kQueryMean, "-2", "channel 0"}},
+    {"Infinite",
+     [](const auto& path) { setFirstValue(path, kQueryMean, std::numeric_limits<float>::infinity()); },
+     {kQueryMean, "inf"}},
+    {"UnequalLengths",
+     [](const auto& path) {
+         inFile(path, [](hid_t file) {
+             H5Ldelete(file, "/statistics/lm_head/rms", H5P_DEFAULT);
+             const hsize_t extent = 3;
+             const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
+             const hdf5::Dataset dataset(H5Dcreate2(file, "/statistics/lm_head/rms", H5T_NATIVE_FLOAT, space.id(),
+                                                    H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+             const float values[3] = {1, 1, 1};
+             H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+         });
+     },
+     {"/statistics/lm_head", "mean_abs has 1 channels, rms 3"}},
+};
+
+class BadStatisticsLog : public StatisticsLogTest, public testing::WithParamInterface<BadLog> {
+protected:
+    void SetUp() override {
+        folder_ = std::filesystem::path(testing::TempDir()) / (std::string("bad_statistics_log_") + GetParam().name);
+        std::filesystem::remove_all(folder_);
+        std::filesystem::create_directories(folder_);
+        path_ = folder_ / "stats.h5";
+    }
+};
+
+TEST_P(BadStatisticsLog, IsRejectedNamingFileAndObject) {
+    writeStatisticsLog(path_, sampleLog());
+    GetParam().spoil(path_);
+
+    try {
+        readStatisticsLog(path_);
+        FAIL() << "no exception";
+    } catch (const InputError& error) {
+        EXPECT_THAT(error.what(), HasSubstr(path_.string()));
+        for (const std::string& part : GetParam().message) EXPECT_THAT(error.what(), HasSubstr(part));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, BadStatisticsLog, testing::ValuesIn(kBadLogs),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace aimerge

@@ -1,0 +1,27 @@
+#include "aimerge/statistics/statistics.h"
+
+#include <gtest/gtest.h>
+
+namespace aimerge {
+namespace {
+
+TEST(Importance, DividesByTheLargestValue) { EXPECT_EQ(importance({1, 4, 2}), (std::vector<float>{0.25f, 1, 0.5f})); }
+
+TEST(Importance, TakesTheMagnitudeOfNegativeValues) {
+    EXPECT_EQ(importance({-4, 2}), (std::vector<float>{1, 0.5f}));
+}
+
+TEST(Importance, IsZeroForAModuleThatIsNeverActive) { EXPECT_EQ(importance({0, 0}), (std::vector<float>{0, 0})); }
+
+TEST(Importance, OfNoChannelsIsEmpty) { EXPECT_TRUE(importance({}).empty()); }
+
+TEST(ModuleStatistics, GivesTheVectorOfTheNamedStatistic) {
+    const ModuleStatistics statistics{{1}, {2}, {3}, 7};
+
+    EXPECT_EQ(statistics.values(Statistic::MeanAbs), std::vector<float>{1});
+    EXPECT_EQ(statistics.values(Statistic::Rms), std::vector<float>{2});
+    EXPECT_EQ(statistics.values(Statistic::MaxAbs), std::vector<float>{3});
+}
+
+}  // namespace
+}  // namespace aimerge
