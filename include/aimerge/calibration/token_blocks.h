@@ -1,0 +1,32 @@
+#pragma once
+// Calibration input: blocks of token ids of one length, from text that the base model's tokenizer encodes, or ready made.
+
+#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/config/merge_config.h"
+#include "aimerge/core/hash.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace aimerge {
+
+/// Blocks of token ids, [blocks, length], row-major.
+struct TokenBlocks {
+    std::int64_t blocks = 0;
+    std::int64_t length = 0;
+    std::vector<std::int32_t> ids;
+
+    bool operator==(const TokenBlocks&) const = default;
+};
+
+/// Digest of the two dimensions and the ids.
+Digest digestOf(const TokenBlocks& blocks);
+
+/// Local; meant for rank 0. Encodes the corpus, or takes the blocks of an earlier run with the same corpus, tokenizer and
+/// settings from the cache. With `tokenIds` the file decides the number and the length of the blocks: all are taken.
+/// @throws InputError: corpus or tokenizer missing, damaged or empty; too few tokens (says how many there are and how many
+/// it
+///         takes); an id outside the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.
+TokenBlocks loadTokenBlocks(const CalibrationConfig& config, const Checkpoint& base);
+
+}  // namespace aimerge

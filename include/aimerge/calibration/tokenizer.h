@@ -1,0 +1,27 @@
+#pragma once
+// Text to token ids as the model's own tokenizer does it, special tokens included: a BOS where transformers puts one.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+using TokenIds = std::vector<std::int32_t>;
+
+class Tokenizer {
+public:
+    virtual ~Tokenizer() = default;
+
+    /// One list per document. @pre documents are valid UTF-8
+    virtual std::vector<TokenIds> encode(const std::vector<std::string>& documents) = 0;
+};
+
+/// tokenizer.json is encoded by the Hugging Face `tokenizers` library in a Python process of its own, tokenizer.model by
+/// SentencePiece in this process; a folder with both uses the first, as transformers does.
+/// @throws InputError when the folder has neither or they are damaged; RuntimeFault when Python or the package is missing
+std::unique_ptr<Tokenizer> openTokenizer(const std::filesystem::path& folder);
+
+}  // namespace aimerge

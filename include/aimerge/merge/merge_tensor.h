@@ -1,0 +1,69 @@
+#pragma once
+// The executor: runs a method over output tensors, relaxes the result for every omega and hands out finished bytes. Inputs are
+// read once for all omegas (methods with a prepare pass read them once more). Work is shared out in blocks of the size that the
+// shard writer digests, over several tensors at a time, so that small tensors do not leave threads idle. Memory is
+// mergeBufferBytesPerThread() per thread, whatever the size of the tensors.
+
+#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/core/thread_pool.h"
+#include "aimerge/merge/method.h"
+#include "aimerge/merge/relaxation.h"
+#include "aimerge/merge/tensor_source.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// One output tensor that is to be merged.
+struct TensorMerge {
+    std::string name;
+    Shape shape;                // of the output
+    Dtype dtype = Dtype::BF16;  // of the output: BF16, F16 or F32
+    const Method* method = nullptr;
+    ResolvedParameters parameters;
+    std::shared_ptr<const TensorSource> base;                 // null when neither method nor relaxation needs it
+    std::vector<std::shared_ptr<const TensorSource>> inputs;  // as the method numbers them; one may be the base
+    std::optional<std::vector<float>> importance;             // nullopt: every omega gives the merged values
+};
+
+/// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.
+struct TensorCopy {
+    std::string name;
+    Dtype dtype = Dtype::BF16;      // of the output
+    std::vector<InputView> inputs;  // the first is copied; the others must have the same bytes
+};
+
+/// Where finished bytes go. Called from any thread, for different blocks at the same time.
+class MergeSink {
+public:
+    virtual ~MergeSink() = default;
+
+    /// Bytes [offset, offset + bytes.size()) of tensor number `tensor` of the call, for omega number `point` (0 without AIM).
+    /// offset is a multiple of kDigestBlockBytes, and so is bytes.size() unless the tensor ends there.
+    virtual void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+
+    /// All bytes of the tensor have been written, for every point.
+    virtual void finish(std::size_t tensor) = 0;
+};
+
+/// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged together.
+/// @param omegas empty without AIM: one plain output
+/// @throws InputError naming model, tensor and element (NaN, infinity), or the output tensor when a merged value is beyond the
+///         range of its dtype; what the sink throws
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
+                  ThreadPool& threads, MergeSink& sink);
+
+/// Every point gets the same bytes.
+/// @throws InputError naming the tensor and two models when their bytes differ
+void copyTensors(std::span<const TensorCopy> tensors, std::size_t points, ThreadPool& threads, MergeSink& sink);
+
+/// Upper bound of the memory that one thread of mergeTensors works in. @param inputs models, the base included
+std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points);
+
+}  // namespace aimerge

@@ -1,0 +1,85 @@
+#pragma once
+// A merge method is two small parts: an optional prepare pass over one parameter (small results: thresholds, scales) and an
+// element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
+// docs/methods.md shows how to add one: one file and one line in src/merge/registry.cpp.
+
+#include "aimerge/config/parameter.h"
+#include "aimerge/merge/parameter_reader.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+enum class ParameterScope { Shared, PerInput, PerNonBase };
+enum class ParameterType { Number, Boolean };
+
+struct ParameterSpec {
+    std::string name;  // "weight"
+    ParameterType type;
+    ParameterScope scope;
+    std::optional<double> fallback;  // nullopt = required
+    std::string description;         // one line for `aimerge methods`
+
+    // What a number may be; infinities and NaN never are.
+    double minimum = std::numeric_limits<double>::lowest(), maximum = std::numeric_limits<double>::max();
+    bool minimumExcluded = false;
+};
+
+enum class BaseUse { Required, Ordinary };  // Ordinary: base_model plays no special part in the arithmetic
+
+struct MethodInfo {
+    std::string name;
+    std::string description;  // one line
+    std::string paper;        // citation
+    BaseUse base = BaseUse::Required;
+    std::size_t minInputs = 1;  // experts (Required), or all inputs (Ordinary)
+    std::vector<ParameterSpec> parameters;
+};
+
+/// The resolved parameter values for one output tensor, in the order of MethodInfo::parameters. Booleans are 0 or 1.
+struct ResolvedParameters {
+    std::vector<double> shared;                 // by parameter index; unused slots 0
+    std::vector<std::vector<double>> perInput;  // [parameter index][input index], inputs as ParameterReader numbers them
+};
+
+/// Combines one parameter, element by element. Const and thread-safe.
+class PreparedParameter {
+public:
+    virtual ~PreparedParameter() = default;
+
+    /// Writes theta_merged for elements [first, first + out.size()). Any split of a parameter into such calls gives the same
+    /// bits.
+    /// @param base that many values; null for BaseUse::Ordinary methods
+    /// @param inputs one pointer to that many values per input
+    virtual void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
+                         std::span<float> out) const = 0;
+};
+
+class Method {
+public:
+    virtual ~Method() = default;
+    virtual const MethodInfo& info() const = 0;
+
+    /// Whether the values make sense together. Asked for every tensor before any weight is read.
+    /// @throws UsageError naming the tensor
+    virtual void check(const ResolvedParameters& values, const std::string& tensor) const;
+
+    /// Passes over the parameter as often as it needs to (not at all for element-wise methods).
+    /// @pre check() passed
+    virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const = 0;
+};
+
+/// All methods, in the order of the documentation.
+const std::vector<const Method*>& methods();
+
+/// @throws UsageError with the mark and the nearest name
+const Method& findMethod(const std::string& name, const SourceMark& mark);
+
+}  // namespace aimerge

@@ -1,0 +1,51 @@
+#pragma once
+// What a method's prepare pass sees of one parameter: the float32 values of base and inputs, chunk by chunk, over all threads.
+// A parameter is divided into spans of kSpanElements; one thread runs through a span in ascending order, so whatever is kept
+// per span does not depend on the number of threads.
+
+#include "aimerge/core/thread_pool.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+
+namespace aimerge {
+
+/// Elements [first, first + count) of one parameter. Valid during the call it is handed to.
+struct ParameterChunk {
+    std::size_t span = 0;
+    std::int64_t first = 0;
+    std::size_t count = 0;
+    const float* base = nullptr;            // null for BaseUse::Ordinary methods
+    std::span<const float* const> inputs;   // null for those not wanted; for BaseUse::Required methods without the base
+    int worker = 0;
+};
+
+class ParameterReader {
+public:
+    static constexpr std::int64_t kSpanElements = 65536;
+    using Visit = std::function<void(const ParameterChunk&)>;
+
+    virtual ~ParameterReader() = default;
+
+    virtual const std::string& name() const = 0;  // of the output tensor, for messages
+    virtual std::size_t inputs() const = 0;
+    virtual std::int64_t elements() const = 0;
+    virtual ThreadPool& threads() = 0;
+
+    /// Calls visit for the chunks of [first, first + count), in ascending order, on the calling thread. Spans begin at
+    /// multiples of kSpanElements, and a chunk lies within one span.
+    /// @param wanted indices of the inputs to read
+    /// @param worker the calling thread's number within threads(): calls with different numbers may run at the same time
+    virtual void visit(std::int64_t first, std::int64_t count, std::span<const std::size_t> wanted, int worker,
+                       const Visit& visit) = 0;
+
+    std::size_t spans() const { return static_cast<std::size_t>((elements() + kSpanElements - 1) / kSpanElements); }
+
+    /// Calls visit for all chunks, spans shared out over the threads.
+    void visitAll(std::span<const std::size_t> wanted, const Visit& visit);
+};
+
+}  // namespace aimerge

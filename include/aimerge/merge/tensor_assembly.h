@@ -1,0 +1,32 @@
+#pragma once
+// From a matched tensor of a model set to what the executor takes: sources, parameter values, importance. Reads no weight, but
+// for vocabulary tensors whose padding row is a mean.
+
+#include "aimerge/checkpoint/model_set.h"
+#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/checkpoint/vocabulary_alignment.h"
+#include "aimerge/config/merge_config.h"
+#include "aimerge/merge/merge_tensor.h"
+#include "aimerge/statistics/statistics.h"
+
+namespace aimerge {
+
+/// @pre matched.action is Merge
+/// @param output the same tensor's name, shape and dtype in the output
+/// @param alignment null when every model's vocabulary tensors are taken as they are
+/// @param statistics null without AIM; @pre config.aim and a base model otherwise
+/// @throws UsageError: a required parameter has no value for this tensor, or its values cannot be used;
+///         InputError: no statistics for a weight that is to be relaxed
+TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models, const MatchedTensor& matched,
+                          const OutputTensor& output, const VocabularyAlignment* alignment,
+                          const StatisticsByModule* statistics);
+
+/// The checks of assembleMerge that need neither weights nor statistics, for all tensors before any work begins.
+/// @throws UsageError
+void checkTensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
+                           const MatchedTensor& matched);
+
+/// @pre matched.action is not Merge
+TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, const OutputTensor& output);
+
+}  // namespace aimerge

@@ -1,0 +1,76 @@
+#pragma once
+// The Llama decoder, one layer at a time, on the CPU: what a pipeline stage needs to run its part of a model. Activations are
+// contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32; every sequence starts at position 0, is
+// not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16 included.
+// The same input, shapes and number of threads give the same bits, whichever layers are run where.
+
+#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/model/activation_observer.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace aimerge {
+
+/// The weight of one linear layer, [out, in]; `bias` is undefined where the checkpoint has none.
+struct LinearWeights {
+    at::Tensor weight, bias;
+};
+
+/// The weights of one decoder layer in the compute dtype.
+struct LayerWeights {
+    at::Tensor inputNorm, postAttentionNorm;
+    LinearWeights query, key, value, output, gate, up, down;
+};
+
+class Decoder {
+public:
+    /// `checkpoint` must outlive the decoder. `maxLength` is that of the longest sequence. Reads no weights.
+    /// @pre computeDtype is BF16 or F32
+    /// @throws InputError: an architecture, activation or rope type that is not supported (names those that are), sizes in
+    ///         config.json that do not fit each other, a maxLength above the model's positions
+    Decoder(const Checkpoint& checkpoint, Dtype computeDtype, std::int64_t maxLength);
+
+    const ModelConfig& config() const { return config_; }
+    std::int64_t layers() const { return config_.layers; }
+    std::int64_t hiddenSize() const { return config_.hiddenSize; }
+    at::ScalarType scalarType() const { return scalarType_; }
+
+    /// An uninitialised activation [sequences, length, hidden].
+    at::Tensor emptyHidden(std::int64_t sequences, std::int64_t length) const;
+
+    /// Writes the embeddings of `ids` (row-major [sequences, length]) to `hidden`; reads only the rows it needs.
+    /// @throws InputError for an id outside the vocabulary
+    void embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const;
+
+    /// Reads the layer's weights from the checkpoint and converts them to the compute dtype.
+    /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
+    LayerWeights loadLayer(std::int64_t layer) const;
+
+    /// Runs one layer on `hidden` in place. `observer`, if any, sees the input of every module on the way.
+    void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer) const;
+
+    at::Tensor loadFinalNorm() const;
+    /// lm_head, or the embedding where they are tied: [vocabulary, hidden].
+    at::Tensor loadHead() const;
+
+    /// The head's input, from the last layer's output.
+    at::Tensor runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const;
+    /// [sequences, length, vocabulary] in the compute dtype.
+    at::Tensor runHead(const at::Tensor& head, const at::Tensor& normalised) const;
+
+private:
+    at::Tensor attend(const LayerWeights& weights, const at::Tensor& normalised) const;
+    LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
+    const TensorInfo& embeddingTensor() const;
+
+    const Checkpoint& checkpoint_;
+    ModelConfig config_;
+    at::ScalarType scalarType_;
+    at::Tensor cosines_, sines_;  // float32 [maxLength, headDim / 2], rounded to the compute dtype
+};
+
+}  // namespace aimerge

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds aimerge, without its tests, and points build/aimerge at the result.
+#
+# usage: launch/build.sh [PRESET] [CMake options]
+#   PRESET  cpu (default), cuda, asan or tsan; see CMakePresets.json
+#   e.g.    launch/build.sh cpu -DAIMERGE_WERROR=ON
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+preset=cpu
+if (($#)) && [[ $1 != -* ]]; then
+    preset="$1"
+    shift
+fi
+case "$preset" in
+    cpu | cuda | asan | tsan) ;;
+    *) printf "build: unknown preset '%s': choose cpu, cuda, asan or tsan\n" "$preset" >&2; exit 1 ;;
+esac
+
+say() { printf 'build: %s\n' "$*"; }
+readonly log="build/$preset/configure.log"
+mkdir -p "build/$preset"
+say "configuring build/$preset"
+if ! cmake --preset "$preset" "$@" > "$log" 2>&1; then
+    cat "$log" >&2
+    printf 'build: cmake could not configure; is launch/setup.sh done?\n' >&2
+    exit 1
+fi
+say "compiling with $(nproc) jobs"
+cmake --build --preset "$preset" --target aimerge --parallel "$(nproc)"
+ln -sfn "$preset/bin/aimerge" build/aimerge
+say "build/aimerge is the $preset build"

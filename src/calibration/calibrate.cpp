@@ -1,0 +1,64 @@
+#include "aimerge/calibration/calibrate.h"
+
+#include "calibration/stage.h"
+#include "calibration/stage_link.h"
+#include "calibration/stage_report.h"
+#include "calibration/stage_run.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+#include <sys/resource.h>
+
+#include <mutex>
+
+namespace aimerge {
+namespace {
+
+void setThreads(int threads) {
+    static std::once_flag once;  // libtorch takes the number of inter-op threads once per process
+    std::call_once(once, [] { at::set_num_interop_threads(1); });
+    at::set_num_threads(threads);
+}
+
+std::int64_t peakMemoryBytes() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+StatisticsByModule byModule(const StatisticsByPoint& points) {
+    StatisticsByModule modules;
+    for (const auto& [key, statistics] : points)
+        for (const std::string& module : modulesAt(key.point, key.layer)) modules.emplace(module, statistics);
+    return modules;
+}
+
+}  // namespace
+
+CalibrationResult calibrate(World& world, const CalibrationJob& job) {
+    setThreads(job.threads);
+    const c10::InferenceMode inference;
+    const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
+
+    StageReport report;
+    report.record.rank = world.rank();
+    if (stage.empty()) {
+        IdleNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
+    } else {
+        StatisticsObserver observer(job.base.name(), world.rank());
+        report.record = runStage(world, job, stage, idleRanks(job.plan), observer);
+        report.statistics = observer.statistics();
+    }
+    report.record.peakMemoryBytes = peakMemoryBytes();
+
+    CalibrationResult result;
+    for (const std::string& bytes : world.gather(report.toBytes())) {
+        const StageReport gathered = StageReport::fromBytes(bytes);
+        result.modules.merge(byModule(gathered.statistics));
+        result.stages.push_back(gathered.record);
+    }
+    return result;
+}
+
+}  // namespace aimerge

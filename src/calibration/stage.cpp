@@ -1,0 +1,84 @@
+#include "calibration/stage.h"
+
+#include "aimerge/core/error.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+bool runsLayers(const RankPlan& rank) { return rank.endLayer > rank.firstLayer; }
+
+/// Weights of one layer in the compute dtype.
+std::uint64_t layerBytes(const ModelConfig& config, std::uint64_t bytesPerValue) {
+    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
+    const std::int64_t perHiddenChannel = attention + 3 * config.intermediateSize + 2;
+    return static_cast<std::uint64_t>(config.hiddenSize * perHiddenChannel) * bytesPerValue;
+}
+
+/// Activations alive at the widest moment of a layer, per token: hidden, normalised, and either attention's or the MLP's.
+std::uint64_t workBytesPerToken(const ModelConfig& config, std::uint64_t bytesPerValue) {
+    const std::int64_t attention = (2 * config.heads + 2 * config.keyValueHeads) * config.headDim;
+    const std::int64_t mlp = 2 * config.intermediateSize;
+    return static_cast<std::uint64_t>(2 * config.hiddenSize + std::max(attention, mlp)) * bytesPerValue;
+}
+
+}  // namespace
+
+Stage stageOf(const Plan& plan, int rank, std::int64_t layers) {
+    Stage stage;
+    stage.rank = rank;
+    stage.stages = 0;
+    std::int64_t expectedLayer = 0;
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
+        const RankPlan& entry = plan.ranks[r];
+        if (!runsLayers(entry)) continue;
+        if (entry.firstLayer != expectedLayer)
+            throw RuntimeFault("plan: rank {} begins with layer {}, expected layer {}", r, entry.firstLayer, expectedLayer);
+        expectedLayer = entry.endLayer;
+        ++stage.stages;
+        const int other = static_cast<int>(r);
+        if (other < rank) stage.previous = other;
+        if (other > rank && stage.next < 0) stage.next = other;
+    }
+    if (expectedLayer != layers) throw RuntimeFault("plan: covers {} layers, the model has {}", expectedLayer, layers);
+    const RankPlan& own = plan.ranks.at(static_cast<std::size_t>(rank));
+    if (runsLayers(own)) {
+        stage.firstLayer = own.firstLayer;
+        stage.endLayer = own.endLayer;
+        stage.streamsLayers = own.streamsLayers;
+    }
+    return stage;
+}
+
+int lastStage(const Plan& plan) {
+    int last = 0;
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r)
+        if (runsLayers(plan.ranks[r])) last = static_cast<int>(r);
+    return last;
+}
+
+std::vector<int> idleRanks(const Plan& plan) {
+    std::vector<int> idle;
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r)
+        if (!runsLayers(plan.ranks[r])) idle.push_back(static_cast<int>(r));
+    return idle;
+}
+
+std::int64_t groupSize(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps) {
+    constexpr std::int64_t kGroupsPerStage = 4;
+    const std::int64_t groups = stage.stages > 1 ? kGroupsPerStage * stage.stages : 1;
+    const std::int64_t wanted = std::max<std::int64_t>(1, (steps.count() + groups - 1) / groups);
+    if (job.memoryLimit == 0) return wanted;
+
+    const ModelConfig& config = job.base.modelConfig();
+    const std::uint64_t bytesPerValue = bytesPerElement(job.config.dtype);
+    const auto tokens = static_cast<std::uint64_t>(steps.sequencesPerStep() * job.blocks.length);
+    const std::uint64_t fixed = layerBytes(config, bytesPerValue) + tokens * workBytesPerToken(config, bytesPerValue);
+    const std::uint64_t perStep = tokens * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerValue;
+    const std::uint64_t left = job.memoryLimit > fixed ? job.memoryLimit - fixed : 0;
+    const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(left / perStep, 1u << 30));
+    return std::clamp<std::int64_t>(fitting, 1, wanted);
+}
+
+}  // namespace aimerge

@@ -1,0 +1,75 @@
+#include "calibration/stage_link.h"
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <chrono>
+#include <span>
+
+namespace aimerge {
+namespace {
+
+constexpr int kHiddenStateTag = 11;
+constexpr int kStepDoneTag = 12;
+constexpr std::array<std::byte, 1> kStepDone{};
+
+std::span<std::byte> bytesOf(const at::Tensor& tensor) {
+    return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
+}
+
+}  // namespace
+
+StageLink::StageLink(World& world, const Stage& stage, const MicroBatches& steps, const Decoder& decoder,
+                     std::int64_t length, std::int64_t slots)
+    : world_(world), stage_(stage), steps_(steps), slots_(static_cast<std::size_t>(std::min(slots, steps.count()))) {
+    for (Slot& slot : slots_) slot.memory = decoder.emptyHidden(steps.sequencesPerStep(), length);
+}
+
+void StageLink::waitFor(World::Request& request) {
+    if (!request.active()) return;
+    const auto start = std::chrono::steady_clock::now();
+    request.wait();
+    waitSeconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void StageLink::expect(std::int64_t step) {
+    Slot& slot = slotOf(step);
+    waitFor(slot.outgoing);
+    slot.hidden = slot.memory.narrow(0, 0, steps_.sequences(step));
+    if (!stage_.first()) slot.incoming = world_.receive(stage_.previous, kHiddenStateTag, bytesOf(slot.hidden));
+}
+
+at::Tensor& StageLink::take(std::int64_t step) {
+    Slot& slot = slotOf(step);
+    waitFor(slot.incoming);
+    return slot.hidden;
+}
+
+void StageLink::pass(std::int64_t step) {
+    Slot& slot = slotOf(step);
+    if (!stage_.last()) slot.outgoing = world_.send(stage_.next, kHiddenStateTag, bytesOf(slot.hidden));
+}
+
+void StageLink::finish() {
+    for (Slot& slot : slots_) waitFor(slot.outgoing);
+}
+
+IdleNotice::IdleNotice(World& world, std::vector<int> idleRanks)
+    : world_(world), idleRanks_(std::move(idleRanks)), pending_(idleRanks_.size()) {}
+
+void IdleNotice::stepDone() {
+    finish();
+    for (std::size_t i = 0; i < idleRanks_.size(); ++i) pending_[i] = world_.send(idleRanks_[i], kStepDoneTag, kStepDone);
+}
+
+void IdleNotice::finish() {
+    for (World::Request& request : pending_)
+        if (request.active()) request.wait();
+}
+
+void IdleNotice::follow(World& world, int lastStage, std::int64_t steps) {
+    std::array<std::byte, 1> notice{};
+    for (std::int64_t step = 0; step < steps; ++step) world.receive(lastStage, kStepDoneTag, notice).wait();
+}
+
+}  // namespace aimerge

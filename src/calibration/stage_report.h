@@ -1,0 +1,19 @@
+#pragma once
+// What a rank hands to rank 0 when its stage is done, as bytes. Statistics travel once per point, however many modules share it.
+
+#include "aimerge/statistics/statistics.h"
+#include "calibration/statistics_observer.h"
+
+#include <string>
+
+namespace aimerge {
+
+struct StageReport {
+    StageRecord record;
+    StatisticsByPoint statistics;
+
+    std::string toBytes() const;
+    static StageReport fromBytes(const std::string& bytes);
+};
+
+}  // namespace aimerge

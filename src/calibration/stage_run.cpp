@@ -1,0 +1,152 @@
+#include "calibration/stage_run.h"
+
+#include "aimerge/model/decoder.h"
+#include "calibration/stage_link.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <span>
+#include <type_traits>
+
+namespace aimerge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class StageRun {
+public:
+    StageRun(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
+             StatisticsObserver& observer)
+        : world_(world),
+          job_(job),
+          stage_(stage),
+          observer_(observer),
+          decoder_(job.base, job.config.dtype, job.blocks.length),
+          steps_(job.blocks.blocks, job.config.microBatch),
+          idle_(world, stage.last() ? idleRanks : std::vector<int>{}),
+          progress_(job.progress, "calibrate", "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0) {
+        if (stage.last()) finalNorm_ = reading([&] { return decoder_.loadFinalNorm(); });
+    }
+
+    /// All layers in memory, micro-batch after micro-batch.
+    void runResident() {
+        std::vector<LayerWeights> layers;
+        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
+            layers.push_back(reading([&] { return decoder_.loadLayer(layer); }));
+
+        constexpr std::int64_t kReceivingComputingSending = 3;
+        StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, kReceivingComputingSending);
+        link.expect(0);
+        for (std::int64_t step = 0; step < steps_.count(); ++step) {
+            if (step + 1 < steps_.count()) link.expect(step + 1);
+            at::Tensor& hidden = enter(link, step);
+            for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
+                decoder_.runLayer(layer, layers[static_cast<std::size_t>(layer - stage_.firstLayer)], hidden, &observer_);
+            leave(link, step);
+        }
+        finish(link);
+    }
+
+    /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
+    void runStreaming() {
+        const std::int64_t group = groupSize(job_, stage_, steps_);
+        StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, group);
+        for (std::int64_t first = 0; first < steps_.count(); first += group) {
+            const std::int64_t end = std::min(first + group, steps_.count());
+            for (std::int64_t step = first; step < end; ++step) link.expect(step);
+            for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
+                const LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+                for (std::int64_t step = first; step < end; ++step) {
+                    at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
+                    decoder_.runLayer(layer, weights, hidden, &observer_);
+                    if (layer + 1 == stage_.endLayer) leave(link, step);
+                }
+            }
+        }
+        finish(link);
+    }
+
+    double readSeconds() const { return readSeconds_; }
+    double waitSeconds() const { return waitSeconds_; }
+
+private:
+    at::Tensor& enter(StageLink& link, std::int64_t step) {
+        at::Tensor& hidden = resume(link, step);
+        if (stage_.first()) decoder_.embed(idsOf(step), hidden);
+        return hidden;
+    }
+
+    at::Tensor& resume(StageLink& link, std::int64_t step) {
+        observer_.beginMicroBatch(steps_.firstBlock(step));
+        return link.take(step);
+    }
+
+    void leave(StageLink& link, std::int64_t step) {
+        if (stage_.last()) {
+            decoder_.runFinalNorm(finalNorm_, link.take(step), &observer_);
+            idle_.stepDone();
+        }
+        link.pass(step);
+        progress_.advance(static_cast<std::uint64_t>(steps_.sequences(step)), 0);
+    }
+
+    void finish(StageLink& link) {
+        link.finish();
+        idle_.finish();
+        progress_.finish();
+        waitSeconds_ = link.waitSeconds();
+    }
+
+    std::span<const std::int32_t> idsOf(std::int64_t step) const {
+        const std::int64_t length = job_.blocks.length;
+        return std::span(job_.blocks.ids)
+            .subspan(static_cast<std::size_t>(steps_.firstBlock(step) * length),
+                     static_cast<std::size_t>(steps_.sequences(step) * length));
+    }
+
+    /// What `load` returns; its time counts as reading.
+    template <typename Load>
+    std::invoke_result_t<Load> reading(const Load& load) {
+        const auto start = Clock::now();
+        auto loaded = load();
+        readSeconds_ += secondsSince(start);
+        return loaded;
+    }
+
+    World& world_;
+    const CalibrationJob& job_;
+    const Stage& stage_;
+    StatisticsObserver& observer_;
+    Decoder decoder_;
+    MicroBatches steps_;
+    IdleNotice idle_;
+    Progress progress_;
+    at::Tensor finalNorm_;
+    double readSeconds_ = 0, waitSeconds_ = 0;
+};
+
+}  // namespace
+
+StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
+                     StatisticsObserver& observer) {
+    const auto start = Clock::now();
+    StageRun run(world, job, stage, idleRanks, observer);
+    if (stage.streamsLayers) {
+        run.runStreaming();
+    } else {
+        run.runResident();
+    }
+    StageRecord record;
+    record.rank = stage.rank;
+    record.firstLayer = stage.firstLayer;
+    record.lastLayer = stage.endLayer - 1;
+    record.readSeconds = run.readSeconds();
+    record.waitSeconds = run.waitSeconds();
+    record.forwardSeconds = secondsSince(start) - record.readSeconds - record.waitSeconds;
+    return record;
+}
+
+}  // namespace aimerge

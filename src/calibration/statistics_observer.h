@@ -1,0 +1,47 @@
+#pragma once
+// Sums up what enters every module of the layers a rank runs. An input that several modules share is summed once.
+
+#include "aimerge/model/activation_observer.h"
+#include "aimerge/statistics/statistics.h"
+#include "calibration/channel_sums.h"
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace aimerge {
+
+/// A point of the decoder; of FinalNorm and Head there is one, with layer -1.
+struct ObservedPoint {
+    std::int64_t layer;
+    ActivationPoint point;
+
+    auto operator<=>(const ObservedPoint&) const = default;
+};
+
+using StatisticsByPoint = std::map<ObservedPoint, ModuleStatistics>;
+
+class StatisticsObserver : public ActivationObserver {
+public:
+    /// The model's name and the rank are for messages.
+    StatisticsObserver(std::string model, int rank) : model_(std::move(model)), rank_(rank) {}
+
+    /// The next observations are of sequences that are blocks [firstBlock, ...) of the corpus.
+    void beginMicroBatch(std::int64_t firstBlock) { firstBlock_ = firstBlock; }
+
+    /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19
+    void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
+
+    StatisticsByPoint statistics() const;
+
+private:
+    [[noreturn]] void reportBadInput(ActivationPoint point, std::int64_t layer, const at::Tensor& input) const;
+
+    std::string model_;
+    int rank_;
+    std::int64_t firstBlock_ = 0;
+    std::map<ObservedPoint, ChannelSums> sums_;
+};
+
+}  // namespace aimerge

@@ -1,0 +1,88 @@
+// aimerge calibrate CONFIG --out stats.h5: the activation statistics of the config's base model.
+
+#include "cli/options.h"
+#include "cli/plan_step.h"
+#include "cli/shared_config.h"
+#include "cli/statistics_step.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/statistics/statistics_log.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Source { Present, Cached, Calibration };  // the log is at --out already; in the cache; to be made
+
+/// @throws UsageError when --out is something other than this log and may not be replaced
+Source sourceOf(const CalibrationInput& input, const Options& options) {
+    if (fs::exists(options.out)) {
+        const StatisticsOrigin origin = readStatisticsOrigin(options.out);
+        const bool same = origin.baseDigest == input.origin.baseDigest && origin.tokensDigest == input.origin.tokensDigest &&
+                          origin.dtype == input.origin.dtype && origin.microBatch == input.origin.microBatch &&
+                          origin.toolVersion == input.origin.toolVersion;
+        if (same) return Source::Present;
+        if (!options.overwrite) {
+            throw UsageError("{}: exists and holds statistics of something else (base {}, corpus {}); give --overwrite or another --out",
+                             options.out, origin.baseModel, origin.corpus);
+        }
+    }
+    return input.isCached ? Source::Cached : Source::Calibration;
+}
+
+void declareCalibrate(CLI::App& app, Options& options) {
+    app.add_option("config", options.subject, "Config with base_model and aim.calibration (YAML)")->required();
+    app.add_option("--out", options.out, "Statistics log to write (HDF5)")->required();
+    app.add_flag("--overwrite", options.overwrite, "Replace a log that holds other statistics");
+    declareJobOptions(app, options);
+}
+
+void runCalibrate(World& world, const Options& options) {
+    requireDevice(options);
+    const MergeConfig config = shareConfig(world, options, ConfigUse::Calibrate);
+    const CalibrationConfig& calibration = config.aim->calibration;
+    const Checkpoint base = openInTurn(world, [&] { return Checkpoint::open(config.baseModel); });
+
+    CalibrationInput input;
+    Source source = Source::Calibration;
+    std::string planText;
+    if (world.isRoot()) {
+        const CalibrationSize planned = calibrationSize(calibration, base);
+        PlanSettings settings = planSettings(world, options, planned);
+        if (!options.dryRun) {
+            input = prepareCalibration(calibration, base, settings.threadsPerRank);
+            source = sourceOf(input, options);
+            settings.blocks = input.blocks.blocks;
+            settings.blockLength = input.blocks.length;
+        }
+        const Plan plan = makePlan(base, {}, settings);
+        fmt::print(stderr, "{}\n", planTable(plan, settings, freeDiskBytes(options.out)));
+        planText = source == Source::Calibration && !options.dryRun ? plan.toJson() : "";
+    }
+    planText = world.broadcast(std::move(planText));
+    if (options.dryRun) return;
+
+    if (planText.empty()) {
+        if (!world.isRoot()) return;
+        if (source == Source::Cached) writeStatisticsLog(options.out, readStatisticsLog(input.cachedLog));
+        spdlog::info("{}: reused, the base and the tokens are the same", source == Source::Present ? options.out : input.cachedLog.string());
+        return;
+    }
+    const StatisticsLog log = runCalibration(world, options, calibration, base, Plan::fromJson(planText), std::move(input));
+    if (!world.isRoot()) return;
+    if (const fs::path parent = fs::path(options.out).parent_path(); !parent.empty()) fs::create_directories(parent);
+    writeStatisticsLog(options.out, log);
+    spdlog::info("{}: statistics of {} modules over {} tokens", options.out, log.modules.size(), log.origin.tokens);
+}
+
+}  // namespace
+
+const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model", declareCalibrate, runCalibrate};
+
+}  // namespace aimerge

@@ -1,0 +1,11 @@
+#pragma once
+// The command line as it was given, for logs and manifests.
+
+#include <string>
+
+namespace aimerge {
+
+/// From /proc/self/cmdline, arguments separated by blanks.
+std::string commandLine();
+
+}  // namespace aimerge

@@ -1,0 +1,91 @@
+// aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors are caught here and nowhere else.
+
+#include "cli/options.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/core/version.h"
+#include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/world.h"
+
+#include <fmt/core.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <new>
+
+using namespace aimerge;
+
+namespace {
+
+constexpr std::array kCommands = {&kPlanCommand, &kCalibrateCommand, &kMergeCommand,
+                                  &kInspectCommand, &kVerifyCommand, &kMethodsCommand};
+
+void startLogging(const World& world, const std::string& level) {
+    auto log = spdlog::stderr_color_st("aimerge");
+    log->set_pattern(world.size() > 1 ? fmt::format("[{}] %^%l%$: %v", world.rank()) : "%^%l%$: %v");
+    // Rank 0 speaks; what another rank has to say beyond errors is about its own share of the same work.
+    log->set_level(world.isRoot() ? spdlog::level::from_str(level) : spdlog::level::err);
+    spdlog::set_default_logger(std::move(log));
+}
+
+/// Runs the chosen command; the code this rank ends with.
+int run(World& world, const Command& command, const Options& options) {
+    try {
+        command.run(world, options);
+        return static_cast<int>(ExitCode::Done);
+    } catch (const PeerFailed& failure) {
+        if (world.isRoot()) fmt::print(stderr, "aimerge: {} (rank {})\n", failure.message(), failure.rank());
+        return failure.exitCode();
+    } catch (const Error& error) {
+        const int code = static_cast<int>(error.exitCode());
+        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", error.what());
+        world.reportFailure(code, error.what());
+        return code;
+    } catch (const std::bad_alloc&) {
+        const std::string message = "out of memory; set a smaller --memory-limit or use more ranks";
+        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+        world.reportFailure(static_cast<int>(ExitCode::Fault), message);
+        return static_cast<int>(ExitCode::Fault);
+    } catch (const std::exception& error) {
+        const std::string message = fmt::format("unexpected fault: {}", error.what());
+        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+        world.reportFailure(static_cast<int>(ExitCode::Fault), message);
+        return static_cast<int>(ExitCode::Fault);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    installInterruptionHandlers();
+    World world(argc, argv);
+
+    Options options;
+    CLI::App app{"aimerge merges fine-tuned language models with Activation-Informed Merging.\n"
+                 "Start it alone, or on several ranks with mpirun or srun:\n"
+                 "  mpirun -n 4 aimerge merge configs/smollm2-ties-aim.yaml --out merged/"};
+    app.set_version_flag("--version", fmt::format("aimerge {}", kVersion));
+    app.require_subcommand(1);
+    const Command* chosen = nullptr;
+    for (const Command* command : kCommands) {
+        CLI::App* sub = app.add_subcommand(command->name, command->summary);
+        command->declare(*sub, options);
+        declareCommonOptions(*sub, options);
+        sub->callback([&chosen, command] { chosen = command; });
+    }
+    app.footer("Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running; 6 verify found damage;\n"
+               "75 interrupted, run the same command again to continue.");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        const bool asked = error.get_exit_code() == 0;  // --help, --version
+        if (world.isRoot()) {
+            if (asked) app.exit(error);
+            else fmt::print(stderr, "aimerge: {} (see aimerge {}--help)\n", error.what(), chosen ? chosen->name + std::string(" ") : "");
+        }
+        return world.leave(asked ? 0 : static_cast<int>(ExitCode::Usage));
+    }
+    startLogging(world, options.logLevel);
+    return world.leave(run(world, *chosen, options));
+}

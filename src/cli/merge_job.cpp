@@ -1,0 +1,123 @@
+#include "cli/merge_job.h"
+
+#include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/version.h"
+#include "aimerge/merge/job_check.h"
+#include "aimerge/merge/resolve_parameters.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+/// The dtype all inputs can be held in: their own when it is one, else float32.
+Dtype commonDtype(const MatchedTensor& tensor) {
+    std::optional<Dtype> common;
+    for (const TensorInfo* input : tensor.inputs) {
+        if (!input) continue;
+        if (common && *common != input->dtype) return Dtype::F32;
+        common = input->dtype;
+    }
+    return *common == Dtype::F64 ? Dtype::F32 : *common;
+}
+
+std::optional<Dtype> requestedDtype(const MergeConfig& config) {
+    return config.outDtype ? config.outDtype : config.dtype;
+}
+
+std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
+    if (!config.aim) return {{"", std::nullopt}};
+    if (!config.aim->omegaIsList) return {{"", config.aim->omegas.front()}};
+    std::vector<OutputPoint> points;
+    for (const double omega : config.aim->omegas) points.push_back({omegaFolderName(omega), omega});
+    return points;
+}
+
+std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors, const VocabularyConfig& config) {
+    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
+        return isVocabularyTensor(candidate.name) && candidate.action == MatchedTensor::Action::Merge;
+    });
+    if (tensor == tensors.end()) return std::nullopt;
+
+    std::vector<Vocabulary> vocabularies;  // reserved: the inputs point into it
+    vocabularies.reserve(models.models.size());
+    std::vector<VocabularyInput> inputs;
+    for (std::size_t i = 0; i < models.models.size(); ++i) {
+        VocabularyInput input{models.models[i].name(), tensor->inputs[i]->shape, nullptr};
+        if (config.source != VocabularySource::None) input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
+        inputs.push_back(std::move(input));
+    }
+    return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name);
+}
+
+std::vector<OutputTensor> outputTensors(const MergeJob& job) {
+    const std::optional<Dtype> requested = requestedDtype(job.config);
+    std::vector<OutputTensor> outputs;
+    for (const MatchedTensor& tensor : job.tensors) {
+        const TensorInfo& reference = *tensor.inputs[job.models.referenceIndex()];
+        OutputTensor output{tensor.name, reference.dtype, reference.shape};
+        if (tensor.action != MatchedTensor::Action::CopyIdentical && isMergeable(reference.dtype)) {
+            output.dtype = requested.value_or(commonDtype(tensor));
+        }
+        if (job.vocabulary && tensor.action == MatchedTensor::Action::Merge && isVocabularyTensor(tensor.name)) {
+            output.shape[0] = job.vocabulary->rows;
+        }
+        outputs.push_back(std::move(output));
+    }
+    return outputs;
+}
+
+}  // namespace
+
+Dtype MergeJob::outputDtype() const {
+    if (const std::optional<Dtype> requested = requestedDtype(config)) return *requested;
+    const auto merged = std::find_if(outputs.begin(), outputs.end(), [](const OutputTensor& output) { return isMergeable(output.dtype); });
+    return merged == outputs.end() ? base().modelConfig().dtype.value_or(Dtype::F32) : merged->dtype;
+}
+
+std::vector<std::size_t> MergeJob::experts() const {
+    std::vector<std::size_t> experts;
+    for (std::size_t i = 0; i < models.models.size(); ++i) {
+        if (models.baseIndex != i) experts.push_back(i);
+    }
+    return experts;
+}
+
+MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
+    MergeJob job;
+    job.method = &findMethod(config.method, config.methodMark);
+    checkMergeConfig(*job.method, config);
+    job.config = std::move(config);
+    job.models = ModelSet::open(job.config);
+    job.methodInputs = methodInputs(job.method->info(), job.models.models.size(), job.models.baseIndex);
+    job.tensors = matchTensors(job.models);
+    job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary);
+    job.outputs = outputTensors(job);
+    job.points = outputPoints(job.config);
+    job.layout = layOutShards(job.outputs, maxShardBytes);
+    for (const MatchedTensor& tensor : job.tensors) {
+        if (tensor.action == MatchedTensor::Action::Merge) parametersOf(job, tensor.name);  // a missing value is found before any read
+    }
+    return job;
+}
+
+ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor) {
+    const Place place = placeOf(tensor);
+    const std::optional<int> layer = place.part == Part::Layer ? std::optional<int>(static_cast<int>(place.layer)) : std::nullopt;
+    const double depth = depthOfLayer(layer, static_cast<int>(job.base().modelConfig().layers));
+    return resolveParameters(job.method->info(), job.config, job.methodInputs, {tensor, depth});
+}
+
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest) {
+    Hasher hasher;
+    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest);
+    for (const Checkpoint& model : job.models.models) {
+        hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps());
+    }
+    for (const OutputShard& shard : job.layout.shards) hasher.updateField(shard.fileName).updateField(shard.header);
+    return hasher.digest().hex();
+}
+
+}  // namespace aimerge

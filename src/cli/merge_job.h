@@ -1,0 +1,52 @@
+#pragma once
+// Everything about a merge that follows from its config and the checkpoints' headers. Every rank makes it from the same text, so
+// it is the same everywhere and is not sent.
+
+#include "aimerge/checkpoint/model_set.h"
+#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/checkpoint/vocabulary_alignment.h"
+#include "aimerge/config/merge_config.h"
+#include "aimerge/distributed/plan.h"
+#include "aimerge/merge/method.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// One checkpoint that the merge writes.
+struct OutputPoint {
+    std::string folder;           // below --out: "" alone, "omega-0.4" when omega is a list
+    std::optional<double> omega;  // absent without AIM
+};
+
+struct MergeJob {
+    MergeConfig config;
+    const Method* method = nullptr;
+    ModelSet models;
+    std::vector<std::size_t> methodInputs;          // which models the method sees as its inputs, in order
+    std::vector<MatchedTensor> tensors;
+    std::optional<VocabularyAlignment> vocabulary;  // absent when the models have no vocabulary tensors
+    std::vector<OutputTensor> outputs;              // as `tensors`
+    std::vector<OutputPoint> points;
+    ShardLayout layout;                             // the same for every point
+
+    Dtype outputDtype() const;  // what config.json says
+    /// Index of every model that is not the base, in the order of the config.
+    std::vector<std::size_t> experts() const;
+    const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
+};
+
+/// Opens and validates everything; reads no weight. @throws UsageError, InputError
+MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes);
+
+/// The method's parameters for one output tensor.
+ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor);
+
+/// Digest of everything that decides the output's bytes, for recognising an unfinished output of the same job.
+/// @param statisticsDigest empty without AIM
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest);
+
+}  // namespace aimerge

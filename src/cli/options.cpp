@@ -1,0 +1,59 @@
+#include "cli/options.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/core/thread_pool.h"
+#include "aimerge/distributed/world.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace aimerge {
+
+void declareCommonOptions(CLI::App& app, Options& options) {
+    app.add_option("--log-level", options.logLevel, "How much to say on standard error")
+        ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+        ->capture_default_str();
+}
+
+void declareJobOptions(CLI::App& app, Options& options) {
+    app.add_option("--device", options.device, "Where to compute")
+        ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+        ->capture_default_str();
+    app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the processors)")
+        ->check(CLI::Range(1, 1024));
+    app.add_option("--memory-limit", options.memoryLimit,
+                   "Memory per rank, e.g. 24GB: calibration streams layers that do not fit (default: no limit)");
+    app.add_option("--set", options.overrides, "Override a config value: --set aim.omega=0.2 (repeatable)")
+        ->type_name("path.to.key=value");
+    app.add_option("--progress", options.progress, "Progress display")
+        ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
+        ->capture_default_str();
+    app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
+}
+
+int threadsPerRank(const World& world, const Options& options) {
+    if (options.threads > 0) return options.threads;
+    const int usable = availableThreads();
+    // A launcher that binds ranks has already given this one its share; otherwise the ranks on a node divide it.
+    const bool bound = usable < static_cast<int>(std::thread::hardware_concurrency());
+    return bound ? usable : std::max(1, usable / world.ranksOnNode());
+}
+
+std::uint64_t memoryLimitBytes(const Options& options) {
+    return options.memoryLimit.empty() ? 0 : parseSize(options.memoryLimit);
+}
+
+ProgressMode progressMode(const World& world, const Options& options) {
+    if (!world.isRoot() || options.progress == "none") return ProgressMode::None;
+    if (options.progress == "bar") return ProgressMode::Bar;
+    return options.progress == "plain" ? ProgressMode::Plain : ProgressMode::Auto;
+}
+
+void requireDevice(const Options& options) {
+    if (options.device == "cuda") {
+        throw UsageError("--device cuda: the CUDA path is not part of this version; use --device cpu");
+    }
+}
+
+}  // namespace aimerge

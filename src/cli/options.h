@@ -1,0 +1,57 @@
+#pragma once
+// The command line's options, one struct for all subcommands; each subcommand declares the ones it understands.
+
+#include "aimerge/core/progress.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+class World;
+
+struct Options {
+    std::string subject;                 // CONFIG or PATH
+    std::string out;
+    std::string device = "auto";
+    int plannedRanks = 0;                // plan: 0 = the ranks it runs on
+    int threads = 0;                     // per rank; 0 = share the machine's among the ranks on it
+    std::string memoryLimit;             // per rank; empty = none
+    std::string maxShardSize = "5GB";
+    std::vector<std::string> overrides;  // --set path.to.key=value
+    std::string progress = "auto";
+    std::string logLevel = "info";
+    bool dryRun = false;
+    bool overwrite = false;
+    bool json = false;
+    bool verifyAfter = false;
+};
+
+/// A subcommand: its name, one line for --help, the options it takes, and what it does.
+/// `run` is collective: every rank calls it.
+struct Command {
+    const char* name;
+    const char* summary;
+    void (*declare)(CLI::App& app, Options& options);
+    void (*run)(World& world, const Options& options);
+};
+
+extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kInspectCommand, kVerifyCommand, kMethodsCommand;
+
+/// Options shared by the commands that start from a config file.
+void declareJobOptions(CLI::App& app, Options& options);
+/// --log-level and --help's common footer; every command has them.
+void declareCommonOptions(CLI::App& app, Options& options);
+
+/// Threads of this rank: --threads, or this rank's share of the processors.
+int threadsPerRank(const World& world, const Options& options);
+/// Bytes, 0 = no limit. @throws UsageError
+std::uint64_t memoryLimitBytes(const Options& options);
+ProgressMode progressMode(const World& world, const Options& options);
+/// @throws UsageError when --device asks for what this build or machine does not have
+void requireDevice(const Options& options);
+
+}  // namespace aimerge

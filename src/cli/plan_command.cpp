@@ -1,0 +1,41 @@
+// aimerge plan CONFIG: who would do what, from headers alone.
+
+#include "cli/merge_job.h"
+#include "cli/options.h"
+#include "cli/plan_step.h"
+#include "cli/shared_config.h"
+
+#include "aimerge/core/size_text.h"
+
+#include <fmt/core.h>
+
+namespace aimerge {
+namespace {
+
+void declarePlan(CLI::App& app, Options& options) {
+    app.add_option("config", options.subject, "Merge config (YAML)")->required();
+    app.add_option("--out", options.out, "Output folder, for the check of free disk space (default: here)");
+    app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    app.add_option("--ranks", options.plannedRanks, "Plan for this many ranks (default: those the command runs on)")
+        ->check(CLI::Range(1, 65536));
+    app.add_flag("--json", options.json, "Print JSON to standard output");
+    declareJobOptions(app, options);
+}
+
+void runPlan(World& world, const Options& options) {
+    requireDevice(options);
+    if (!world.isRoot()) return;
+    const MergeJob job = openMergeJob(loadMergeConfig(options.subject, options.overrides, ConfigUse::Merge), parseSize(options.maxShardSize));
+    CalibrationSize calibration;
+    if (job.config.aim && job.config.aim->statisticsPath.empty()) calibration = calibrationSize(job.config.aim->calibration, job.base());
+    PlanSettings settings = planSettings(world, options, calibration, job);
+    if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
+    const Plan plan = makePlan(job.base(), job.outputs, settings);
+    fmt::print("{}\n", options.json ? plan.toJson() : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)));
+}
+
+}  // namespace
+
+const Command kPlanCommand{"plan", "Show per rank what a merge would read, write, hold and compute", declarePlan, runPlan};
+
+}  // namespace aimerge

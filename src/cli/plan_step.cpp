@@ -1,0 +1,62 @@
+#include "cli/plan_step.h"
+
+#include "aimerge/calibration/token_blocks.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/merge/merge_tensor.h"
+
+#include <algorithm>
+
+namespace aimerge {
+
+CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoint& base) {
+    if (config.tokenIds.empty()) return {config.sequences, config.sequenceLength, &config};
+    const TokenBlocks blocks = loadTokenBlocks(config, base);
+    return {blocks.blocks, blocks.length, &config};
+}
+
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration) {
+    PlanSettings settings;
+    settings.ranks = world.size();
+    settings.threadsPerRank = threadsPerRank(world, options);
+    settings.memoryLimit = memoryLimitBytes(options);
+    settings.blocks = calibration.blocks;
+    settings.blockLength = calibration.blockLength;
+    if (calibration.config) {
+        settings.microBatch = calibration.config->microBatch;
+        settings.computeDtype = calibration.config->dtype;
+    }
+    settings.merging = false;
+    return settings;
+}
+
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration, const MergeJob& job) {
+    PlanSettings settings = planSettings(world, options, calibration);
+    settings.merging = true;
+    settings.inputs = job.models.models.size();
+    settings.inputBytesPerElement = 0;
+    for (const MatchedTensor& tensor : job.tensors) {
+        for (const TensorInfo* input : tensor.inputs) {
+            if (input) settings.inputBytesPerElement = std::max<std::uint64_t>(settings.inputBytesPerElement, bytesPerElement(input->dtype));
+        }
+    }
+    settings.omegas = job.points.size();
+    settings.mergeBytesPerThread = mergeBufferBytesPerThread(settings.inputs, settings.omegas);
+    return settings;
+}
+
+std::uint64_t freeDiskBytes(const std::filesystem::path& path) {
+    std::filesystem::path existing = std::filesystem::absolute(path);
+    while (!std::filesystem::exists(existing)) existing = existing.parent_path();
+    return std::filesystem::space(existing).available;
+}
+
+void requireDiskSpace(const Plan& plan, const std::filesystem::path& target) {
+    const std::uint64_t free = freeDiskBytes(target);
+    if (plan.totalBytesToWrite() > free) {
+        throw UsageError("{}: the output needs {}, the disk has {} free; choose another --out or fewer values of omega", target.string(),
+                         formatBytes(plan.totalBytesToWrite()), formatBytes(free));
+    }
+}
+
+}  // namespace aimerge

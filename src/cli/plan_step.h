@@ -1,0 +1,33 @@
+#pragma once
+// From a job to its plan, for the commands that make one.
+
+#include "cli/merge_job.h"
+#include "cli/options.h"
+
+#include "aimerge/distributed/plan.h"
+#include "aimerge/distributed/world.h"
+
+#include <filesystem>
+
+namespace aimerge {
+
+/// What a calibration adds to a plan; blocks = 0: none.
+struct CalibrationSize {
+    std::int64_t blocks = 0;
+    std::int64_t blockLength = 0;
+    const CalibrationConfig* config = nullptr;
+};
+
+/// As the config states it; ready token ids are looked at. @throws InputError
+CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoint& base);
+
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration);
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration, const MergeJob& job);
+
+/// Bytes free for the user on the disk that holds `path` or its nearest existing parent.
+std::uint64_t freeDiskBytes(const std::filesystem::path& path);
+
+/// @throws UsageError when the output does not fit the disk
+void requireDiskSpace(const Plan& plan, const std::filesystem::path& target);
+
+}  // namespace aimerge

@@ -1,0 +1,17 @@
+#pragma once
+// The last stage of a merge: small files, manifest, and the rename that makes the output appear.
+
+#include "cli/merge_job.h"
+
+#include "aimerge/checkpoint/journal.h"
+#include "aimerge/checkpoint/output_folder.h"
+
+#include <vector>
+
+namespace aimerge {
+
+/// Local: rank 0 calls it when every rank has synced what it wrote.
+/// @param finished all ranks' finished tensors, of all points
+void completeAndPublish(const MergeJob& job, const std::vector<FinishedTensor>& finished, OutputFolder& output);
+
+}  // namespace aimerge

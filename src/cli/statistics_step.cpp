@@ -1,0 +1,111 @@
+#include "cli/statistics_step.h"
+
+#include "cli/command_line.h"
+
+#include "aimerge/calibration/torch_library.h"
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/utc_time.h"
+#include "aimerge/core/version.h"
+#include "aimerge/statistics/statistics_log.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Everything that fixes a calibration's result, apart from the number of threads (architecture.md, "bits").
+std::string cacheKey(const StatisticsOrigin& origin) {
+    Hasher hasher;
+    hasher.updateField(kVersion).updateField(origin.baseDigest).updateField(origin.tokensDigest).updateField(origin.dtype);
+    hasher.updateField(std::to_string(origin.microBatch));
+    return hasher.digest().hex();
+}
+
+TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
+    std::string text;
+    if (world.isRoot()) {
+        text.assign(reinterpret_cast<const char*>(&mine.blocks), sizeof mine.blocks);
+        text.append(reinterpret_cast<const char*>(&mine.length), sizeof mine.length);
+        text.append(reinterpret_cast<const char*>(mine.ids.data()), mine.ids.size() * sizeof mine.ids[0]);
+    }
+    text = world.broadcast(std::move(text));
+    TokenBlocks blocks;
+    std::memcpy(&blocks.blocks, text.data(), sizeof blocks.blocks);
+    std::memcpy(&blocks.length, text.data() + sizeof blocks.blocks, sizeof blocks.length);
+    blocks.ids.resize(static_cast<std::size_t>(blocks.blocks * blocks.length));
+    std::memcpy(blocks.ids.data(), text.data() + sizeof blocks.blocks + sizeof blocks.length, blocks.ids.size() * sizeof blocks.ids[0]);
+    return blocks;
+}
+
+}  // namespace
+
+std::string contentDigestOf(const Checkpoint& base, int threads) {
+    const std::string stamps = base.fileStamps();
+    const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(stamps).hex();
+    if (fs::exists(remembered)) return readTextFile(remembered);
+    spdlog::info("reading {} once for its content digest", base.name());
+    ThreadPool pool(threads);
+    const std::string digest = base.contentDigest(pool).hex();
+    fs::create_directories(remembered.parent_path());
+    writeTextFile(remembered, digest);
+    return digest;
+}
+
+StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, int threads) {
+    StatisticsLog log = readStatisticsLog(path);
+    if (log.origin.baseFileStamps != base.fileStamps() && log.origin.baseDigest != contentDigestOf(base, threads)) {
+        throw InputError("{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
+                         path.string(), log.origin.baseModel, base.name());
+    }
+    return log;
+}
+
+CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads) {
+    CalibrationInput input;
+    input.blocks = loadTokenBlocks(config, base);
+    StatisticsOrigin& origin = input.origin;
+    origin.baseModel = base.name();
+    origin.baseDigest = contentDigestOf(base, threads);
+    origin.baseFileStamps = base.fileStamps();
+    origin.corpus = config.tokenIds.empty() ? config.corpus : config.tokenIds;
+    origin.tokensDigest = digestOf(input.blocks).hex();
+    origin.blocks = input.blocks.blocks;
+    origin.blockLength = input.blocks.length;
+    origin.tokens = input.blocks.blocks * input.blocks.length;
+    origin.dtype = torchName(config.dtype);
+    origin.microBatch = config.microBatch;
+    origin.vocabulary = config.tokenIds.empty()
+                            ? fmt::format("packing {}, shuffle {}, seed {}", config.packing == Packing::Stream ? "stream" : "lines",
+                                          config.shuffle, config.seed)
+                            : "ready token ids";
+    origin.toolVersion = kVersion;
+    input.cachedLog = environment::cacheDirectory() / "statistics" / (cacheKey(origin) + ".h5");
+    input.isCached = fs::exists(input.cachedLog);
+    return input;
+}
+
+StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,
+                             const Plan& plan, CalibrationInput input) {
+    const int threads = threadsPerRank(world, options);
+    const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
+    const CalibrationJob job{base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options)};
+    CalibrationResult result = calibrateWithTorch(world, job);
+
+    StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};
+    if (!world.isRoot()) return log;
+    log.origin.ranks = world.size();
+    log.origin.threadsPerRank = threads;
+    log.origin.commandLine = commandLine();
+    log.origin.created = utcTimeText();
+    fs::create_directories(input.cachedLog.parent_path());
+    writeStatisticsLog(input.cachedLog, log);
+    return log;
+}
+
+}  // namespace aimerge

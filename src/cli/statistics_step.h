@@ -1,0 +1,41 @@
+#pragma once
+// How a command comes by the activation statistics of its base model: the log that the config names, the cache, or a calibration.
+
+#include "cli/options.h"
+
+#include "aimerge/calibration/token_blocks.h"
+#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/config/merge_config.h"
+#include "aimerge/distributed/plan.h"
+#include "aimerge/distributed/world.h"
+#include "aimerge/statistics/statistics.h"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace aimerge {
+
+/// Hex digest of the checkpoint's contents. Read once: later runs take it from the cache as long as the files' names, sizes
+/// and modification times are the same.
+std::string contentDigestOf(const Checkpoint& base, int threads);
+
+/// Reads the log that `aim.statistics` names. @throws InputError when it was taken on another model
+StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);
+
+/// What a calibration would run on, and the log of an earlier one on the same base, tokens and settings, where the cache has it.
+struct CalibrationInput {
+    TokenBlocks blocks;
+    StatisticsOrigin origin;           // all fields but those of the run itself
+    std::filesystem::path cachedLog;   // where the log is, or will be, cached
+    bool isCached = false;
+};
+
+/// Local: rank 0 calls it. Tokenises the corpus.
+CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads);
+
+/// Collective. Runs the calibration and caches its log. `input` is used on rank 0, and the log is complete there alone.
+StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,
+                             const Plan& plan, CalibrationInput input);
+
+}  // namespace aimerge

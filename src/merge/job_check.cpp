@@ -1,0 +1,97 @@
+#include "aimerge/merge/job_check.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/core/size_text.h"
+
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace aimerge {
+namespace {
+
+const ParameterSpec* findSpec(const MethodInfo& method, const std::string& name) {
+    const auto found = std::ranges::find(method.parameters, name, &ParameterSpec::name);
+    return found == method.parameters.end() ? nullptr : &*found;
+}
+
+[[noreturn]] void throwUnknown(const MethodInfo& method, const std::string& name, const SourceMark& mark) {
+    std::vector<std::string> names;
+    for (const ParameterSpec& spec : method.parameters) names.push_back(spec.name);
+    const std::string nearest = nearestName(name, names);
+    throw UsageError("{}: the method {} has no parameter '{}'; {}", mark.text(), method.name, name,
+                     nearest.empty() ? fmt::format("it has {}", fmt::join(names, ", ")) : fmt::format("did you mean '{}'?", nearest));
+}
+
+std::string rangeText(const ParameterSpec& spec) {
+    const bool hasMinimum = spec.minimum > std::numeric_limits<double>::lowest();
+    const bool hasMaximum = spec.maximum < std::numeric_limits<double>::max();
+    if (!hasMinimum && !hasMaximum) return "a finite number";
+    const std::string least = fmt::format("{} {}", spec.minimumExcluded ? "above" : "at least", spec.minimum);
+    const std::string most = fmt::format("at most {}", spec.maximum);
+    if (!hasMaximum) return least;
+    return hasMinimum ? least + " and " + most : most;
+}
+
+/// Gradients interpolate, so what holds for every scalar holds for every tensor.
+void checkScalar(const ParameterSpec& spec, const Scalar& scalar) {
+    const ParameterSetting alone{{{"", {scalar}}}, scalar.mark};
+    if (spec.type == ParameterType::Boolean) {
+        alone.boolean("", 0);
+        return;
+    }
+    const double value = alone.number("", 0).value();
+    const bool tooSmall = spec.minimumExcluded ? value <= spec.minimum : value < spec.minimum;
+    if (std::isfinite(value) && !tooSmall && value <= spec.maximum) return;
+    throw UsageError("{}: '{}' is {}; it must be {}", scalar.mark.text(), spec.name, scalar.text, rangeText(spec));
+}
+
+void checkSettings(const MethodInfo& method, const ParameterMap& parameters) {
+    for (const auto& [name, setting] : parameters) {
+        const ParameterSpec* spec = findSpec(method, name);
+        if (!spec) throwUnknown(method, name, setting.mark);
+        for (const ConditionalValue& condition : setting.conditions)
+            for (const Scalar& scalar : condition.values) checkScalar(*spec, scalar);
+    }
+}
+
+void warnOfUnread(const MethodInfo& method, const MergeConfig& config, const ModelEntry& entry) {
+    const bool isApartBase = method.base == BaseUse::Required && entry.model == config.baseModel;
+    for (const auto& [name, setting] : entry.parameters) {
+        const bool isShared = findSpec(method, name)->scope == ParameterScope::Shared;
+        if (isShared)
+            spdlog::warn("{}: '{}' is one value for all models and has no effect here; write it under the global parameters",
+                         setting.mark.text(), name);
+        else if (isApartBase)
+            spdlog::warn("{}: '{}' has no effect on the base model of {}", setting.mark.text(), name, method.name);
+    }
+}
+
+void checkModels(const MethodInfo& method, const MergeConfig& config) {
+    if (method.base == BaseUse::Required && config.baseModel.empty())
+        throw UsageError("{}: {} needs base_model: the model that the others were fine-tuned from", config.methodMark.text(), method.name);
+    std::size_t inputs = config.models.size();
+    const bool baseIsListed = std::ranges::find(config.models, config.baseModel, &ModelEntry::model) != config.models.end();
+    if (method.base == BaseUse::Required && baseIsListed) --inputs;
+    if (method.base == BaseUse::Ordinary && !config.baseModel.empty() && !baseIsListed) ++inputs;
+    if (inputs < method.minInputs)
+        throw UsageError("{}: {} needs at least {} model{} under 'models'{}, found {}", config.methodMark.text(), method.name,
+                         method.minInputs, method.minInputs == 1 ? "" : "s",
+                         method.base == BaseUse::Required ? " besides the base" : "", inputs);
+}
+
+}  // namespace
+
+void checkMergeConfig(const Method& method, const MergeConfig& config) {
+    const MethodInfo& info = method.info();
+    checkModels(info, config);
+    checkSettings(info, config.parameters);
+    for (const ModelEntry& entry : config.models) {
+        checkSettings(info, entry.parameters);
+        warnOfUnread(info, config, entry);
+    }
+}
+
+}  // namespace aimerge

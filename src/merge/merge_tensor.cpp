@@ -1,0 +1,131 @@
+#include "aimerge/merge/merge_tensor.h"
+
+#include "aimerge/checkpoint/tensor_digest.h"
+#include "aimerge/core/error.h"
+#include "aimerge/merge/convert.h"
+#include "aimerge/merge/selection.h"
+#include "merge/tensor_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+namespace aimerge {
+namespace {
+
+/// Blocks that a group of tensors has at least, per thread: the last blocks of a group leave some threads idle.
+constexpr std::uint64_t kGroupBlocksPerThread = 16;
+
+/// What one thread works in.
+struct Workplace {
+    std::vector<std::vector<std::byte>> blocks;  // finished bytes, per point
+    std::array<float, SourceWindow::kChunkElements> merged, relaxed;
+    std::vector<const float*> inputs;
+};
+
+/// A tensor of the group that is being merged.
+class TensorRun {
+public:
+    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const double> omegas, DeltaRounding rounding, ThreadPool& threads,
+              std::span<SourceWindow> windows)
+        : number_(number), tensor_(tensor), elements_(elementCount(tensor.shape)), points_(std::max<std::size_t>(omegas.size(), 1)),
+          sources_(tensor) {
+        TensorReader reader(tensor, sources_, threads, windows);
+        prepared_ = tensor.method->prepare(reader, tensor.parameters);
+        if (!tensor.importance) return;
+        for (const double omega : omegas) relaxations_.emplace_back(*tensor.importance, omega, rounding);
+    }
+
+    static std::uint64_t blocksOf(const TensorMerge& tensor) {
+        return digestBlocks(static_cast<std::uint64_t>(elementCount(tensor.shape)) * bytesPerElement(tensor.dtype));
+    }
+
+    void mergeBlock(std::uint64_t block, SourceWindow& window, Workplace& place, MergeSink& sink) const {
+        const std::size_t width = bytesPerElement(tensor_.dtype);
+        const auto blockElements = static_cast<std::int64_t>(kDigestBlockBytes / width);
+        const std::int64_t begin = static_cast<std::int64_t>(block) * blockElements, count = std::min(blockElements, elements_ - begin);
+        const std::size_t outputs = std::max<std::size_t>(relaxations_.size(), 1);  // different ones
+        const std::size_t bytes = static_cast<std::size_t>(count) * width;
+        if (place.blocks.size() < outputs) place.blocks.resize(outputs);
+        for (std::size_t i = 0; i < outputs; ++i)
+            if (place.blocks[i].size() < bytes) place.blocks[i].resize(kDigestBlockBytes);
+
+        window.walk(sources_.all(), begin, count, [&](std::int64_t first, std::size_t size, std::span<const float* const> values) {
+            mergeChunk(first, size, values, static_cast<std::size_t>(first - begin) * width, place);
+        });
+        for (std::size_t point = 0; point < points_; ++point) {
+            const std::vector<std::byte>& finished = place.blocks[relaxations_.empty() ? 0 : point];
+            sink.write(number_, point, block * kDigestBlockBytes, {finished.data(), bytes});
+        }
+    }
+
+private:
+    void mergeChunk(std::int64_t first, std::size_t size, std::span<const float* const> values, std::size_t offset, Workplace& place) const {
+        const std::span<float> merged{place.merged.data(), size}, relaxed{place.relaxed.data(), size};
+        sources_.inputsOf(values, place.inputs);
+        prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
+        if (relaxations_.empty()) return store(merged, place.blocks[0].data() + offset);
+        for (std::size_t point = 0; point < relaxations_.size(); ++point) {
+            relaxations_[point].apply(first, {sources_.baseOf(values), size}, merged, relaxed);
+            store(relaxed, place.blocks[point].data() + offset);
+        }
+    }
+
+    void store(std::span<const float> values, std::byte* to) const {
+        if (fromFloat(values, tensor_.dtype, to) == Finite::Yes) return;
+        throw InputError("{}: a merged value is beyond the range of {}; its inputs are finite, so the weights are too large or the "
+                         "out_dtype too narrow",
+                         tensor_.name, torchName(tensor_.dtype));
+    }
+
+    std::size_t number_;
+    const TensorMerge& tensor_;
+    std::int64_t elements_;
+    std::size_t points_;
+    TensorSources sources_;
+    std::unique_ptr<PreparedParameter> prepared_;
+    std::vector<Relaxation> relaxations_;  // per omega; none when the tensor is not relaxed
+};
+
+/// A block of one tensor of the group.
+struct BlockOfTensor {
+    std::size_t run;
+    std::uint64_t block;
+};
+
+}  // namespace
+
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding, ThreadPool& threads,
+                  MergeSink& sink) {
+    const auto workers = static_cast<std::size_t>(threads.threads());
+    std::vector<SourceWindow> windows(workers);
+    std::vector<Workplace> places(workers);
+
+    for (std::size_t next = 0; next < tensors.size();) {
+        std::vector<std::unique_ptr<TensorRun>> runs;
+        std::vector<BlockOfTensor> blocks;
+        const std::size_t firstOfGroup = next;
+        while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers) {
+            for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block) blocks.push_back({runs.size(), block});
+            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows));
+            ++next;
+        }
+
+        std::vector<std::atomic<std::uint64_t>> left(runs.size());
+        for (std::size_t run = 0; run < runs.size(); ++run) {
+            left[run] = TensorRun::blocksOf(tensors[firstOfGroup + run]);
+            if (left[run] == 0) sink.finish(firstOfGroup + run);
+        }
+        threads.forEach(blocks.size(), [&](std::size_t i, int worker) {
+            const auto [run, block] = blocks[i];
+            runs[run]->mergeBlock(block, windows[static_cast<std::size_t>(worker)], places[static_cast<std::size_t>(worker)], sink);
+            if (--left[run] == 0) sink.finish(firstOfGroup + run);
+        });
+    }
+}
+
+std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points) {
+    return points * kDigestBlockBytes + SourceWindow::bytes(inputs) + inputs * selectionBytesPerThread() + sizeof(Workplace);
+}
+
+}  // namespace aimerge

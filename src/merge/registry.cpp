@@ -1,0 +1,32 @@
+#include "aimerge/core/error.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/merge/linear.h"
+#include "aimerge/merge/task_arithmetic.h"
+#include "aimerge/merge/ties.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace aimerge {
+
+void Method::check(const ResolvedParameters&, const std::string&) const {}
+
+const std::vector<const Method*>& methods() {
+    static const std::vector<const Method*> all{&linearMethod(), &taskArithmeticMethod(), &tiesMethod()};
+    return all;
+}
+
+const Method& findMethod(const std::string& name, const SourceMark& mark) {
+    std::vector<std::string> names;
+    for (const Method* method : methods()) {
+        if (method->info().name == name) return *method;
+        names.push_back(method->info().name);
+    }
+    const std::string nearest = nearestName(name, names);
+    const std::string hint = nearest.empty() ? fmt::format("there are {}", fmt::join(names, ", "))
+                                             : fmt::format("did you mean '{}'?", nearest);
+    throw UsageError("{}: there is no merge method '{}'; {}", mark.text(), name, hint);
+}
+
+}  // namespace aimerge

@@ -1,0 +1,85 @@
+#include "aimerge/merge/relaxation.h"
+
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/bfloat.h"
+#include "aimerge/core/error.h"
+#include "merge/vectorised.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+constexpr const char* kHeadModule = "lm_head";
+
+/// The module whose input channels a weight is relaxed along; empty when it is not relaxed.
+std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim, const StatisticsByModule& statistics,
+                          bool headIsWritten) {
+    const std::string module(moduleOfWeight(tensor));
+    if (module.empty()) return {};
+    const Part part = placeOf(tensor).part;
+    if (part == Part::Embedding && aim.relaxTiedHead && !headIsWritten) return kHeadModule;
+    if (module.find("embed") != std::string::npos) return {};
+    if (shape.empty() || (shape.size() == 1 && aim.scope == AimScope::Linear)) return {};
+    // What no decoder layer owns is relaxed when it was measured; the decoder's own weights must have been.
+    return part == Part::Other && !statistics.contains(module) ? std::string{} : module;
+}
+
+float roundedToBf16(float value) __attribute__((always_inline));
+inline float roundedToBf16(float value) {
+    return floatFromBf16(bf16FromFloat(value));
+}
+
+template <DeltaRounding kRounding>
+void relaxRun(const float* factors, const float* base, const float* merged, float* out, std::size_t count) {
+    vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < count; ++i) {
+            float target = merged[i], delta = target - base[i];
+            if constexpr (kRounding == DeltaRounding::Bfloat16) {
+                target = roundedToBf16(target);
+                delta = roundedToBf16(target - base[i]);
+            }
+            const std::uint32_t relaxed = bitsOfFloat(base[i] + delta * factors[i]);
+            const std::uint32_t heldBack = selectBits(factors[i] == 0, bitsOfFloat(base[i]), relaxed);
+            out[i] = floatOfBits(selectBits(factors[i] == 1, bitsOfFloat(target), heldBack));
+        }
+    });
+}
+
+}  // namespace
+
+std::optional<std::vector<float>> importanceOf(const std::string& tensor, const Shape& shape, const AimConfig& aim,
+                                               const StatisticsByModule& statistics, bool headIsWritten) {
+    const std::string module = relaxedModule(tensor, shape, aim, statistics, headIsWritten);
+    if (module.empty()) return std::nullopt;
+    const auto found = statistics.find(module);
+    if (found == statistics.end())
+        throw InputError("the statistics have no module '{}', by whose activations {} is to be relaxed; were they taken on another "
+                         "model?",
+                         module, tensor);
+    const std::vector<float>& statistic = found->second.values(aim.statistic);
+    if (static_cast<std::int64_t>(statistic.size()) != shape.back())
+        throw InputError("the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
+                         statistic.size(), tensor, shape.back(), shapeText(shape));
+    return importance(statistic);
+}
+
+Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding) : rounding_(rounding) {
+    const auto restraint = static_cast<float>(1 - omega);
+    for (const float a : importance) factors_.push_back(1.0f - a * restraint);
+}
+
+void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged, std::span<float> out) const {
+    const std::size_t channels = factors_.size();
+    std::size_t channel = static_cast<std::size_t>(first) % channels;
+    for (std::size_t begin = 0; begin < out.size();) {
+        const std::size_t count = std::min(channels - channel, out.size() - begin);
+        const auto relax = rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
+        relax(factors_.data() + channel, base.data() + begin, merged.data() + begin, out.data() + begin, count);
+        begin += count;
+        channel = 0;
+    }
+}
+
+}  // namespace aimerge

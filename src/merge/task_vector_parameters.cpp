@@ -1,0 +1,26 @@
+#include "merge/task_vector_parameters.h"
+
+namespace aimerge {
+
+std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults) {
+    using enum ParameterType;
+    using enum ParameterScope;
+    std::vector<ParameterSpec> specs{
+        {.name = "weight", .type = Number, .scope = PerNonBase, .fallback = {}, .description = "factor of the expert's change"},
+        {.name = "density", .type = Number, .scope = PerNonBase, .fallback = 1.0, .description = "share of the change that is kept"},
+        {.name = "lambda", .type = Number, .scope = Shared, .fallback = 1.0, .description = "factor of the merged change"},
+        {.name = "normalize", .type = Boolean, .scope = Shared, .fallback = defaults.normalize, .description = "divide by the sum of the weights"},
+        {.name = "rescale", .type = Boolean, .scope = Shared, .fallback = defaults.rescale, .description = "restore the magnitude that trimming took, where density is below 1"},
+        {.name = "int8_mask", .type = Boolean, .scope = Shared, .fallback = 0.0, .description = "accepted for mergekit's sake; no effect"},
+    };
+    specs[kDensity].minimum = 0;
+    specs[kDensity].minimumExcluded = true;
+    specs[kDensity].maximum = 1;
+    return specs;
+}
+
+std::vector<float> floatsOf(const std::vector<double>& values) {
+    return {values.begin(), values.end()};
+}
+
+}  // namespace aimerge

@@ -1,0 +1,22 @@
+#pragma once
+// The parameters that task arithmetic and its descendants share.
+
+#include "aimerge/merge/method.h"
+
+#include <vector>
+
+namespace aimerge {
+
+/// Their places in taskVectorParameters().
+enum TaskVectorParameter { kWeight, kDensity, kLambda, kNormalize, kRescale, kInt8Mask };
+
+struct TaskVectorDefaults {
+    bool normalize, rescale;
+};
+
+std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults);
+
+/// float32 of one parameter's value for every input.
+std::vector<float> floatsOf(const std::vector<double>& values);
+
+}  // namespace aimerge

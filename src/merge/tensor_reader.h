@@ -1,0 +1,41 @@
+#pragma once
+// The ParameterReader of a tensor that is being merged.
+
+#include "merge/tensor_sources.h"
+
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+class TensorReader : public ParameterReader {
+public:
+    /// @param windows one per thread, shared with whoever merges on these threads
+    TensorReader(const TensorMerge& tensor, const TensorSources& sources, ThreadPool& threads, std::span<SourceWindow> windows)
+        : tensor_(tensor), sources_(sources), elements_(elementCount(tensor.shape)), threads_(threads), windows_(windows) {}
+
+    const std::string& name() const override { return tensor_.name; }
+    std::size_t inputs() const override { return sources_.inputs(); }
+    std::int64_t elements() const override { return elements_; }
+    ThreadPool& threads() override { return threads_; }
+
+    void visit(std::int64_t first, std::int64_t count, std::span<const std::size_t> wanted, int worker,
+               const Visit& visitChunk) override {
+        const std::vector<const TensorSource*> chosen = sources_.some(wanted);
+        std::vector<const float*> inputs;
+        windows_[static_cast<std::size_t>(worker)].walk(
+            chosen, first, count, [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
+                sources_.inputsOf(values, inputs);
+                visitChunk({static_cast<std::size_t>(at / kSpanElements), at, size, sources_.methodBaseOf(values), inputs, worker});
+            });
+    }
+
+private:
+    const TensorMerge& tensor_;
+    const TensorSources& sources_;
+    std::int64_t elements_;
+    ThreadPool& threads_;
+    std::span<SourceWindow> windows_;
+};
+
+}  // namespace aimerge

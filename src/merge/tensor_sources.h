@@ -1,0 +1,54 @@
+#pragma once
+// The sources of one tensor merge, each once, although the base may be an input too; and the method's view of them.
+
+#include "aimerge/merge/merge_tensor.h"
+#include "merge/source_window.h"
+
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace aimerge {
+
+class TensorSources {
+public:
+    explicit TensorSources(const TensorMerge& tensor) : takesBase_(tensor.method->info().base == BaseUse::Required) {
+        for (const auto& input : tensor.inputs) slots_.push_back(slotOf(input.get()));
+        if (tensor.base) baseSlot_ = slotOf(tensor.base.get());
+    }
+
+    std::span<const TensorSource* const> all() const { return sources_; }
+    std::size_t inputs() const { return slots_.size(); }
+
+    /// The sources of some inputs, and of the base where the method takes one; the others null.
+    std::vector<const TensorSource*> some(std::span<const std::size_t> wanted) const {
+        std::vector<const TensorSource*> chosen(sources_.size());
+        for (const std::size_t input : wanted) chosen[slots_[input]] = sources_[slots_[input]];
+        if (takesBase_) chosen[*baseSlot_] = sources_[*baseSlot_];
+        return chosen;
+    }
+
+    /// Base and inputs among the values of a SourceWindow. `base` is null when there is none.
+    const float* baseOf(std::span<const float* const> values) const { return baseSlot_ ? values[*baseSlot_] : nullptr; }
+    const float* methodBaseOf(std::span<const float* const> values) const { return takesBase_ ? baseOf(values) : nullptr; }
+    void inputsOf(std::span<const float* const> values, std::vector<const float*>& inputs) const {
+        inputs.clear();
+        for (const std::size_t slot : slots_) inputs.push_back(values[slot]);
+    }
+
+private:
+    std::size_t slotOf(const TensorSource* source) {
+        const auto found = std::find(sources_.begin(), sources_.end(), source);
+        if (found != sources_.end()) return static_cast<std::size_t>(found - sources_.begin());
+        sources_.push_back(source);
+        return sources_.size() - 1;
+    }
+
+    bool takesBase_;
+    std::vector<const TensorSource*> sources_;
+    std::vector<std::size_t> slots_;  // of the inputs
+    std::optional<std::size_t> baseSlot_;
+};
+
+}  // namespace aimerge

@@ -1,0 +1,100 @@
+#include "model/row_kernels.h"
+
+#include "aimerge/core/bfloat.h"
+#include "aimerge/model/cpu_clones.h"
+
+#include <array>
+#include <cmath>
+#include <type_traits>
+
+namespace aimerge::kernels {
+namespace {
+
+// Bodies are inlined into the clones below, so that each is compiled for its processor.
+#define AIMERGE_BODY [[gnu::always_inline]] inline
+
+AIMERGE_BODY float widen(float value) { return value; }
+AIMERGE_BODY float widen(Bf16 value) { return floatFromBf16(value); }
+
+template <typename Element>
+AIMERGE_BODY Element narrow(float value) {
+    if constexpr (std::is_same_v<Element, float>) {
+        return value;
+    } else {
+        return bf16FromFloat(value);
+    }
+}
+
+/// Sum of squares over 16 running sums, which a vector register or two hold, added up in a fixed order.
+template <typename Element>
+AIMERGE_BODY float sumOfSquares(const Element* x, std::int64_t channels) {
+    constexpr std::int64_t kLanes = 16;
+    std::array<float, kLanes> lanes{};
+    std::int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes)
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            const float value = widen(x[c + lane]);
+            lanes[lane] += value * value;
+        }
+    for (; c < channels; ++c) lanes[c % kLanes] += widen(x[c]) * widen(x[c]);
+    for (std::int64_t width = kLanes / 2; width > 0; width /= 2)
+        for (std::int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    return lanes[0];
+}
+
+template <typename Element>
+AIMERGE_BODY void rmsNormBody(const Element* x, const Element* weight, Element* out, std::int64_t rows,
+                              std::int64_t channels, float eps) {
+    for (std::int64_t row = 0; row < rows; ++row, x += channels, out += channels) {
+        const float mean = sumOfSquares(x, channels) / static_cast<float>(channels);
+        const float scale = 1.0f / std::sqrt(mean + eps);
+        for (std::int64_t c = 0; c < channels; ++c)
+            out[c] = narrow<Element>(widen(weight[c]) * widen(narrow<Element>(widen(x[c]) * scale)));
+    }
+}
+
+template <typename Element>
+AIMERGE_BODY float product(Element a, float b) {
+    return widen(narrow<Element>(widen(a) * b));
+}
+
+template <typename Element>
+AIMERGE_BODY void rotateBody(Element* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation) {
+    const std::int64_t half = rotation.half;
+    for (std::int64_t row = 0; row < rowCount; ++row) {
+        const std::int64_t position = (firstRow + row) % rotation.length;
+        const float* cosines = rotation.cosines + position * half;
+        const float* sines = rotation.sines + position * half;
+        for (std::int64_t head = 0; head < rotation.heads; ++head) {
+            Element* __restrict first = rows + (row * rotation.heads + head) * 2 * half;
+            Element* __restrict second = first + half;
+            for (std::int64_t i = 0; i < half; ++i) {
+                const Element x1 = first[i], x2 = second[i];
+                first[i] = narrow<Element>(product(x1, cosines[i]) - product(x2, sines[i]));
+                second[i] = narrow<Element>(product(x2, cosines[i]) + product(x1, sines[i]));
+            }
+        }
+    }
+}
+
+}  // namespace
+
+AIMERGE_CPU_CLONES void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels,
+                                float eps) {
+    rmsNormBody(x, weight, out, rows, channels, eps);
+}
+
+AIMERGE_CPU_CLONES void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels,
+                                float eps) {
+    rmsNormBody(x, weight, out, rows, channels, eps);
+}
+
+AIMERGE_CPU_CLONES void rotate(float* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation) {
+    rotateBody(rows, firstRow, rowCount, rotation);
+}
+
+AIMERGE_CPU_CLONES void rotate(Bf16* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation) {
+    rotateBody(rows, firstRow, rowCount, rotation);
+}
+
+}  // namespace aimerge::kernels

@@ -1,0 +1,59 @@
+#include "model/weight_loader.h"
+
+#include "aimerge/core/error.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+constexpr std::int64_t kConversionElements = std::int64_t{1} << 20;
+
+std::span<std::byte> bytesOf(const at::Tensor& tensor) {
+    return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
+}
+
+}  // namespace
+
+at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+    switch (tensor.dtype) {
+        case Dtype::BF16: return at::kBFloat16;
+        case Dtype::F16: return at::kHalf;
+        case Dtype::F32: return at::kFloat;
+        case Dtype::F64: return at::kDouble;
+        default:
+            throw InputError("{}: tensor {} is {}; calibration needs BF16, F16, F32 or F64 weights",
+                             checkpoint.files()[tensor.fileIndex].string(), tensor.name, safetensorsName(tensor.dtype));
+    }
+}
+
+const TensorInfo& requireTensor(const Checkpoint& checkpoint, const std::string& name, const Shape& shape) {
+    const TensorInfo* tensor = checkpoint.find(name);
+    if (!tensor) throw InputError("{}: tensor {} is missing; a Llama model has it", checkpoint.name(), name);
+    if (tensor->shape != shape)
+        throw InputError("{}: tensor {} has shape {}, config.json asks for {}",
+                         checkpoint.files()[tensor->fileIndex].string(), name, shapeText(tensor->shape), shapeText(shape));
+    return *tensor;
+}
+
+at::Tensor loadTensor(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType computeType) {
+    const at::ScalarType storedType = floatingType(checkpoint, tensor);
+    at::Tensor result = at::empty(tensor.shape, computeType);
+    if (storedType == computeType) {
+        checkpoint.read(tensor, 0, bytesOf(result));
+        return result;
+    }
+    const at::Tensor flat = result.view({-1});
+    const at::Tensor staging = at::empty({std::min(kConversionElements, flat.numel())}, storedType);
+    for (std::int64_t first = 0; first < flat.numel(); first += kConversionElements) {
+        const std::int64_t count = std::min(kConversionElements, flat.numel() - first);
+        const at::Tensor part = staging.narrow(0, 0, count);
+        checkpoint.read(tensor, static_cast<std::uint64_t>(first) * bytesPerElement(tensor.dtype), bytesOf(part));
+        flat.narrow(0, first, count).copy_(part);
+    }
+    return result;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,22 @@
+#pragma once
+// Tensors of a checkpoint as contiguous libtorch tensors in the compute dtype.
+
+#include "aimerge/checkpoint/checkpoint.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace aimerge {
+
+/// @throws InputError for types that hold no plain floating numbers
+at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tensor);
+
+/// The tensor, or InputError when it is absent or not of this shape.
+const TensorInfo& requireTensor(const Checkpoint& checkpoint, const std::string& name, const Shape& shape);
+
+/// Reads and converts the whole tensor; besides the result it takes a few MB, whatever the tensor's size.
+at::Tensor loadTensor(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType computeType);
+
+}  // namespace aimerge

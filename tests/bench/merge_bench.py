@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Times whole merge commands against mergekit and against the limit that copying sets, and prints a Markdown table.
+
+Inputs: a base and three experts of 1.1 billion parameters in bfloat16 (tests/bench/synthetic_llama.py), in the page cache.
+Rounds alternate between all commands; the table shows medians. "Limit" is reading all inputs (cat to /dev/null) plus writing the
+output (dd of a file of its size), once per omega, measured in the same rounds: once without and once with fsync, which aimerge
+does before it publishes and mergekit does not.
+
+    build/venv/bin/python tests/bench/merge_bench.py            # 4 models of 2.2 GB and 25 minutes, most of it mergekit's
+    build/venv/bin/python tests/bench/merge_bench.py --mergekit-rounds 0 --only task_arithmetic
+"""
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from measure import AIMERGE, ROOT, machine, measure, median, table
+from synthetic_llama import EXPERTS, VOCABULARY, make_models
+
+METHODS = {
+    "task_arithmetic": ("task_arithmetic", {"weight": 1.0}),
+    "ties": ("ties", {"weight": 1.0}),
+    "ties density 0.5": ("ties", {"weight": 1.0, "density": 0.5}),
+}
+OMEGAS = {"plain": [], "AIM": [0.4], "AIM, two omegas": [0.4, 0.0]}
+READ, WRITE, WRITE_SYNCED = "read all inputs", "write one output", "write one output, fsync"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    command: list
+    method: str = ""     # what it is compared by; empty for the copies
+    outputs: int = 1
+    is_mergekit: bool = False
+
+
+def prepare_mergekit():
+    """build/bench-venv with mergekit; torch and transformers come from build/venv."""
+    subprocess.run([ROOT / "launch" / "setup.sh", "--test", "--no-packages"], check=True, stdout=sys.stderr)
+    venv, requirements = ROOT / "build" / "bench-venv", ROOT / "src" / "tools" / "requirements-bench.txt"
+    stamp = venv / ".installed-bench"
+    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
+        print("installing mergekit into build/bench-venv", file=sys.stderr, flush=True)
+        subprocess.run([ROOT / "build/venv/bin/python", "-m", "venv", venv], check=True)
+        packages = next(venv.glob("lib/python3*/site-packages"))
+        (packages / "venv.pth").write_text(f"{next((ROOT / 'build/venv').glob('lib/python3*/site-packages'))}\n")
+        subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+                        "-r", requirements], check=True)
+        stamp.write_text(requirements.read_text())
+    return venv / "bin" / "mergekit-yaml"
+
+
+def write_config(path, models, method, aim=None):
+    """JSON, which is YAML too."""
+    name, parameters = METHODS[method]
+    config = {"merge_method": name, "base_model": str(models["base"]), "dtype": "bfloat16",
+              "models": [{"model": str(models[expert]), "parameters": parameters} for expert in EXPERTS]}
+    path.write_text(json.dumps({**config, **({"aim": aim} if aim else {})}, indent=2))
+    return path
+
+
+def make_statistics(folder, models):
+    """A log of a short calibration: the merge's speed does not depend on its numbers."""
+    log = folder / "statistics.h5"
+    tokens = np.random.default_rng(1).integers(0, VOCABULARY, (1, 64))
+    save_file({"input_ids": tokens}, folder / "tokens.safetensors")
+    config = folder / "calibrate.yaml"
+    config.write_text(json.dumps({"base_model": str(models["base"]), "aim": {"omega": 0.4, "calibration": {
+        "token_ids": str(folder / "tokens.safetensors"), "sequences": 1, "sequence_length": 64}}}))
+    log.unlink(missing_ok=True)
+    measure([AIMERGE, "calibrate", config, "--out", log], folder / "calibrate.log")
+    return log
+
+
+def make_cases(arguments, models, folder, out):
+    weights = [model / "model.safetensors" for model in models.values()]
+    copy = ["dd", f"if={weights[0]}", f"of={out}", "bs=4M"]
+    cases = [Case(READ, ["sh", "-c", 'cat "$@" > /dev/null', "cat", *weights]),
+             Case(WRITE, copy),
+             Case(WRITE_SYNCED, [*copy, "conv=fsync"])]
+    mergekit = prepare_mergekit() if arguments.mergekit_rounds else None
+    if not arguments.only_mergekit:
+        statistics = make_statistics(folder, models)
+    for method in METHODS:
+        label = method.replace(" ", "-")
+        if mergekit:
+            config = write_config(folder / f"mergekit-{label}.yaml", models, method)
+            cases.append(Case(f"mergekit {method}",
+                              [mergekit, config, out, "--no-cuda", "--no-copy-tokenizer", "-j", arguments.threads],
+                              method, is_mergekit=True))
+        if arguments.only_mergekit:
+            continue
+        for variant, omegas in OMEGAS.items():
+            aim = {"omega": omegas if len(omegas) > 1 else omegas[0], "statistics": str(statistics)} if omegas else None
+            config = write_config(folder / f"aimerge-{label}-{len(omegas)}.yaml", models, method, aim)
+            cases.append(Case(f"aimerge {method}, {variant}" if omegas else f"aimerge {method}",
+                              [AIMERGE, "merge", config, "--out", out, "--threads", arguments.threads, "--progress", "none"],
+                              method, outputs=max(1, len(omegas))))
+    return [case for case in cases if not case.method or arguments.only in case.name]
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def run_rounds(arguments, cases, folder, out):
+    for case in cases:
+        if not case.method:  # once unmeasured: brings the inputs into the page cache, and a virtual machine's memory into being
+            measure(case.command, folder / "command.log")
+            remove(out)
+    results = collections.defaultdict(list)
+    for round_number in range(max(arguments.rounds, arguments.mergekit_rounds)):
+        for case in cases:
+            if round_number >= (arguments.mergekit_rounds if case.is_mergekit else arguments.rounds):
+                continue
+            remove(out)
+            environment = {"OMP_NUM_THREADS": str(arguments.threads)} if case.is_mergekit else None
+            results[case.name].append(measure(case.command, folder / "command.log", environment))
+            print(f"round {round_number + 1}: {case.name}: {results[case.name][-1].seconds:.2f} s", file=sys.stderr, flush=True)
+    remove(out)
+    return results
+
+
+def report(cases, results):
+    medians = {name: median(measurements) for name, measurements in results.items()}
+    reference = {case.method: medians[case.name].seconds for case in cases if case.is_mergekit}
+    rows = []
+    for case in cases:
+        m = medians[case.name]
+        limits = [medians[READ].seconds + case.outputs * medians[write].seconds for write in (WRITE, WRITE_SYNCED)]
+        compared = [f"{m.seconds / limit:.2f}" for limit in limits] if case.method else ["", ""]
+        speedup = f"{reference[case.method] / m.seconds:.1f}" if case.method in reference else ""
+        rows.append([case.name, f"{m.seconds:.2f}", f"{m.cpu_seconds:.1f}", f"{m.peak_bytes / 2**30:.2f}", *compared, speedup,
+                     str(len(results[case.name]))])
+    return table(["command", "seconds", "CPU s", "peak GiB", "time / limit", "time / limit, fsync", "times as fast as mergekit",
+                  "runs"], rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build" / "bench", help="for models and outputs, 14 GB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mergekit-rounds", type=int, default=3, help="0 leaves mergekit out")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only merges whose name in the table contains TEXT")
+    parser.add_argument("--only-mergekit", action="store_true", help="needs no aimerge binary")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=22, help="fewer make a smaller model")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be 1 or more: the copies are the measure of the merges")
+    folder = arguments.folder.resolve()
+    out = folder / "out"
+    head = machine()
+    models = make_models(folder, arguments.layers)
+    cases = make_cases(arguments, models, folder, out)
+    results = run_rounds(arguments, cases, folder, out)
+    gigabytes = sum((model / "model.safetensors").stat().st_size for model in models.values()) / 1e9
+    print(f"{head}; {arguments.threads} threads; inputs {gigabytes:.1f} GB in the page cache; medians\n")
+    print(report(cases, results))
+    raw = {name: [dataclasses.asdict(m) for m in measurements] for name, measurements in results.items()}
+    (folder / "merge_bench.json").write_text(json.dumps({"machine": head, "threads": arguments.threads, "results": raw}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+#pragma once
+// The calibration blocks of the goldens and plans made by hand.
+
+#include "aimerge/calibration/calibrate.h"
+#include "aimerge/core/file.h"
+#include "model/golden_model.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <vector>
+
+namespace aimerge {
+
+/// The first `count` blocks of the golden pipeline; the first eight are the calibration set of the statistics.
+inline TokenBlocks goldenBlocks(std::int64_t count = 8) {
+    const auto pipeline = nlohmann::json::parse(readTextFile(goldenPath("calibration/pipeline.json")));
+    TokenBlocks blocks;
+    blocks.blocks = count;
+    blocks.length = pipeline["block_size"];
+    for (std::int64_t b = 0; b < count; ++b)
+        for (const std::int32_t id : pipeline["blocks"][static_cast<std::size_t>(b)]) blocks.ids.push_back(id);
+    return blocks;
+}
+
+/// Three layers over `ranks` ranks, as evenly as they go, the rest idle.
+inline Plan planOfThreeLayers(int ranks, bool streaming) {
+    Plan plan;
+    plan.ranks.resize(static_cast<std::size_t>(ranks));
+    const std::int64_t stages = std::min(ranks, 3);
+    for (std::int64_t r = 0; r < stages; ++r) {
+        RankPlan& rank = plan.ranks[static_cast<std::size_t>(r)];
+        rank.firstLayer = 3 * r / stages;
+        rank.endLayer = 3 * (r + 1) / stages;
+        rank.embedding = r == 0;
+        rank.head = r + 1 == stages;
+        rank.streamsLayers = streaming;
+    }
+    return plan;
+}
+
+}  // namespace aimerge

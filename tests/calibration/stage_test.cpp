@@ -1,0 +1,120 @@
+#include "aimerge/core/error.h"
+#include "calibration/stage.h"
+#include "calibration/stage_report.h"
+#include "model/golden_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace aimerge {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Plan planOf(const std::vector<std::pair<std::int64_t, std::int64_t>>& layers) {
+    Plan plan;
+    for (const auto& [first, end] : layers) {
+        plan.ranks.emplace_back();
+        plan.ranks.back().firstLayer = first;
+        plan.ranks.back().endLayer = end;
+    }
+    return plan;
+}
+
+TEST(Stage, NeighboursAreTheNextRanksWithLayers) {
+    const Plan plan = planOf({{0, 2}, {0, 0}, {2, 3}, {3, 3}, {3, 5}});
+
+    const Stage first = stageOf(plan, 0, 5), middle = stageOf(plan, 2, 5), last = stageOf(plan, 4, 5);
+
+    EXPECT_TRUE(first.first() && !first.last());
+    EXPECT_EQ(first.next, 2);
+    EXPECT_EQ(middle.previous, 0);
+    EXPECT_EQ(middle.next, 4);
+    EXPECT_EQ(middle.firstLayer, 2);
+    EXPECT_TRUE(last.last() && !last.first());
+    EXPECT_EQ(last.stages, 3);
+    EXPECT_TRUE(stageOf(plan, 1, 5).empty());
+    EXPECT_EQ(lastStage(plan), 4);
+    EXPECT_THAT(idleRanks(plan), ElementsAre(1, 3));
+}
+
+TEST(Stage, LayersMustFollowOneAnotherAndCoverTheModel) {
+    const auto messageOf = [](const Plan& plan) -> std::string {
+        try {
+            stageOf(plan, 0, 4);
+            return "no exception";
+        } catch (const RuntimeFault& fault) {
+            return fault.what();
+        }
+    };
+
+    EXPECT_THAT(messageOf(planOf({{0, 2}, {3, 4}})), HasSubstr("rank 1 begins with layer 3, expected layer 2"));
+    EXPECT_THAT(messageOf(planOf({{0, 2}, {2, 3}})), HasSubstr("covers 3 layers, the model has 4"));
+}
+
+TEST(MicroBatches, TheLastStepHasWhatIsLeft) {
+    const MicroBatches steps(7, 3);
+
+    EXPECT_EQ(steps.count(), 3);
+    EXPECT_EQ(steps.firstBlock(2), 6);
+    EXPECT_EQ(steps.sequences(1), 3);
+    EXPECT_EQ(steps.sequences(2), 1);
+}
+
+class GroupSize : public testing::Test {
+protected:
+    std::int64_t of(std::uint64_t memoryLimit, int stages) const {
+        CalibrationConfig config;
+        config.dtype = Dtype::F32;
+        TokenBlocks blocks;
+        blocks.blocks = 100;
+        blocks.length = 10;
+        const Plan plan;
+        Stage stage;
+        stage.stages = stages;
+        return groupSize({base_, config, plan, blocks, 1, memoryLimit}, stage, MicroBatches(100, 1));
+    }
+
+    // Hidden 64, inner 160, 4 + 2 heads of 16, float32. A layer: 64 * (2 * 6 * 16 + 3 * 160 + 2) * 4 = 172544 bytes. Work of
+    // a step of 10 tokens: 10 * (2 * 64 + 2 * 160) * 4 = 17920 bytes. A hidden state: 10 * 64 * 4 = 2560 bytes.
+    const Checkpoint base_ = Checkpoint::open(goldenPath("family_f32/base").string());
+};
+
+TEST_F(GroupSize, IsEverythingWithoutALimitOnOneRank) { EXPECT_EQ(of(0, 1), 100); }
+
+TEST_F(GroupSize, LeavesSeveralGroupsToAPipeline) { EXPECT_EQ(of(0, 5), 5); }
+
+TEST_F(GroupSize, IsWhatFitsBesideOneLayer) {
+    EXPECT_EQ(of(172544 + 17920 + 7 * 2560, 1), 7);
+    EXPECT_EQ(of(172544 + 17920 + 7 * 2560 - 1, 1), 6);
+}
+
+TEST_F(GroupSize, IsNeverLessThanOne) { EXPECT_EQ(of(1, 1), 1); }
+
+TEST(StageReport, SurvivesTheJourney) {
+    StageReport report;
+    report.record = {3, 4, 9, 1.5, 2.5, 3.5, 77};
+    report.statistics[{4, ActivationPoint::MlpInput}] = {{1, 2}, {3, 4}, {5, 6}, 512};
+    report.statistics[{-1, ActivationPoint::Head}] = {{0.5f}, {0.25f}, {8}, 512};
+
+    const StageReport arrived = StageReport::fromBytes(report.toBytes());
+
+    EXPECT_EQ(arrived.statistics, report.statistics);
+    EXPECT_EQ(arrived.record.rank, 3);
+    EXPECT_EQ(arrived.record.lastLayer, 9);
+    EXPECT_EQ(arrived.record.readSeconds, 3.5);
+    EXPECT_EQ(arrived.record.peakMemoryBytes, 77);
+}
+
+TEST(StageReport, ShortenedBytesAreAFault) {
+    StageReport report;
+    report.statistics[{0, ActivationPoint::MlpInput}] = {{1, 2}, {3, 4}, {5, 6}, 512};
+    std::string bytes = report.toBytes();
+    bytes.pop_back();
+
+    EXPECT_THROW(StageReport::fromBytes(bytes), RuntimeFault);
+}
+
+}  // namespace
+}  // namespace aimerge

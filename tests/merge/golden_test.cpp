@@ -1,0 +1,208 @@
+// Merges and relaxations of the small Llama family against the reference implementations' outputs (tests/data/goldens).
+
+#include "aimerge/config/merge_config.h"
+#include "aimerge/core/file.h"
+#include "aimerge/merge/convert.h"
+#include "aimerge/merge/job_check.h"
+#include "aimerge/merge/tensor_assembly.h"
+#include "aimerge/checkpoint/parameter_name.h"
+#include "merge/memory_parameter.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+
+namespace aimerge {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const std::filesystem::path kGoldens = std::filesystem::path(AIMERGE_TEST_DATA) / "goldens";
+
+std::map<std::string, Floats> readTensors(const std::filesystem::path& file) {
+    const File opened = File::openForReading(file);
+    std::map<std::string, Floats> tensors;
+    for (const TensorInfo& tensor : readSafetensorsHeader(file).tensors) {
+        std::vector<std::byte> bytes(tensor.bytes.size());
+        opened.readAt(tensor.bytes.begin, bytes);
+        Floats& values = tensors[tensor.name];
+        values.resize(static_cast<std::size_t>(tensor.elements()));
+        toFloat(tensor.dtype, bytes.data(), values);
+    }
+    return tensors;
+}
+
+Json manifestEntries() {
+    return Json::parse(readTextFile(kGoldens / "manifest.json")).at("entries");
+}
+
+Json entryNamed(const std::string& name) {
+    for (const Json& entry : manifestEntries())
+        if (entry.at("name") == name) return entry;
+    throw std::out_of_range(name);
+}
+
+std::vector<std::string> namesOf(const std::function<bool(const Json&)>& wanted) {
+    std::vector<std::string> names;
+    for (const Json& entry : manifestEntries())
+        if (wanted(entry)) names.push_back(entry.at("name"));
+    return names;
+}
+
+/// The golden's config with absolute model paths. JSON is YAML.
+MergeConfig configOf(const Json& entry) {
+    Json config = entry.at("config");
+    const std::filesystem::path family = kGoldens / ("family_" + entry.at("family").get<std::string>());
+    for (Json& model : config["models"]) model["model"] = (family / model["model"].get<std::string>()).string();
+    if (config.contains("base_model")) config["base_model"] = (family / config["base_model"].get<std::string>()).string();
+    for (const auto& [key, value] : entry.at("options").items()) config[key] = value;
+    return parseMergeConfig(config.dump(), entry.at("name"), {}, ConfigUse::Merge);
+}
+
+StatisticsByModule goldenStatistics() {
+    StatisticsByModule statistics;
+    for (const auto& [module, values] : readTensors(kGoldens / "calibration/statistics_f32.safetensors")) statistics[module].meanAbs = values;
+    return statistics;
+}
+
+/// A whole merge, as the executor does it, into memory.
+class GoldenMerge {
+public:
+    GoldenMerge(const MergeConfig& config, Dtype dtype, std::optional<double> omega = {}) : config_(config) {
+        const Method& method = findMethod(config_.method, config_.methodMark);
+        checkMergeConfig(method, config_);
+        models_ = ModelSet::open(config_);
+        std::optional<StatisticsByModule> statistics;
+        if (omega) {
+            config_.aim = AimConfig{};
+            statistics = goldenStatistics();
+        }
+        const std::vector<MatchedTensor> matched = matchTensors(models_);
+        const VocabularyAlignment alignment = alignmentOf(matched);
+        std::vector<TensorMerge> merges;
+        for (const MatchedTensor& tensor : matched) {
+            OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
+            if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
+            merges.push_back(assembleMerge(method, config_, models_, tensor, output, &alignment, statistics ? &*statistics : nullptr));
+            names_.push_back(tensor.name);
+        }
+        ThreadPool threads(2);
+        std::vector<double> omegas;
+        if (omega) omegas = {*omega};
+        mergeTensors(merges, omegas, DeltaRounding::None, threads, sink_);
+    }
+
+    template <typename Element>
+    std::vector<Element> values(const std::string& tensor) {
+        return sink_.values<Element>(static_cast<std::size_t>(std::ranges::find(names_, tensor) - names_.begin()));
+    }
+
+private:
+    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched) const {
+        const auto tensor = std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
+        std::vector<Vocabulary> vocabularies;
+        vocabularies.reserve(models_.models.size());
+        std::vector<VocabularyInput> inputs;
+        for (std::size_t i = 0; i < models_.models.size(); ++i) {
+            inputs.push_back({models_.models[i].name(), tensor->inputs[i]->shape, nullptr});
+            if (config_.vocabulary.source == VocabularySource::None) continue;
+            inputs.back().vocabulary = &vocabularies.emplace_back(Vocabulary::read(models_.models[i].folder()));
+        }
+        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name);
+    }
+
+    MergeConfig config_;
+    ModelSet models_;
+    std::vector<std::string> names_;
+    MemorySink sink_;
+};
+
+/// Elements outside atol + rtol |golden| over all tensors of the golden file.
+void expectWithinTolerance(const Json& entry, GoldenMerge& merge) {
+    const double atol = entry.at("tolerance").at("atol"), rtol = entry.at("tolerance").at("rtol");
+    const std::size_t allowed = entry.at("tolerance").value("max_violations", std::size_t{0});
+    std::size_t violations = 0;
+    for (const auto& [name, golden] : readTensors(kGoldens / entry.at("file").get<std::string>())) {
+        const Floats got = merge.values<float>(name);
+        ASSERT_EQ(got.size(), golden.size()) << name;
+        for (std::size_t i = 0; i < got.size(); ++i)
+            violations += !(std::abs(double{got[i]} - golden[i]) <= atol + rtol * std::abs(golden[i]));
+    }
+    EXPECT_LE(violations, allowed);
+}
+
+/// As BF16, what a float32 golden rounds to, but for at most 1 in 10^5 (at least 1: small files).
+void expectSameRounding(const Json& entry, GoldenMerge& merge) {
+    const std::size_t interchangeable = entry.at("tolerance").value("max_violations", std::size_t{0});
+    std::size_t different = 0, elements = 0;
+    for (const auto& [name, golden] : readTensors(kGoldens / entry.at("file").get<std::string>())) {
+        const auto got = merge.values<std::uint16_t>(name);
+        ASSERT_EQ(got.size(), golden.size()) << name;
+        for (std::size_t i = 0; i < got.size(); ++i) different += got[i] != bf16FromFloat(golden[i]);
+        elements += got.size();
+    }
+    EXPECT_LE(different, interchangeable + std::max<std::size_t>(1, elements / 100000));
+}
+
+/// Merges whose arithmetic is float32, as ours is; linear's is even under dtype bfloat16.
+bool isOurArithmetic(const Json& entry) {
+    return entry.at("kind") == "merge" && entry.at("name") != "bf16in_task_arithmetic_bf16";
+}
+
+class GoldenMerges : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)), [](const auto& test) { return test.param; });
+
+TEST_P(GoldenMerges, AreWithinTolerance) {
+    const Json entry = entryNamed(GetParam());
+    GoldenMerge merge(configOf(entry), Dtype::F32);
+    expectWithinTolerance(entry, merge);
+}
+
+TEST_P(GoldenMerges, RoundToTheSameBf16) {
+    const Json entry = entryNamed(GetParam());
+    GoldenMerge merge(configOf(entry), Dtype::BF16);
+    expectSameRounding(entry, merge);
+}
+
+class GoldenRelaxations : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations,
+                         testing::ValuesIn(namesOf([](const Json& entry) { return entry.at("kind") == "aim" && entry.at("family") == "f32"; })),
+                         [](const auto& test) {
+                             std::string name = test.param;
+                             std::ranges::replace(name, '.', '_');
+                             return name;
+                         });
+
+TEST_P(GoldenRelaxations, AreWithinTolerance) {
+    const Json entry = entryNamed(GetParam());
+    GoldenMerge merge(configOf(entryNamed(entry.at("merge"))), Dtype::F32, entry.at("omega").get<double>());
+    expectWithinTolerance(entry, merge);
+}
+
+TEST_P(GoldenRelaxations, RoundToTheSameBf16) {
+    const Json entry = entryNamed(GetParam());
+    GoldenMerge merge(configOf(entryNamed(entry.at("merge"))), Dtype::BF16, entry.at("omega").get<double>());
+    expectSameRounding(entry, merge);
+}
+
+// The authors' code: merged in bf16, the delta rounded to bf16, product and sum in float32, one rounding. Its own merged weights
+// are given, because they were made in bf16 arithmetic.
+TEST(GoldenRelaxation, OfTheReferenceCodeIsBitExact) {
+    const auto base = readTensors(kGoldens / "family_bf16/base/model.safetensors");
+    const auto merged = readTensors(kGoldens / "merge/bf16in_task_arithmetic_bf16.safetensors");
+    const StatisticsByModule statistics = goldenStatistics();
+    std::size_t elements = 0;
+    for (const auto& [name, golden] : readTensors(kGoldens / "aim/bf16in_task_arithmetic_bf16_0.4.safetensors")) {
+        const std::vector<float> a = importance(statistics.at(name.substr(0, name.rfind(".weight"))).meanAbs);
+        Floats relaxed(golden.size());
+        Relaxation(a, 0.4, DeltaRounding::Bfloat16).apply(0, base.at(name), merged.at(name), relaxed);
+        EXPECT_EQ(bitsOf(roundedToBf16(relaxed)), bitsOf(golden)) << name;
+        elements += golden.size();
+    }
+    EXPECT_EQ(elements, 43200u);
+}
+
+}  // namespace
+}  // namespace aimerge

@@ -1,0 +1,73 @@
+"""The SmolLM2-135M family: statistics against forward hooks, and a merged folder that transformers loads and runs."""
+import os
+import pathlib
+import unittest
+
+import h5py
+import numpy as np
+import torch
+import transformers
+
+from aimerge_command import AimergeTest
+
+FAMILY = pathlib.Path(os.environ["AIMERGE_FAMILY"])
+CORPUS = pathlib.Path(__file__).parents[2] / "configs/smollm2/calibration.txt"
+
+
+def hook_statistics(model, blocks):
+    """mean |x|, sqrt(mean x^2) and max |x| of every weighted module's input over the blocks, in float64."""
+    sums = {}
+
+    def watch(name):
+        def hook(module, arguments):
+            x = arguments[0].detach().double().reshape(-1, arguments[0].shape[-1])
+            total = sums.setdefault(name, [0, 0, 0, torch.zeros(x.shape[-1], dtype=torch.float64)])
+            total[0] += x.shape[0]
+            total[1] = total[1] + x.abs().sum(0)
+            total[2] = total[2] + (x * x).sum(0)
+            total[3] = torch.maximum(total[3], x.abs().amax(0))
+        return hook
+
+    for name, module in model.named_modules():
+        if hasattr(module, "weight") and "embed" not in name:
+            module.register_forward_pre_hook(watch(name))
+    with torch.no_grad():
+        for block in blocks:
+            model(torch.tensor(block)[None])
+    return {name: {"mean_abs": (s / n).numpy(), "rms": (q / n).sqrt().numpy(), "max_abs": m.numpy()} for name, (n, s, q, m) in sums.items()}
+
+
+class RealModel(AimergeTest):
+    def merge_config(self, method, **aim):
+        return {"merge_method": method, "base_model": str(FAMILY / "base"), "dtype": "bfloat16",
+                "models": [{"model": str(FAMILY / name), "parameters": {"weight": 1.0}} for name in ("instruct", "math", "code")],
+                "aim": {"omega": 0.4, "calibration": {"corpus": str(CORPUS), "sequences": 4, "sequence_length": 256,
+                                                      "shuffle": False, "dtype": "float32"}, **aim}}
+
+    def test_statistics_equal_forward_hooks(self):
+        log = self.folder / "stats.h5"
+        self.aimerge("calibrate", self.config(self.merge_config("task_arithmetic")), "--out", log, ranks=2, timeout=300)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(FAMILY / "base")
+        ids = tokenizer(CORPUS.read_text()).input_ids
+        model = transformers.AutoModelForCausalLM.from_pretrained(FAMILY / "base", dtype=torch.float32)
+        wanted = hook_statistics(model, [ids[i * 256:(i + 1) * 256] for i in range(4)])
+        with h5py.File(log) as file:
+            self.assertEqual(set(file["statistics"]), set(wanted))
+            for module, statistics in wanted.items():
+                for name, want in statistics.items():
+                    np.testing.assert_allclose(file["statistics"][module][name][:], want, rtol=2e-4, atol=2e-6, err_msg=f"{module} {name}")
+
+    def test_merged_folder_loads_in_transformers_and_generates(self):
+        out = self.folder / "merged"
+        self.aimerge("merge", self.config(self.merge_config("task_arithmetic")), "--out", out, ranks=2, timeout=300)
+        self.aimerge("verify", out)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
+        self.assertFalse(loading["missing_keys"] or loading["unexpected_keys"] or loading["mismatched_keys"], loading)
+        prompt = tokenizer("Question: What is the capital of France?\nAnswer:", return_tensors="pt")
+        text = tokenizer.decode(model.generate(**prompt, max_new_tokens=8, do_sample=False)[0][prompt.input_ids.shape[1]:])
+        self.assertIn("Paris", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
