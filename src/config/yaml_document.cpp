@@ -121,7 +121,11 @@ YamlNode parse(const std::string& text, const SourceMark& place, bool marksOfNod
     TreeBuilder builder(place, marksOfNodes);
     try {
         const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-        if (documents.empty()) return {};
+        if (documents.empty()) {
+            YamlNode nothing;
+            nothing.mark = place;
+            return nothing;
+        }
         if (documents.size() > 1)
             throw UsageError(
                 "{}: a second YAML document begins; files with several documents are not supported, "

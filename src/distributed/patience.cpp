@@ -11,6 +11,7 @@ using namespace std::chrono_literals;
 constexpr auto kYieldingTime = 100us;
 constexpr std::chrono::microseconds kFirstSleep = 20us;
 constexpr std::chrono::microseconds kLongestSleep = 500us;
+constexpr int kLooksAfterDeadline = 10;
 
 std::chrono::steady_clock::duration durationOf(double seconds) {
     return std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds));
@@ -30,8 +31,8 @@ void Patience::pause() {
     sleep_ = std::min(2 * sleep_, kLongestSleep);
 }
 
-bool Patience::exhausted() const {
-    return Clock::now() >= deadline_;
+bool Patience::exhausted() {
+    return Clock::now() >= deadline_ && ++looksAfterDeadline_ > kLooksAfterDeadline;
 }
 
 void Patience::shortenTo(double seconds) {

@@ -12,7 +12,9 @@ public:
 
     /// Sleeps, or only yields in the first 100 microseconds; never longer than half a millisecond.
     void pause();
-    bool exhausted() const;
+    /// True when the time is over and a few more looks have found nothing: a process that was itself stopped finds its time
+    /// over before it has read what the others sent meanwhile.
+    bool exhausted();
     /// At most this long from now on.
     void shortenTo(double seconds);
     double seconds() const { return seconds_; }  // as given to the constructor
@@ -23,6 +25,7 @@ private:
     double seconds_;
     Clock::time_point start_, deadline_;
     std::chrono::microseconds sleep_;
+    int looksAfterDeadline_ = 0;
 };
 
 }  // namespace aimerge

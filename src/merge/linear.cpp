@@ -13,18 +13,26 @@ enum LinearParameter { kWeight, kNormalize };
 
 class PreparedLinear : public PreparedParameter {
 public:
-    explicit PreparedLinear(std::vector<double> shares) : shares_(std::move(shares)) {}
+    explicit PreparedLinear(const ResolvedParameters& values)
+        : weights_(values.perInput[kWeight].begin(), values.perInput[kWeight].end()),
+          normalize_(values.shared[kNormalize] != 0),
+          divisor_(std::accumulate(weights_.begin(), weights_.end(), 0.0f)) {}
 
     void combine(std::int64_t /*first*/, const float* /*base*/, std::span<const float* const> inputs,
                  std::span<float> out) const override {
         withInputCount(inputs.size(), [&](auto count) {
-            constexpr int kInputs = decltype(count)::value;
-            forEachElement<kInputs>(LinearCombine<kInputs>{PerInput<double, kInputs>::from(shares_.data())}, nullptr, inputs, out);
+            withNormalize(normalize_, [&](auto normalize) {
+                constexpr int kInputs = decltype(count)::value;
+                const LinearCombine<kInputs, decltype(normalize)::value> kernel{PerInput<float, kInputs>::from(weights_.data()), divisor_};
+                forEachElement<kInputs>(kernel, nullptr, inputs, out);
+            });
         });
     }
 
 private:
-    std::vector<double> shares_;
+    std::vector<float> weights_;
+    bool normalize_;
+    float divisor_;
 };
 
 class Linear : public Method {
@@ -55,12 +63,7 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
-        std::vector<double> shares = values.perInput[kWeight];
-        if (values.shared[kNormalize] != 0) {
-            const double total = std::accumulate(shares.begin(), shares.end(), 0.0);
-            for (double& share : shares) share /= total;
-        }
-        return std::make_unique<PreparedLinear>(std::move(shares));
+        return std::make_unique<PreparedLinear>(values);
     }
 };
 

@@ -45,6 +45,7 @@ TEST(Override, ErrorsNameTheOverride) {
     const std::vector<std::pair<std::string, std::string>> rows{
         {"aim.omega=3", "--set aim.omega=3: aim.omega must lie in [0, 1]"},
         {"aim.omga=0.3", "--set aim.omga=0.3: unknown key 'omga' in aim; did you mean 'omega'?"},
+        {"aim=", "--set aim=: aim must be a mapping with the keys omega, "},
         {"omega", "--set omega: expected path.to.key=value, for example --set aim.omega=0.4"},
         {"=3", "--set =3: expected path.to.key=value"},
         {"aim..omega=3", "--set aim..omega=3: expected path.to.key=value"},

@@ -53,7 +53,7 @@ class MergesEqualTheReference(AimergeTest):
             out = self.folder / method
             self.aimerge("merge", self.config(config), "--out", out)
             for omega in omegas:
-                got = read_folder(out / f"omega-{omega:g}")
+                got = read_folder(out / f"omega-{omega}")
                 entry = goldens[f"aim_{method}_{omega:.1f}"]
                 for tensor, want in read_raw(GOLDENS / entry["file"]).items():
                     self.assert_within(as_float(got[tensor]), as_float(want), entry["tolerance"], f"{method} {omega} {tensor}")

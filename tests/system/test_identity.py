@@ -84,8 +84,9 @@ class Identities(AimergeTest):
 
     def test_omega_one_is_the_plain_merge(self):
         for method in ("linear", "task_arithmetic", "ties"):
-            plain = self.merged(self.merge_config(method), f"plain-{method}")
-            relaxed = self.merged(self.merge_config(method, omega=1.0), f"aim-{method}")
+            weights = {"parameters": {"weight": 1.0}}  # linear averages the base in, too
+            plain = self.merged(self.merge_config(method, **weights), f"plain-{method}")
+            relaxed = self.merged(self.merge_config(method, omega=1.0, **weights), f"aim-{method}")
             self.assertEqual(relaxed, plain)
 
     def test_no_importance_is_the_plain_merge(self):
