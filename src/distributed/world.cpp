@@ -130,8 +130,8 @@ void World::Impl::completeCollective(MPI_Request request, std::string_view purpo
 
 std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicator, int to, int tag,
                                                              std::span<const std::byte> bytes) {
-    auto state = std::make_unique<Request::State>(*this, fmt::format("MPI_Isend of {} bytes to rank {}", bytes.size(), to),
-                                                  false, bytes.size());
+    auto state = std::make_unique<Request::State>(
+        Request::State{*this, fmt::format("MPI_Isend of {} bytes to rank {}", bytes.size(), to), false, bytes.size()});
     forEachChunk(bytes.size(), [&](std::size_t first, int length) {
         checkMpi(MPI_Isend(bytes.data() + first, length, MPI_BYTE, to, tag, communicator, &state->chunks.emplace_back()),
                  "{}", state->purpose);
@@ -142,7 +142,7 @@ std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicat
 std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicator, int from, int tag,
                                                              std::span<std::byte> bytes) {
     auto state = std::make_unique<Request::State>(
-        *this, fmt::format("MPI_Irecv of {} bytes from rank {}", bytes.size(), from), true, bytes.size());
+        Request::State{*this, fmt::format("MPI_Irecv of {} bytes from rank {}", bytes.size(), from), true, bytes.size()});
     forEachChunk(bytes.size(), [&](std::size_t first, int length) {
         checkMpi(MPI_Irecv(bytes.data() + first, length, MPI_BYTE, from, tag, communicator, &state->chunks.emplace_back()),
                  "{}", state->purpose);
