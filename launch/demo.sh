@@ -43,7 +43,7 @@ run build/aimerge verify "$merged"
 cat << TEXT
 
 == What you see
-$merged is a Hugging Face checkpoint: transformers and vLLM load it as it stands.
+$merged is a Hugging Face checkpoint: transformers loads it as it stands.
 The plain sum of these three experts disturbs the base. AIM ran $corpus
 through the base, found which input channels of each layer are active (A, in the table above: a few are, most are not),
 and kept the weights behind the active ones close to the base (omega 0.4).

@@ -80,6 +80,7 @@ private:
     }
 
     at::Tensor& resume(StageLink& link, std::int64_t step) {
+        if (job_.safePoint) job_.safePoint();
         observer_.beginMicroBatch(steps_.firstBlock(step));
         return link.take(step);
     }

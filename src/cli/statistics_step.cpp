@@ -8,6 +8,7 @@
 #include "aimerge/core/file.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
+#include "aimerge/distributed/interruption.h"
 #include "aimerge/statistics/statistics_log.h"
 
 #include <spdlog/spdlog.h>
@@ -94,7 +95,8 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              const Plan& plan, CalibrationInput input) {
     const int threads = threadsPerRank(world, options);
     const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
-    const CalibrationJob job{base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options)};
+    const CalibrationJob job{base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options),
+                             throwIfInterrupted};
     CalibrationResult result = calibrateWithTorch(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};

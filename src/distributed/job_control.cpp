@@ -37,7 +37,6 @@ void JobControl::post(int to, Tag tag, const Note& note) {
     const std::array<char, 3> header{static_cast<char>(note.exitCode), note.ownFailure, note.idle};
     Posted& posted = posted_.emplace_back(Posted{std::string(header.data(), header.size()), MPI_REQUEST_NULL});
     posted.bytes += note.message.substr(0, kLongestMessage);
-    // NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker): waited for in release(), after a clean end
     checkMpi(MPI_Isend(posted.bytes.data(), static_cast<int>(posted.bytes.size()), MPI_BYTE, to, tag, communicator_,
                        &posted.request),
              "MPI_Isend of a note to rank {}", to);
@@ -171,7 +170,6 @@ void JobControl::endJob(int exitCode) {
 
 void JobControl::release() {
     for (Posted& posted : posted_) {
-        // NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker): begun in post()
         checkMpi(MPI_Wait(&posted.request, MPI_STATUS_IGNORE), "MPI_Wait for a note");
     }
     peerFailure();  // receives what was not asked for, because MPI_Finalize wants every message received

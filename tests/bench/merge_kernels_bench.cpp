@@ -1,7 +1,7 @@
 // How fast the merge room reads, combines and rounds: the shapes of a 1.1B-parameter Llama, BF16 in and out, 4 models, files
 // in the page cache; nothing is written.
 //
-//     merge_kernels_bench FOLDER [threads] [repetitions]
+//     merge_kernels_bench FOLDER [threads] [repetitions] [part of a name]
 //
 // FOLDER (about 9 GB) is filled with synthetic models on the first run and left behind.
 
@@ -170,7 +170,7 @@ void report(const std::string& name, std::vector<Cost> costs, std::uint64_t byte
                static_cast<double>(bytes) / median.seconds / 1e9, costs.front().seconds);
 }
 
-void benchmark(const std::filesystem::path& folder, int threadCount, int repetitions) {
+void benchmark(const std::filesystem::path& folder, int threadCount, int repetitions, const std::string& part) {
     ThreadPool threads(threadCount);
     const std::vector<Checkpoint> models = openModels(folder, threads);
     std::uint64_t bytes = 0;
@@ -192,6 +192,7 @@ void benchmark(const std::filesystem::path& folder, int threadCount, int repetit
                                 {"ties, density 0.5", &findMethod("ties", {}), 0.5, {}},
                                 {"ties, density 0.2", &findMethod("ties", {}), 0.2, {}}};
     for (const Run& run : runs) {
+        if (run.name.find(part) == std::string::npos) continue;
         const std::vector<TensorMerge> merges = mergesOf(models, run);
         NoSink sink;
         repeat(run.name, [&] { mergeTensors(merges, run.omegas, DeltaRounding::None, threads, sink); });
@@ -203,8 +204,9 @@ void benchmark(const std::filesystem::path& folder, int threadCount, int repetit
 
 int main(int count, char** arguments) {
     if (count < 2) {
-        fmt::print(stderr, "usage: merge_kernels_bench FOLDER [threads] [repetitions]\n");
+        fmt::print(stderr, "usage: merge_kernels_bench FOLDER [threads] [repetitions] [part of a name]\n");
         return 2;
     }
-    aimerge::benchmark(arguments[1], count > 2 ? std::stoi(arguments[2]) : aimerge::availableThreads(), count > 3 ? std::stoi(arguments[3]) : 5);
+    aimerge::benchmark(arguments[1], count > 2 ? std::stoi(arguments[2]) : aimerge::availableThreads(), count > 3 ? std::stoi(arguments[3]) : 5,
+                       count > 4 ? arguments[4] : "");
 }

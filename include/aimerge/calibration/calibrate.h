@@ -23,6 +23,7 @@ struct CalibrationJob {
     int threads = 1;                   // of this rank
     std::uint64_t memoryLimit = 0;     // bytes per rank for weights and hidden states; 0 = no limit
     ProgressMode progress = ProgressMode::None;
+    void (*safePoint)() = nullptr;     // called between micro-batches; throws Interrupted when a signal asks for a stop
 };
 
 struct CalibrationResult {
