@@ -17,8 +17,12 @@ struct Tile {
     std::int64_t rows;
 };
 
-inline float widen(float value) { return value; }
-inline float widen(Bf16Bits value) { return floatFromBf16(value); }
+inline float widen(float value) {
+    return value;
+}
+inline float widen(Bf16Bits value) {
+    return floatFromBf16(value);
+}
 
 struct TileSums {
     float sumAbs[kStripChannels], sumSquares[kStripChannels], maxAbs[kStripChannels];

@@ -7,7 +7,9 @@
 namespace aimerge {
 namespace {
 
-bool runsLayers(const RankPlan& rank) { return rank.endLayer > rank.firstLayer; }
+bool runsLayers(const RankPlan& rank) {
+    return rank.endLayer > rank.firstLayer;
+}
 
 /// Weights of one layer in the compute dtype.
 std::uint64_t layerBytes(const ModelConfig& config, std::uint64_t bytesPerValue) {

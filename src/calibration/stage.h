@@ -36,9 +36,7 @@ public:
     std::int64_t count() const { return (blocks_ + sequencesPerStep_ - 1) / sequencesPerStep_; }
     std::int64_t sequencesPerStep() const { return sequencesPerStep_; }
     std::int64_t firstBlock(std::int64_t step) const { return step * sequencesPerStep_; }
-    std::int64_t sequences(std::int64_t step) const {
-        return std::min(sequencesPerStep_, blocks_ - firstBlock(step));
-    }
+    std::int64_t sequences(std::int64_t step) const { return std::min(sequencesPerStep_, blocks_ - firstBlock(step)); }
 
 private:
     std::int64_t blocks_, sequencesPerStep_;

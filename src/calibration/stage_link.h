@@ -1,7 +1,7 @@
 #pragma once
-// Hidden states on their way through the pipeline: received from the stage before, worked on in place, sent to the stage after,
-// without waiting. Each micro-batch has a slot, step modulo the number of slots; with three slots one is being received, one
-// computed and one sent. Messages are the tensor's bytes in the compute dtype.
+// Hidden states on their way through the pipeline: received from the stage before, worked on in place, sent to the stage
+// after, without waiting. Each micro-batch has a slot, step modulo the number of slots; with three slots one is being
+// received, one computed and one sent. Messages are the tensor's bytes in the compute dtype.
 
 #include "aimerge/distributed/world.h"
 #include "aimerge/model/decoder.h"

@@ -1,5 +1,6 @@
 #pragma once
-// What a rank hands to rank 0 when its stage is done, as bytes. Statistics travel once per point, however many modules share it.
+// What a rank hands to rank 0 when its stage is done, as bytes. Statistics travel once per point, however many modules share
+// it.
 
 #include "aimerge/statistics/statistics.h"
 #include "calibration/statistics_observer.h"

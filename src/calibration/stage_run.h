@@ -7,7 +7,8 @@
 
 namespace aimerge {
 
-/// Talks only to the neighbouring stages, and as the last stage to `idleRanks`; a stage that is the whole model talks to nobody.
+/// Talks only to the neighbouring stages, and as the last stage to `idleRanks`; a stage that is the whole model talks to
+/// nobody.
 /// @pre !stage.empty()
 StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
                      StatisticsObserver& observer);

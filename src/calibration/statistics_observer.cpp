@@ -17,7 +17,8 @@ void addRows(const at::Tensor& input, ChannelSums& sums) {
     const std::int64_t rows = input.numel() / channels;
     const std::int64_t strips = (channels + kStripChannels - 1) / kStripChannels;
     constexpr std::int64_t kElementsPerThread = 65536;
-    const std::int64_t grain = std::max<std::int64_t>(1, kElementsPerThread / std::max<std::int64_t>(1, rows * kStripChannels));
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, kElementsPerThread / std::max<std::int64_t>(1, rows * kStripChannels));
     const auto* values = static_cast<const Element*>(input.const_data_ptr());
     at::parallel_for(0, strips, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t strip = begin; strip < end; ++strip) addStrip(values, rows, strip, sums);
@@ -39,11 +40,14 @@ void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, cons
 
 void StatisticsObserver::reportBadInput(ActivationPoint point, std::int64_t layer, const at::Tensor& input) const {
     std::int64_t sequence = 0;
-    const auto usable = [&](std::int64_t s) { return input.select(0, s).to(at::kFloat).square().sum().isfinite().item<bool>(); };
+    const auto usable = [&](std::int64_t s) {
+        return input.select(0, s).to(at::kFloat).square().sum().isfinite().item<bool>();
+    };
     while (sequence + 1 < input.size(0) && usable(sequence)) ++sequence;
-    throw InputError("{}: activations entering {} are NaN, infinite or beyond 1e19 in calibration block {} (rank {}); "
-                     "check the base model's weights and that token block, or calibrate with dtype float32",
-                     model_, modulesAt(point, layer).front(), firstBlock_ + sequence, rank_);
+    throw InputError(
+        "{}: activations entering {} are NaN, infinite or beyond 1e19 in calibration block {} (rank {}); "
+        "check the base model's weights and that token block, or calibrate with dtype float32",
+        model_, modulesAt(point, layer).front(), firstBlock_ + sequence, rank_);
 }
 
 StatisticsByPoint StatisticsObserver::statistics() const {

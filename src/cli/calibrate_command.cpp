@@ -29,8 +29,9 @@ Source sourceOf(const CalibrationInput& input, const Options& options) {
                           origin.toolVersion == input.origin.toolVersion;
         if (same) return Source::Present;
         if (!options.overwrite) {
-            throw UsageError("{}: exists and holds statistics of something else (base {}, corpus {}); give --overwrite or another --out",
-                             options.out, origin.baseModel, origin.corpus);
+            throw UsageError(
+                "{}: exists and holds statistics of something else (base {}, corpus {}); give --overwrite or another --out",
+                options.out, origin.baseModel, origin.corpus);
         }
     }
     return input.isCached ? Source::Cached : Source::Calibration;
@@ -71,7 +72,8 @@ void runCalibrate(World& world, const Options& options) {
     if (planText.empty()) {
         if (!world.isRoot()) return;
         if (source == Source::Cached) writeStatisticsLog(options.out, readStatisticsLog(input.cachedLog));
-        spdlog::info("{}: reused, the base and the tokens are the same", source == Source::Present ? options.out : input.cachedLog.string());
+        spdlog::info("{}: reused, the base and the tokens are the same",
+                     source == Source::Present ? options.out : input.cachedLog.string());
         return;
     }
     const StatisticsLog log = runCalibration(world, options, calibration, base, Plan::fromJson(planText), std::move(input));
@@ -83,6 +85,7 @@ void runCalibrate(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model", declareCalibrate, runCalibrate};
+const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model", declareCalibrate,
+                                runCalibrate};
 
 }  // namespace aimerge

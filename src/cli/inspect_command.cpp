@@ -39,7 +39,8 @@ ModuleSummary summarise(const std::vector<float>& statistic) {
     summary.maximum = *std::max_element(statistic.begin(), statistic.end());
     summary.mean = std::accumulate(statistic.begin(), statistic.end(), 0.0) / channels;
     summary.meanImportance = std::accumulate(a.begin(), a.end(), 0.0) / channels;
-    summary.shareAboveHalf = static_cast<double>(std::count_if(a.begin(), a.end(), [](float x) { return x > 0.5f; })) / channels;
+    summary.shareAboveHalf =
+        static_cast<double>(std::count_if(a.begin(), a.end(), [](float x) { return x > 0.5f; })) / channels;
     return summary;
 }
 
@@ -73,15 +74,18 @@ void printStatistics(const ordered_json& statistics) {
     const ordered_json& origin = statistics["origin"];
     fmt::print("statistics of {}: {} tokens in {} blocks of {}, {}, taken {}\n", origin["base_model"].get<std::string>(),
                origin["tokens"].get<std::int64_t>(), origin["blocks"].get<std::int64_t>(),
-               origin["block_length"].get<std::int64_t>(), origin["dtype"].get<std::string>(), origin["created"].get<std::string>());
+               origin["block_length"].get<std::int64_t>(), origin["dtype"].get<std::string>(),
+               origin["created"].get<std::string>());
     std::size_t width = 6;
-    for (const auto& module : statistics["modules"]) width = std::max(width, module["module"].get_ref<const std::string&>().size());
-    fmt::print("\n{:<{}}  {:>8}  {:>10}  {:>10}  {:>7}  {:>9}\n", "module", width, "channels", "max mean|x|", "mean mean|x|", "mean A",
-               "A > 0.5");
+    for (const auto& module : statistics["modules"])
+        width = std::max(width, module["module"].get_ref<const std::string&>().size());
+    fmt::print("\n{:<{}}  {:>8}  {:>10}  {:>10}  {:>7}  {:>9}\n", "module", width, "channels", "max mean|x|", "mean mean|x|",
+               "mean A", "A > 0.5");
     for (const auto& module : statistics["modules"]) {
         fmt::print("{:<{}}  {:>8}  {:>11.4g}  {:>12.4g}  {:>7.4f}  {:>8.2f}%\n", module["module"].get<std::string>(), width,
-                   module["channels"].get<std::size_t>(), module["mean_abs_max"].get<double>(), module["mean_abs_mean"].get<double>(),
-                   module["importance_mean"].get<double>(), 100 * module["share_above_half"].get<double>());
+                   module["channels"].get<std::size_t>(), module["mean_abs_max"].get<double>(),
+                   module["mean_abs_mean"].get<double>(), module["importance_mean"].get<double>(),
+                   100 * module["share_above_half"].get<double>());
     }
 }
 
@@ -110,7 +114,8 @@ ordered_json describeCheckpoint(const Checkpoint& checkpoint) {
                           {"bytes", shardContents[i].second}});
     }
     ordered_json byDtype;
-    for (const auto& [dtype, contents] : dtypes) byDtype[dtype] = {{"tensors", contents.first}, {"elements", contents.second}};
+    for (const auto& [dtype, contents] : dtypes)
+        byDtype[dtype] = {{"tensors", contents.first}, {"elements", contents.second}};
     const ModelConfig& config = checkpoint.modelConfig();
     return {{"checkpoint", checkpoint.folder().string()},
             {"architecture", config.architecture},
@@ -138,12 +143,13 @@ void printCheckpoint(const ordered_json& description) {
                    formatBytes(shard["bytes"].get<std::uint64_t>()));
     }
     std::size_t width = 6;
-    for (const auto& tensor : description["tensors"]) width = std::max(width, tensor["name"].get_ref<const std::string&>().size());
+    for (const auto& tensor : description["tensors"])
+        width = std::max(width, tensor["name"].get_ref<const std::string&>().size());
     fmt::print("\n{:<{}}  {:<7}  {:<16}  {:>10}  shard\n", "tensor", width, "dtype", "shape", "bytes");
     for (const auto& tensor : description["tensors"]) {
-        fmt::print("{:<{}}  {:<7}  {:<16}  {:>10}  {}\n", tensor["name"].get<std::string>(), width, tensor["dtype"].get<std::string>(),
-                   shapeText(tensor["shape"].get<Shape>()), formatBytes(tensor["bytes"].get<std::uint64_t>()),
-                   tensor["shard"].get<std::string>());
+        fmt::print("{:<{}}  {:<7}  {:<16}  {:>10}  {}\n", tensor["name"].get<std::string>(), width,
+                   tensor["dtype"].get<std::string>(), shapeText(tensor["shape"].get<Shape>()),
+                   formatBytes(tensor["bytes"].get<std::uint64_t>()), tensor["shard"].get<std::string>());
     }
 }
 
@@ -182,7 +188,7 @@ void runInspect(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kInspectCommand{"inspect", "Show the tensors, shards and statistics of a checkpoint folder or a log", declareInspect,
-                              runInspect};
+const Command kInspectCommand{"inspect", "Show the tensors, shards and statistics of a checkpoint folder or a log",
+                              declareInspect, runInspect};
 
 }  // namespace aimerge

@@ -18,8 +18,8 @@ using namespace aimerge;
 
 namespace {
 
-constexpr std::array kCommands = {&kPlanCommand, &kCalibrateCommand, &kMergeCommand,
-                                  &kInspectCommand, &kVerifyCommand, &kMethodsCommand};
+constexpr std::array kCommands = {&kPlanCommand,    &kCalibrateCommand, &kMergeCommand,
+                                  &kInspectCommand, &kVerifyCommand,    &kMethodsCommand};
 
 void startLogging(const World& world, const std::string& level) {
     auto log = spdlog::stderr_color_st("aimerge");
@@ -55,37 +55,58 @@ int run(World& world, const Command& command, const Options& options) {
     }
 }
 
+/// What the command line asks for.
+struct Request {
+    const Command* command = nullptr;
+    Options options;
+    int exitCode = 0;  // of a command line that asks for no command: 0 after --help and --version
+};
+
+Request parseCommandLine(int argc, char** argv, bool speaks) {
+    Request request;
+    CLI::App app{
+        "aimerge merges fine-tuned language models with Activation-Informed Merging.\n"
+        "Start it alone, or on several ranks with mpirun or srun:\n"
+        "  mpirun -n 4 aimerge merge configs/smollm2-ties-aim.yaml --out merged/"};
+    app.set_version_flag("--version", fmt::format("aimerge {}", kVersion));
+    app.require_subcommand(1);
+    for (const Command* command : kCommands) {
+        CLI::App* sub = app.add_subcommand(command->name, command->summary);
+        command->declare(*sub, request.options);
+        declareCommonOptions(*sub, request.options);
+        sub->callback([&request, command] { request.command = command; });
+    }
+    app.footer(
+        "Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running; 6 verify found damage;\n"
+        "75 interrupted, run the same command again to continue.");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        const bool asked = error.get_exit_code() == 0;
+        if (speaks && asked) app.exit(error);
+        if (speaks && !asked) fmt::print(stderr, "aimerge: {} (see aimerge --help)\n", error.what());
+        request.command = nullptr;
+        request.exitCode = asked ? 0 : static_cast<int>(ExitCode::Usage);
+    }
+    return request;
+}
+
+int runJob(int argc, char** argv) {
+    World world(argc, argv);
+    const Request request = parseCommandLine(argc, argv, world.isRoot());
+    if (!request.command) return world.leave(request.exitCode);
+    startLogging(world, request.options.logLevel);
+    return world.leave(run(world, *request.command, request.options));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     installInterruptionHandlers();
-    World world(argc, argv);
-
-    Options options;
-    CLI::App app{"aimerge merges fine-tuned language models with Activation-Informed Merging.\n"
-                 "Start it alone, or on several ranks with mpirun or srun:\n"
-                 "  mpirun -n 4 aimerge merge configs/smollm2-ties-aim.yaml --out merged/"};
-    app.set_version_flag("--version", fmt::format("aimerge {}", kVersion));
-    app.require_subcommand(1);
-    const Command* chosen = nullptr;
-    for (const Command* command : kCommands) {
-        CLI::App* sub = app.add_subcommand(command->name, command->summary);
-        command->declare(*sub, options);
-        declareCommonOptions(*sub, options);
-        sub->callback([&chosen, command] { chosen = command; });
-    }
-    app.footer("Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running; 6 verify found damage;\n"
-               "75 interrupted, run the same command again to continue.");
     try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        const bool asked = error.get_exit_code() == 0;  // --help, --version
-        if (world.isRoot()) {
-            if (asked) app.exit(error);
-            else fmt::print(stderr, "aimerge: {} (see aimerge {}--help)\n", error.what(), chosen ? chosen->name + std::string(" ") : "");
-        }
-        return world.leave(asked ? 0 : static_cast<int>(ExitCode::Usage));
+        return runJob(argc, argv);
+    } catch (const Error& error) {  // the ranks could not be brought together: there is nobody to tell
+        fmt::print(stderr, "aimerge: {}\n", error.what());
+        return static_cast<int>(error.exitCode());
     }
-    startLogging(world, options.logLevel);
-    return world.leave(run(world, *chosen, options));
 }

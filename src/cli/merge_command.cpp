@@ -33,7 +33,9 @@ std::vector<fs::path> inputPaths(const MergeConfig& config) {
     for (const ModelEntry& entry : config.models) paths.emplace_back(entry.model);
     paths.emplace_back(config.baseModel);
     if (config.aim) {
-        for (const std::string& file : {config.aim->statisticsPath, config.aim->calibration.corpus, config.aim->calibration.tokenIds}) paths.emplace_back(file);
+        for (const std::string& file :
+             {config.aim->statisticsPath, config.aim->calibration.corpus, config.aim->calibration.tokenIds})
+            paths.emplace_back(file);
     }
     std::erase_if(paths, [](const fs::path& path) { return path.empty() || !fs::exists(path); });
     return paths;
@@ -64,7 +66,8 @@ std::string digestOfStatistics(const std::optional<StatisticsLog>& log) {
     Hasher hasher;
     for (const auto& [module, statistics] : log->modules) {
         hasher.updateField(module);
-        for (const auto* values : {&statistics.meanAbs, &statistics.rms, &statistics.maxAbs}) hasher.update(std::as_bytes(std::span(*values)));
+        for (const auto* values : {&statistics.meanAbs, &statistics.rms, &statistics.maxAbs})
+            hasher.update(std::as_bytes(std::span(*values)));
     }
     return hasher.digest().hex();
 }
@@ -76,7 +79,8 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const int threads = threadsPerRank(world, options);
         CalibrationSize calibration;
         if (options.dryRun) {
-            if (job.config.aim && job.config.aim->statisticsPath.empty()) calibration = calibrationSize(job.config.aim->calibration, job.base());
+            if (job.config.aim && job.config.aim->statisticsPath.empty())
+                calibration = calibrationSize(job.config.aim->calibration, job.base());
         } else {
             findStatistics(job, threads, root);
             if (job.config.aim && !root.statistics) {
@@ -95,7 +99,8 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
 /// Collective. Calibrates when there are no statistics yet; afterwards rank 0 has them.
 void completeStatistics(World& world, const Options& options, const MergeJob& job, const Plan& plan, RootState& root) {
     if (!world.any(world.isRoot() && job.config.aim && !root.statistics)) return;
-    StatisticsLog log = runCalibration(world, options, job.config.aim->calibration, job.base(), plan, std::move(root.calibration));
+    StatisticsLog log =
+        runCalibration(world, options, job.config.aim->calibration, job.base(), plan, std::move(root.calibration));
     if (world.isRoot()) root.statistics = std::move(log);
 }
 
@@ -111,8 +116,10 @@ Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root) {
     if (world.isRoot()) {
         OutputFolder& output = *root.output;
         const Preparation preparation = output.prepare(jobDigest(job, digestOfStatistics(root.statistics)));
-        if (preparation == Preparation::Resumed) spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
-        for (const OutputPoint& point : job.points) ShardWriter::createFiles(output.buildFolder() / point.folder, job.layout);
+        if (preparation == Preparation::Resumed)
+            spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
+        for (const OutputPoint& point : job.points)
+            ShardWriter::createFiles(output.buildFolder() / point.folder, job.layout);
         if (root.statistics) writeStatisticsLog(output.buildFolder() / kStatisticsLogName, *root.statistics);
         place.partialFolder = output.partialFolder();
         place.buildFolder = output.buildFolder();
@@ -124,8 +131,8 @@ Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root) {
 }
 
 /// Collective. This rank's share of the tensors, from what an earlier run left to the last byte on disk.
-PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& job, const Plan& plan, const Workplace& place,
-                          Journal& journal) {
+PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& job, const Plan& plan,
+                          const Workplace& place, Journal& journal) {
     PointWriters writers;
     for (const OutputPoint& point : job.points) {
         writers.push_back(std::make_unique<ShardWriter>(place.buildFolder, point.folder, job.layout, journal));
@@ -144,15 +151,16 @@ std::vector<FinishedTensor> gatherFinished(World& world, const PointWriters& wri
     std::vector<FinishedTensor> mine;
     for (const auto& writer : writers) std::ranges::move(writer->finished(), std::back_inserter(mine));
     std::vector<FinishedTensor> all;
-    for (const std::string& text : world.gather(journalText(mine))) std::ranges::move(parseJournal(text), std::back_inserter(all));
+    for (const std::string& text : world.gather(journalText(mine)))
+        std::ranges::move(parseJournal(text), std::back_inserter(all));
     return all;
 }
 
 void reportDone(const Options& options, const MergeJob& job, std::chrono::steady_clock::time_point began) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    spdlog::info("{}: {} {} of {} in {} {}, {}", options.out, job.points.size(), job.points.size() == 1 ? "checkpoint" : "checkpoints",
-                 formatBytes(job.layout.totalBytes()), job.layout.shards.size(), job.layout.shards.size() == 1 ? "shard" : "shards",
-                 formatSeconds(seconds));
+    spdlog::info("{}: {} {} of {} in {} {}, {}", options.out, job.points.size(),
+                 job.points.size() == 1 ? "checkpoint" : "checkpoints", formatBytes(job.layout.totalBytes()),
+                 job.layout.shards.size(), job.layout.shards.size() == 1 ? "shard" : "shards", formatSeconds(seconds));
 }
 
 void declareMerge(CLI::App& app, Options& options) {
@@ -210,6 +218,7 @@ void runMerge(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section", declareMerge, runMerge};
+const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",
+                            declareMerge, runMerge};
 
 }  // namespace aimerge

@@ -35,7 +35,8 @@ std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
     return points;
 }
 
-std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors, const VocabularyConfig& config) {
+std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors,
+                                               const VocabularyConfig& config) {
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
         return isVocabularyTensor(candidate.name) && candidate.action == MatchedTensor::Action::Merge;
     });
@@ -46,7 +47,8 @@ std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std
     std::vector<VocabularyInput> inputs;
     for (std::size_t i = 0; i < models.models.size(); ++i) {
         VocabularyInput input{models.models[i].name(), tensor->inputs[i]->shape, nullptr};
-        if (config.source != VocabularySource::None) input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
+        if (config.source != VocabularySource::None)
+            input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
         inputs.push_back(std::move(input));
     }
     return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name);
@@ -73,7 +75,8 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
 
 Dtype MergeJob::outputDtype() const {
     if (const std::optional<Dtype> requested = requestedDtype(config)) return *requested;
-    const auto merged = std::find_if(outputs.begin(), outputs.end(), [](const OutputTensor& output) { return isMergeable(output.dtype); });
+    const auto merged =
+        std::find_if(outputs.begin(), outputs.end(), [](const OutputTensor& output) { return isMergeable(output.dtype); });
     return merged == outputs.end() ? base().modelConfig().dtype.value_or(Dtype::F32) : merged->dtype;
 }
 
@@ -98,14 +101,16 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.points = outputPoints(job.config);
     job.layout = layOutShards(job.outputs, maxShardBytes);
     for (const MatchedTensor& tensor : job.tensors) {
-        if (tensor.action == MatchedTensor::Action::Merge) parametersOf(job, tensor.name);  // a missing value is found before any read
+        if (tensor.action == MatchedTensor::Action::Merge)
+            parametersOf(job, tensor.name);  // a missing value is found before any read
     }
     return job;
 }
 
 ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor) {
     const Place place = placeOf(tensor);
-    const std::optional<int> layer = place.part == Part::Layer ? std::optional<int>(static_cast<int>(place.layer)) : std::nullopt;
+    const std::optional<int> layer =
+        place.part == Part::Layer ? std::optional<int>(static_cast<int>(place.layer)) : std::nullopt;
     const double depth = depthOfLayer(layer, static_cast<int>(job.base().modelConfig().layers));
     return resolveParameters(job.method->info(), job.config, job.methodInputs, {tensor, depth});
 }

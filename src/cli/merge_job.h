@@ -1,6 +1,6 @@
 #pragma once
-// Everything about a merge that follows from its config and the checkpoints' headers. Every rank makes it from the same text, so
-// it is the same everywhere and is not sent.
+// Everything about a merge that follows from its config and the checkpoints' headers. Every rank makes it from the same
+// text, so it is the same everywhere and is not sent.
 
 #include "aimerge/checkpoint/model_set.h"
 #include "aimerge/checkpoint/shard_layout.h"
@@ -26,12 +26,12 @@ struct MergeJob {
     MergeConfig config;
     const Method* method = nullptr;
     ModelSet models;
-    std::vector<std::size_t> methodInputs;          // which models the method sees as its inputs, in order
+    std::vector<std::size_t> methodInputs;  // which models the method sees as its inputs, in order
     std::vector<MatchedTensor> tensors;
     std::optional<VocabularyAlignment> vocabulary;  // absent when the models have no vocabulary tensors
     std::vector<OutputTensor> outputs;              // as `tensors`
     std::vector<OutputPoint> points;
-    ShardLayout layout;                             // the same for every point
+    ShardLayout layout;  // the same for every point
 
     Dtype outputDtype() const;  // what config.json says
     /// Index of every model that is not the base, in the order of the config.

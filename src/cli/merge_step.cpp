@@ -59,7 +59,8 @@ public:
         if (job_.config.aim) {
             merge.importance = importanceOf(name, merge.shape, *job_.config.aim, statistics_, job_.models.headIsWritten());
         }
-        if (job_.method->info().base == BaseUse::Required || merge.importance) merge.base = source(tensor, job_.models.referenceIndex());
+        if (job_.method->info().base == BaseUse::Required || merge.importance)
+            merge.base = source(tensor, job_.models.referenceIndex());
         return merge;
     }
 
@@ -74,7 +75,9 @@ public:
     }
 
 private:
-    InputView view(const MatchedTensor& tensor, std::size_t input) const { return {&job_.models.models[input], tensor.inputs[input]}; }
+    InputView view(const MatchedTensor& tensor, std::size_t input) const {
+        return {&job_.models.models[input], tensor.inputs[input]};
+    }
 
     std::shared_ptr<const TensorSource> source(const MatchedTensor& tensor, std::size_t input) const {
         if (!job_.vocabulary || !isVocabularyTensor(tensor.name) || job_.vocabulary->maps[input].isIdentity()) {
@@ -90,16 +93,18 @@ private:
     std::unordered_map<std::string, std::size_t> byName_;
 };
 
-void mergeBatch(const MergeJob& job, const TensorBuilder& builder, const std::vector<std::string>& names, PointWriters& writers,
-                ThreadPool& threads, Progress& progress) {
+void mergeBatch(const MergeJob& job, const TensorBuilder& builder, const std::vector<std::string>& names,
+                PointWriters& writers, ThreadPool& threads, Progress& progress) {
     std::vector<TensorMerge> merges;
     std::vector<TensorCopy> copies;
     std::vector<std::string> mergeNames, copyNames;
     for (const std::string& name : names) {
         const bool merged = builder.matched(name).action == MatchedTensor::Action::Merge;
         (merged ? mergeNames : copyNames).push_back(name);
-        if (merged) merges.push_back(builder.merge(name));
-        else copies.push_back(builder.copy(name));
+        if (merged)
+            merges.push_back(builder.merge(name));
+        else
+            copies.push_back(builder.copy(name));
     }
     std::vector<double> omegas;
     if (job.config.aim) omegas = job.config.aim->omegas;
@@ -114,7 +119,8 @@ void mergeBatch(const MergeJob& job, const TensorBuilder& builder, const std::ve
 }  // namespace
 
 std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
-                                       const std::vector<FinishedTensor>& claims, PointWriters& writers, ThreadPool& threads) {
+                                       const std::vector<FinishedTensor>& claims, PointWriters& writers,
+                                       ThreadPool& threads) {
     std::unordered_map<std::string, std::size_t> numbers;
     for (std::size_t i = 0; i < mine.size(); ++i) numbers[mine[i]] = i;
     std::vector<const FinishedTensor*> ours;
@@ -135,8 +141,8 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
     return remaining;
 }
 
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names, const StatisticsByModule& statistics,
-                PointWriters& writers, ThreadPool& threads, ProgressMode mode) {
+void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
+                const StatisticsByModule& statistics, PointWriters& writers, ThreadPool& threads, ProgressMode mode) {
     const TensorBuilder builder(job, statistics);
     std::uint64_t totalBytes = 0;
     for (const std::string& name : names) totalBytes += builder.output(name).bytes() * writers.size();

@@ -20,10 +20,11 @@ using PointWriters = std::vector<std::unique_ptr<ShardWriter>>;
 /// Local. Takes over what an earlier run has finished of this rank's tensors, as far as the bytes on disk bear it out.
 /// @return names of the tensors that are still to be merged, in order
 std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
-                                       const std::vector<FinishedTensor>& claims, PointWriters& writers, ThreadPool& threads);
+                                       const std::vector<FinishedTensor>& claims, PointWriters& writers,
+                                       ThreadPool& threads);
 
 /// Local. Merges the named tensors. @throws Interrupted and PeerFailed between two batches of tensors
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names, const StatisticsByModule& statistics,
-                PointWriters& writers, ThreadPool& threads, ProgressMode progress);
+void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
+                const StatisticsByModule& statistics, PointWriters& writers, ThreadPool& threads, ProgressMode progress);
 
 }  // namespace aimerge

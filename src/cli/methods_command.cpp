@@ -43,7 +43,8 @@ void printJson() {
                                   {"default", defaultText(parameter)},
                                   {"description", parameter.description}});
         }
-        list.push_back({{"name", info.name}, {"description", info.description}, {"paper", info.paper}, {"parameters", parameters}});
+        list.push_back(
+            {{"name", info.name}, {"description", info.description}, {"paper", info.paper}, {"parameters", parameters}});
     }
     fmt::print("{}\n", list.dump(2));
 }
@@ -59,6 +60,7 @@ void runMethods(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kMethodsCommand{"methods", "List the merge methods with their parameters and defaults", declareMethods, runMethods};
+const Command kMethodsCommand{"methods", "List the merge methods with their parameters and defaults", declareMethods,
+                              runMethods};
 
 }  // namespace aimerge

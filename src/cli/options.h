@@ -14,12 +14,12 @@ namespace aimerge {
 class World;
 
 struct Options {
-    std::string subject;                 // CONFIG or PATH
+    std::string subject;  // CONFIG or PATH
     std::string out;
     std::string device = "auto";
-    int plannedRanks = 0;                // plan: 0 = the ranks it runs on
-    int threads = 0;                     // per rank; 0 = share the machine's among the ranks on it
-    std::string memoryLimit;             // per rank; empty = none
+    int plannedRanks = 0;     // plan: 0 = the ranks it runs on
+    int threads = 0;          // per rank; 0 = share the machine's among the ranks on it
+    std::string memoryLimit;  // per rank; empty = none
     std::string maxShardSize = "5GB";
     std::vector<std::string> overrides;  // --set path.to.key=value
     std::string progress = "auto";

@@ -25,13 +25,16 @@ void declarePlan(CLI::App& app, Options& options) {
 void runPlan(World& world, const Options& options) {
     requireDevice(options);
     if (!world.isRoot()) return;
-    const MergeJob job = openMergeJob(loadMergeConfig(options.subject, options.overrides, ConfigUse::Merge), parseSize(options.maxShardSize));
+    const MergeJob job =
+        openMergeJob(loadMergeConfig(options.subject, options.overrides, ConfigUse::Merge), parseSize(options.maxShardSize));
     CalibrationSize calibration;
-    if (job.config.aim && job.config.aim->statisticsPath.empty()) calibration = calibrationSize(job.config.aim->calibration, job.base());
+    if (job.config.aim && job.config.aim->statisticsPath.empty())
+        calibration = calibrationSize(job.config.aim->calibration, job.base());
     PlanSettings settings = planSettings(world, options, calibration, job);
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
     const Plan plan = makePlan(job.base(), job.outputs, settings);
-    fmt::print("{}\n", options.json ? plan.toJson() : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)));
+    fmt::print("{}\n", options.json ? plan.toJson()
+                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)));
 }
 
 }  // namespace

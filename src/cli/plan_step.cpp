@@ -30,14 +30,17 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     return settings;
 }
 
-PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration, const MergeJob& job) {
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration,
+                          const MergeJob& job) {
     PlanSettings settings = planSettings(world, options, calibration);
     settings.merging = true;
     settings.inputs = job.models.models.size();
     settings.inputBytesPerElement = 0;
     for (const MatchedTensor& tensor : job.tensors) {
         for (const TensorInfo* input : tensor.inputs) {
-            if (input) settings.inputBytesPerElement = std::max<std::uint64_t>(settings.inputBytesPerElement, bytesPerElement(input->dtype));
+            if (input)
+                settings.inputBytesPerElement =
+                    std::max<std::uint64_t>(settings.inputBytesPerElement, bytesPerElement(input->dtype));
         }
     }
     settings.omegas = job.points.size();
@@ -54,8 +57,8 @@ std::uint64_t freeDiskBytes(const std::filesystem::path& path) {
 void requireDiskSpace(const Plan& plan, const std::filesystem::path& target) {
     const std::uint64_t free = freeDiskBytes(target);
     if (plan.totalBytesToWrite() > free) {
-        throw UsageError("{}: the output needs {}, the disk has {} free; choose another --out or fewer values of omega", target.string(),
-                         formatBytes(plan.totalBytesToWrite()), formatBytes(free));
+        throw UsageError("{}: the output needs {}, the disk has {} free; choose another --out or fewer values of omega",
+                         target.string(), formatBytes(plan.totalBytesToWrite()), formatBytes(free));
     }
 }
 

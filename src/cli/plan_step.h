@@ -22,7 +22,8 @@ struct CalibrationSize {
 CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoint& base);
 
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration);
-PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration, const MergeJob& job);
+PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration,
+                          const MergeJob& job);
 
 /// Bytes free for the user on the disk that holds `path` or its nearest existing parent.
 std::uint64_t freeDiskBytes(const std::filesystem::path& path);

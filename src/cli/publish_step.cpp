@@ -59,13 +59,15 @@ nlohmann::ordered_json valuesText(const std::set<double>& values) {
 nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     const std::vector<ParameterSpec>& specs = job.method->info().parameters;
     std::vector<std::set<double>> shared(specs.size());
-    std::vector<std::vector<std::set<double>>> perInput(specs.size(), std::vector<std::set<double>>(job.methodInputs.size()));
+    std::vector<std::vector<std::set<double>>> perInput(specs.size(),
+                                                        std::vector<std::set<double>>(job.methodInputs.size()));
     for (const MatchedTensor& tensor : job.tensors) {
         if (tensor.action != MatchedTensor::Action::Merge) continue;
         const ResolvedParameters values = parametersOf(job, tensor.name);
         for (std::size_t p = 0; p < specs.size(); ++p) {
             if (specs[p].scope == ParameterScope::Shared) shared[p].insert(values.shared[p]);
-            for (std::size_t i = 0; specs[p].scope != ParameterScope::Shared && i < job.methodInputs.size(); ++i) perInput[p][i].insert(values.perInput[p][i]);
+            for (std::size_t i = 0; specs[p].scope != ParameterScope::Shared && i < job.methodInputs.size(); ++i)
+                perInput[p][i].insert(values.perInput[p][i]);
         }
     }
     nlohmann::ordered_json settings = nlohmann::ordered_json::object();
@@ -87,7 +89,8 @@ Manifest manifestOf(const MergeJob& job, const OutputPoint& point) {
     manifest.created = utcTimeText();
     manifest.method = job.method->info().name;
     manifest.omega = point.omega;
-    if (job.config.aim && job.config.aim->statisticsPath.empty()) manifest.seeds["calibration"] = job.config.aim->calibration.seed;
+    if (job.config.aim && job.config.aim->statisticsPath.empty())
+        manifest.seeds["calibration"] = job.config.aim->calibration.seed;
     if (job.models.baseIndex) manifest.base = manifestModel(job.base());
     for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job.models.models[expert]));
     manifest.settings = effectiveParameters(job);
@@ -106,7 +109,8 @@ ManifestFile placeStatisticsLog(const fs::path& build, const fs::path& folder) {
     return fileEntry(folder, kStatisticsLogName);
 }
 
-void completePoint(const MergeJob& job, const OutputPoint& point, const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
+void completePoint(const MergeJob& job, const OutputPoint& point, const std::vector<FinishedTensor>& finished,
+                   const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
     const std::string title = (point.folder.empty() ? output.target() : output.target() / point.folder).filename().string();
 
@@ -123,7 +127,8 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
     if (job.vocabulary) {
         const Checkpoint& source = job.models.models[job.vocabulary->tokenizer.input];
         for (const TokenizerFile& file : outputTokenizerFiles(source.folder(), job.vocabulary->tokenizer)) {
-            manifest.files.push_back(writeSideFile(folder, file.name, file.copyOf.empty() ? file.text : readTextFile(file.copyOf)));
+            manifest.files.push_back(
+                writeSideFile(folder, file.name, file.copyOf.empty() ? file.text : readTextFile(file.copyOf)));
         }
     }
     if (job.config.aim) manifest.files.push_back(placeStatisticsLog(output.buildFolder(), folder));
@@ -135,7 +140,8 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
 void completeAndPublish(const MergeJob& job, const std::vector<FinishedTensor>& finished, OutputFolder& output) {
     for (const OutputPoint& point : job.points) {
         std::vector<FinishedTensor> ofPoint;
-        std::ranges::copy_if(finished, std::back_inserter(ofPoint), [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
+        std::ranges::copy_if(finished, std::back_inserter(ofPoint),
+                             [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
         completePoint(job, point, ofPoint, output);
     }
     output.publish();

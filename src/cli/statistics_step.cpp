@@ -40,7 +40,8 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     std::memcpy(&blocks.blocks, text.data(), sizeof blocks.blocks);
     std::memcpy(&blocks.length, text.data() + sizeof blocks.blocks, sizeof blocks.length);
     blocks.ids.resize(static_cast<std::size_t>(blocks.blocks * blocks.length));
-    std::memcpy(blocks.ids.data(), text.data() + sizeof blocks.blocks + sizeof blocks.length, blocks.ids.size() * sizeof blocks.ids[0]);
+    std::memcpy(blocks.ids.data(), text.data() + sizeof blocks.blocks + sizeof blocks.length,
+                blocks.ids.size() * sizeof blocks.ids[0]);
     return blocks;
 }
 
@@ -61,8 +62,9 @@ std::string contentDigestOf(const Checkpoint& base, int threads) {
 StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, int threads) {
     StatisticsLog log = readStatisticsLog(path);
     if (log.origin.baseFileStamps != base.fileStamps() && log.origin.baseDigest != contentDigestOf(base, threads)) {
-        throw InputError("{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
-                         path.string(), log.origin.baseModel, base.name());
+        throw InputError(
+            "{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
+            path.string(), log.origin.baseModel, base.name());
     }
     return log;
 }
@@ -81,10 +83,10 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.tokens = input.blocks.blocks * input.blocks.length;
     origin.dtype = torchName(config.dtype);
     origin.microBatch = config.microBatch;
-    origin.vocabulary = config.tokenIds.empty()
-                            ? fmt::format("packing {}, shuffle {}, seed {}", config.packing == Packing::Stream ? "stream" : "lines",
-                                          config.shuffle, config.seed)
-                            : "ready token ids";
+    origin.vocabulary = config.tokenIds.empty() ? fmt::format("packing {}, shuffle {}, seed {}",
+                                                              config.packing == Packing::Stream ? "stream" : "lines",
+                                                              config.shuffle, config.seed)
+                                                : "ready token ids";
     origin.toolVersion = kVersion;
     input.cachedLog = environment::cacheDirectory() / "statistics" / (cacheKey(origin) + ".h5");
     input.isCached = fs::exists(input.cachedLog);
@@ -95,8 +97,8 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              const Plan& plan, CalibrationInput input) {
     const int threads = threadsPerRank(world, options);
     const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
-    const CalibrationJob job{base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options),
-                             throwIfInterrupted};
+    const CalibrationJob job{
+        base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options), throwIfInterrupted};
     CalibrationResult result = calibrateWithTorch(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};

@@ -1,5 +1,6 @@
 #pragma once
-// How a command comes by the activation statistics of its base model: the log that the config names, the cache, or a calibration.
+// How a command comes by the activation statistics of its base model: the log that the config names, the cache, or a
+// calibration.
 
 #include "cli/options.h"
 
@@ -23,11 +24,12 @@ std::string contentDigestOf(const Checkpoint& base, int threads);
 /// Reads the log that `aim.statistics` names. @throws InputError when it was taken on another model
 StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);
 
-/// What a calibration would run on, and the log of an earlier one on the same base, tokens and settings, where the cache has it.
+/// What a calibration would run on, and the log of an earlier one on the same base, tokens and settings, where the cache has
+/// it.
 struct CalibrationInput {
     TokenBlocks blocks;
-    StatisticsOrigin origin;           // all fields but those of the run itself
-    std::filesystem::path cachedLog;   // where the log is, or will be, cached
+    StatisticsOrigin origin;          // all fields but those of the run itself
+    std::filesystem::path cachedLog;  // where the log is, or will be, cached
     bool isCached = false;
 };
 

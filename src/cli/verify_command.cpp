@@ -1,4 +1,5 @@
-// aimerge verify DIR: is a checkpoint folder whole and unchanged? Findings go to standard output, the exit code is 6 when there are any.
+// aimerge verify DIR: is a checkpoint folder whole and unchanged? Findings go to standard output, the exit code is 6 when
+// there are any.
 
 #include "cli/options.h"
 
@@ -8,8 +9,8 @@
 #include "aimerge/distributed/world.h"
 
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
+#include <nlohmann/json.hpp>
 
 namespace aimerge {
 namespace {
@@ -28,8 +29,8 @@ void printJson(const VerifyReport& report) {
         if (finding.bytes) entry["bytes"] = {finding.bytes->begin, finding.bytes->end};
         findings.push_back(std::move(entry));
     }
-    const nlohmann::ordered_json json{{"whole", report.whole()}, {"files", report.files},      {"tensors", report.tensors},
-                                      {"bytes", report.bytes},   {"findings", findings}, {"notices", report.notices}};
+    const nlohmann::ordered_json json{{"whole", report.whole()}, {"files", report.files}, {"tensors", report.tensors},
+                                      {"bytes", report.bytes},   {"findings", findings},  {"notices", report.notices}};
     fmt::print("{}\n", json.dump(2));
 }
 
@@ -37,7 +38,8 @@ void printText(const VerifyReport& report, const std::string& folder) {
     for (const std::string& notice : report.notices) spdlog::info("{}", notice);
     for (const Finding& finding : report.findings) fmt::print("{}\n", finding.text);
     if (report.whole()) {
-        fmt::print("{}: whole; {} files, {} tensors, {} checked\n", folder, report.files, report.tensors, formatBytes(report.bytes));
+        fmt::print("{}: whole; {} files, {} tensors, {} checked\n", folder, report.files, report.tensors,
+                   formatBytes(report.bytes));
     }
 }
 
@@ -57,6 +59,7 @@ void runVerify(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kVerifyCommand{"verify", "Check a checkpoint folder: checksums, format rules, index", declareVerify, runVerify};
+const Command kVerifyCommand{"verify", "Check a checkpoint folder: checksums, format rules, index", declareVerify,
+                             runVerify};
 
 }  // namespace aimerge

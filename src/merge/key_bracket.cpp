@@ -22,6 +22,10 @@ __attribute__((always_inline)) inline std::uint32_t keyOf(float base, float inpu
 }
 
 #if defined(__x86_64__)
+AIMERGE_TARGET_AVX512 inline __m512i everywhere(std::uint32_t value) {
+    return _mm512_set1_epi32(static_cast<int>(value));
+}
+
 AIMERGE_TARGET_AVX512 inline std::uint32_t sumOfLanes(__m512i lanes) {
     alignas(64) std::array<std::uint32_t, 16> values;
     _mm512_store_si512(values.data(), lanes);
@@ -85,7 +89,6 @@ std::size_t tallyPortably(const float* base, const float* input, std::size_t cou
 AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* input, std::size_t count, KeyBracket bracket,
                                               BracketTally& tally, std::uint32_t* collected) {
     const Comparands with(bracket);
-    const auto everywhere = [](std::uint32_t value) AIMERGE_TARGET_AVX512 { return _mm512_set1_epi32(static_cast<int>(value)); };
     const __m512i highKey = everywhere(with.high), lowKey = everywhere(with.low), firstInside = everywhere(with.firstInside);
     const __m512i insideWidth = everywhere(with.insideWidth), signless = everywhere(0x7FFFFFFFu), one = everywhere(1);
     __m512i above = _mm512_setzero_si512(), high = above, low = above;
@@ -147,19 +150,20 @@ RankedBin binOfRank(std::span<const std::uint64_t> counts, std::uint64_t k) {
     return found;
 }
 
-std::uint32_t kthLargest(std::span<const std::span<const std::uint32_t>> parts, std::size_t k, KeyBracket range) {
-    const KeyBins bins(range);
-    std::vector<std::uint64_t> counts(KeyBins::kCount);
-    for (const auto part : parts)
-        for (const std::uint32_t key : part) ++counts[bins.binOf(key)];
+KeyRanking::KeyRanking(std::span<const std::span<const std::uint32_t>> parts, KeyBracket range)
+    : parts_(parts), bins_(range), counts_(KeyBins::kCount) {
+    for (const auto part : parts_)
+        for (const std::uint32_t key : part) ++counts_[bins_.binOf(key)];
+}
 
-    const RankedBin ranked = binOfRank(counts, k);
-    const KeyBracket wanted = bins.bracketOf(ranked.bin);
+std::uint32_t KeyRanking::kthLargest(std::size_t k) const {
+    const RankedBin ranked = binOfRank(counts_, k);
+    const KeyBracket wanted = bins_.bracketOf(ranked.bin);
     if (wanted.low == wanted.high) return wanted.low;
 
     std::vector<std::uint32_t> candidates;
-    candidates.reserve(counts[ranked.bin]);
-    for (const auto part : parts)
+    candidates.reserve(counts_[ranked.bin]);
+    for (const auto part : parts_)
         for (const std::uint32_t key : part)
             if (key - wanted.low <= wanted.high - wanted.low) candidates.push_back(key);
     const auto position = candidates.begin() + static_cast<std::ptrdiff_t>(k - ranked.above - 1);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace aimerge {
 
@@ -33,10 +34,7 @@ inline constexpr std::size_t kCollectSlack = 16;
 /// Writes the keys of count elements.
 void keysOf(const float* base, const float* input, std::size_t count, std::uint32_t* keys);
 
-/// The k-th largest of the keys in all parts together. @pre 1 <= k <= their number; every key lies in `range`
-std::uint32_t kthLargest(std::span<const std::span<const std::uint32_t>> parts, std::size_t k, KeyBracket range);
-
-/// A histogram with at most kHistogramBins bins of equal width over `range`.
+/// Bins of equal width over `range`, for histograms.
 struct KeyBins {
     static constexpr unsigned kBits = 12;
     static constexpr std::size_t kCount = std::size_t{1} << kBits;
@@ -56,5 +54,20 @@ struct RankedBin {
     std::uint64_t above = 0;
 };
 RankedBin binOfRank(std::span<const std::uint64_t> counts, std::uint64_t k);
+
+/// Keys that lie in memory, in several parts, by rank.
+class KeyRanking {
+public:
+    /// @param parts must outlive the ranking. @pre every key lies in `range`
+    KeyRanking(std::span<const std::span<const std::uint32_t>> parts, KeyBracket range);
+
+    /// @pre 1 <= k <= number of keys
+    std::uint32_t kthLargest(std::size_t k) const;
+
+private:
+    std::span<const std::span<const std::uint32_t>> parts_;
+    KeyBins bins_;
+    std::vector<std::uint64_t> counts_;
+};
 
 }  // namespace aimerge

@@ -58,7 +58,8 @@ double deviationOfShare(std::span<const std::uint32_t> keys, std::uint32_t middl
 KeyBracket bracketOf(std::span<const std::uint32_t> keys, double share, double deviations) {
     const auto size = static_cast<double>(keys.size());
     const auto rankOf = [&](double part) { return static_cast<std::int64_t>(std::llround(part * size)); };
-    const auto keyOfRank = [&](std::int64_t rank) { return kthLargest({&keys, 1}, static_cast<std::size_t>(rank), KeyBracket{}); };
+    const KeyRanking ranking({&keys, 1}, KeyBracket{});
+    const auto keyOfRank = [&](std::int64_t rank) { return ranking.kthLargest(static_cast<std::size_t>(rank)); };
 
     const std::int64_t most = static_cast<std::int64_t>(keys.size());
     const std::uint32_t middle = keyOfRank(std::clamp(rankOf(share), std::int64_t{1}, most));

@@ -124,7 +124,7 @@ private:
 
         std::vector<std::span<const std::uint32_t>> parts;
         for (const Collection::Buffer& buffer : collection.buffers) parts.emplace_back(buffer.keys.get(), buffer.used);
-        const std::uint32_t key = kthLargest(parts, static_cast<std::size_t>(rank), bracket);
+        const std::uint32_t key = KeyRanking(parts, bracket).kthLargest(static_cast<std::size_t>(rank));
         std::int64_t larger = 0, equal = 0;
         for (const auto part : parts) {
             for (const std::uint32_t candidate : part) {

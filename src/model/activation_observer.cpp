@@ -7,14 +7,22 @@ namespace {
 
 std::vector<const char*> moduleNames(ActivationPoint point) {
     switch (point) {
-        case ActivationPoint::InputNorm: return {"input_layernorm"};
-        case ActivationPoint::AttentionInput: return {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-        case ActivationPoint::AttentionOutput: return {"self_attn.o_proj"};
-        case ActivationPoint::PostAttentionNorm: return {"post_attention_layernorm"};
-        case ActivationPoint::MlpInput: return {"mlp.gate_proj", "mlp.up_proj"};
-        case ActivationPoint::MlpOutput: return {"mlp.down_proj"};
-        case ActivationPoint::FinalNorm: return {"model.norm"};
-        case ActivationPoint::Head: return {"lm_head"};
+        case ActivationPoint::InputNorm:
+            return {"input_layernorm"};
+        case ActivationPoint::AttentionInput:
+            return {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+        case ActivationPoint::AttentionOutput:
+            return {"self_attn.o_proj"};
+        case ActivationPoint::PostAttentionNorm:
+            return {"post_attention_layernorm"};
+        case ActivationPoint::MlpInput:
+            return {"mlp.gate_proj", "mlp.up_proj"};
+        case ActivationPoint::MlpOutput:
+            return {"mlp.down_proj"};
+        case ActivationPoint::FinalNorm:
+            return {"model.norm"};
+        case ActivationPoint::Head:
+            return {"lm_head"};
     }
     return {};
 }

@@ -50,8 +50,7 @@ void rmsNormTensor(const at::Tensor& x, const at::Tensor& weight, at::Tensor& ou
     const auto* scale = static_cast<const Element*>(weight.const_data_ptr());
     auto* result = static_cast<Element*>(out.data_ptr());
     overRows(x.numel() / channels, channels, [&](std::int64_t first, std::int64_t count) {
-        kernels::rmsNorm(in + first * channels, scale, result + first * channels, count, channels,
-                         static_cast<float>(eps));
+        kernels::rmsNorm(in + first * channels, scale, result + first * channels, count, channels, static_cast<float>(eps));
     });
 }
 
@@ -69,9 +68,8 @@ template <typename Element>
 void rotateTensor(at::Tensor& x, const kernels::Rotation& rotation) {
     const std::int64_t width = rotation.heads * rotation.half * 2;
     auto* rows = static_cast<Element*>(x.data_ptr());
-    overRows(x.numel() / width, width, [&](std::int64_t first, std::int64_t count) {
-        kernels::rotate(rows + first * width, first, count, rotation);
-    });
+    overRows(x.numel() / width, width,
+             [&](std::int64_t first, std::int64_t count) { kernels::rotate(rows + first * width, first, count, rotation); });
 }
 
 /// x: [sequences, length, heads * headDim], rotated in place.
@@ -85,7 +83,9 @@ void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, s
     }
 }
 
-at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) { return at::linear(x, weights.weight, weights.bias); }
+at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) {
+    return at::linear(x, weights.weight, weights.bias);
+}
 
 /// [sequences, length, heads * headDim] seen as [sequences, heads, length, headDim].
 at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
@@ -102,9 +102,10 @@ Decoder::Decoder(const Checkpoint& checkpoint, Dtype computeDtype, std::int64_t 
         throw UsageError("calibration dtype is {}, expected float32 or bfloat16", torchName(computeDtype));
     requireSupported(config_, checkpoint.name());
     if (config_.maxPositions > 0 && maxLength > config_.maxPositions)
-        throw InputError("{}: config.json: max_position_embeddings is {}, sequences of {} tokens are longer; "
-                         "lower calibration.sequence_length",
-                         checkpoint.name(), config_.maxPositions, maxLength);
+        throw InputError(
+            "{}: config.json: max_position_embeddings is {}, sequences of {} tokens are longer; "
+            "lower calibration.sequence_length",
+            checkpoint.name(), config_.maxPositions, maxLength);
 
     // The same operations as transformers, in float32, so that the tables have the same bits.
     const at::Tensor exponents = at::arange(0, config_.headDim, 2, at::kFloat) / static_cast<double>(config_.headDim);
@@ -209,13 +210,11 @@ at::Tensor Decoder::loadFinalNorm() const {
 
 at::Tensor Decoder::loadHead() const {
     const Shape shape{config_.vocabSize, config_.hiddenSize};
-    const TensorInfo& head =
-        config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(checkpoint_, kHeadName, shape);
+    const TensorInfo& head = config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(checkpoint_, kHeadName, shape);
     return loadTensor(checkpoint_, head, scalarType_);
 }
 
-at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden,
-                                 ActivationObserver* observer) const {
+at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const {
     if (observer) observer->observe(ActivationPoint::FinalNorm, -1, hidden);
     at::Tensor normalised = rmsNorm(hidden, finalNorm, config_.rmsNormEps);
     if (observer) observer->observe(ActivationPoint::Head, -1, normalised);

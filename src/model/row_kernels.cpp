@@ -13,8 +13,12 @@ namespace {
 // Bodies are inlined into the clones below, so that each is compiled for its processor.
 #define AIMERGE_BODY [[gnu::always_inline]] inline
 
-AIMERGE_BODY float widen(float value) { return value; }
-AIMERGE_BODY float widen(Bf16 value) { return floatFromBf16(value); }
+AIMERGE_BODY float widen(float value) {
+    return value;
+}
+AIMERGE_BODY float widen(Bf16 value) {
+    return floatFromBf16(value);
+}
 
 template <typename Element>
 AIMERGE_BODY Element narrow(float value) {

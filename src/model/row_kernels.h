@@ -1,6 +1,7 @@
 #pragma once
-// The decoder's row-wise arithmetic over raw memory: each call handles the rows it is given on the calling thread, and a row's
-// result depends on that row alone, so rows may be shared out over any number of threads. BF16 elements are their bit patterns.
+// The decoder's row-wise arithmetic over raw memory: each call handles the rows it is given on the calling thread, and a
+// row's result depends on that row alone, so rows may be shared out over any number of threads. BF16 elements are their bit
+// patterns.
 
 #include <cstdint>
 
@@ -12,8 +13,8 @@ using Bf16 = std::uint16_t;
 void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels, float eps);
 void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels, float eps);
 
-/// Rotates every head of every row in place (rotate-half layout): (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each product
-/// and the sum rounded to the element type. rows: [rows, heads, 2 half]; row r has position (firstRow + r) % length;
+/// Rotates every head of every row in place (rotate-half layout): (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each
+/// product and the sum rounded to the element type. rows: [rows, heads, 2 half]; row r has position (firstRow + r) % length;
 /// cosines, sines: [length, half].
 struct Rotation {
     const float* cosines;

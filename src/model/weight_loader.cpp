@@ -19,10 +19,14 @@ std::span<std::byte> bytesOf(const at::Tensor& tensor) {
 
 at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tensor) {
     switch (tensor.dtype) {
-        case Dtype::BF16: return at::kBFloat16;
-        case Dtype::F16: return at::kHalf;
-        case Dtype::F32: return at::kFloat;
-        case Dtype::F64: return at::kDouble;
+        case Dtype::BF16:
+            return at::kBFloat16;
+        case Dtype::F16:
+            return at::kHalf;
+        case Dtype::F32:
+            return at::kFloat;
+        case Dtype::F64:
+            return at::kDouble;
         default:
             throw InputError("{}: tensor {} is {}; calibration needs BF16, F16, F32 or F64 weights",
                              checkpoint.files()[tensor.fileIndex].string(), tensor.name, safetensorsName(tensor.dtype));

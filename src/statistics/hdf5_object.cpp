@@ -7,7 +7,9 @@ SilentErrors::SilentErrors() {
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
-SilentErrors::~SilentErrors() { H5Eset_auto2(H5E_DEFAULT, print_, printTo_); }
+SilentErrors::~SilentErrors() {
+    H5Eset_auto2(H5E_DEFAULT, print_, printTo_);
+}
 
 std::string lastError() {
     std::string text;

@@ -1,6 +1,6 @@
 #pragma once
-// HDF5's C API behind small move-only owners. HDF5 prints errors on its own stack to stderr; here they are silenced and become
-// the tail of one message: "stats.h5: /statistics/lm_head/rms: cannot be opened (object 'rms' doesn't exist)".
+// HDF5's C API behind small move-only owners. HDF5 prints errors on its own stack to stderr; here they are silenced and
+// become the tail of one message: "stats.h5: /statistics/lm_head/rms: cannot be opened (object 'rms' doesn't exist)".
 
 #include <hdf5.h>
 

@@ -7,9 +7,12 @@ namespace aimerge {
 
 const std::vector<float>& ModuleStatistics::values(Statistic statistic) const {
     switch (statistic) {
-        case Statistic::Rms: return rms;
-        case Statistic::MaxAbs: return maxAbs;
-        case Statistic::MeanAbs: break;
+        case Statistic::Rms:
+            return rms;
+        case Statistic::MaxAbs:
+            return maxAbs;
+        case Statistic::MeanAbs:
+            break;
     }
     return meanAbs;
 }

@@ -94,8 +94,8 @@ private:
         std::vector<float> values = readTable<float>(object, hdf5::Type(H5Tcopy(H5T_NATIVE_FLOAT)));
         const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !(v >= 0) || std::isinf(v); });
         if (bad != values.end())
-            throw InputError("{}: {}: value {} of channel {}; a statistic is finite and not negative", path_.string(), object,
-                             *bad, bad - values.begin());
+            throw InputError("{}: {}: value {} of channel {}; a statistic is finite and not negative", path_.string(),
+                             object, *bad, bad - values.begin());
         return values;
     }
 

@@ -71,8 +71,8 @@ private:
     void writeDataset(const std::string& name, hid_t fileType, hid_t memoryType, std::span<const T> values) const {
         const hsize_t extent = values.size();
         const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
-        const hdf5::Dataset dataset(H5Dcreate2(file_.id(), name.c_str(), fileType, space.id(), H5P_DEFAULT,
-                                               datasetCreation_.id(), H5P_DEFAULT));
+        const hdf5::Dataset dataset(
+            H5Dcreate2(file_.id(), name.c_str(), fileType, space.id(), H5P_DEFAULT, datasetCreation_.id(), H5P_DEFAULT));
         require(dataset.valid(), name, "created");
         require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, name, "written");
     }

@@ -44,7 +44,9 @@ struct GoldenStatistics {
     double atol, rtol;  // of the golden manifest
 };
 
-void PrintTo(const GoldenStatistics& golden, std::ostream* out) { *out << golden.name; }
+void PrintTo(const GoldenStatistics& golden, std::ostream* out) {
+    *out << golden.name;
+}
 
 class CalibrateAgainstTransformers : public testing::TestWithParam<GoldenStatistics> {};
 
@@ -95,7 +97,9 @@ struct Way {
     int threads;
 };
 
-void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+void PrintTo(const Way& way, std::ostream* out) {
+    *out << way.name;
+}
 
 class CalibrateOverRanks : public testing::TestWithParam<Way> {};
 
@@ -148,7 +152,9 @@ struct BadActivation {
     const char* block;
 };
 
-void PrintTo(const BadActivation& bad, std::ostream* out) { *out << bad.name; }
+void PrintTo(const BadActivation& bad, std::ostream* out) {
+    *out << bad.name;
+}
 
 class BadActivationTest : public testing::TestWithParam<BadActivation> {};
 
@@ -180,16 +186,16 @@ TEST_P(BadActivationTest, IsReportedWithModuleBlockAndRank) {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-INSTANTIATE_TEST_SUITE_P(
-    Weights, BadActivationTest,
-    testing::Values(BadActivation{"NanInOneEmbeddingRow", "model.embed_tokens.weight", 300 * 64 + 5, kNan, 1,
-                                  "model.layers.0.input_layernorm", "2"},
-                    BadActivation{"NanInOneEmbeddingRowOfABatch", "model.embed_tokens.weight", 300 * 64 + 5, kNan, 4,
-                                  "model.layers.0.input_layernorm", "2"},
-                    BadActivation{"InfinityInAProjection", "model.layers.1.mlp.down_proj.weight", 3, kInfinity, 1,
-                                  "model.layers.2.input_layernorm", "0"},
-                    BadActivation{"NanInTheFinalNorm", "model.norm.weight", 7, kNan, 1, "lm_head", "0"}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Weights, BadActivationTest,
+                         testing::Values(BadActivation{"NanInOneEmbeddingRow", "model.embed_tokens.weight", 300 * 64 + 5,
+                                                       kNan, 1, "model.layers.0.input_layernorm", "2"},
+                                         BadActivation{"NanInOneEmbeddingRowOfABatch", "model.embed_tokens.weight",
+                                                       300 * 64 + 5, kNan, 4, "model.layers.0.input_layernorm", "2"},
+                                         BadActivation{"InfinityInAProjection", "model.layers.1.mlp.down_proj.weight", 3,
+                                                       kInfinity, 1, "model.layers.2.input_layernorm", "0"},
+                                         BadActivation{"NanInTheFinalNorm", "model.norm.weight", 7, kNan, 1, "lm_head",
+                                                       "0"}),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace aimerge

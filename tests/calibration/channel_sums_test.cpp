@@ -1,5 +1,5 @@
-#include "aimerge/core/bfloat.h"
 #include "calibration/channel_sums.h"
+#include "aimerge/core/bfloat.h"
 
 #include <gtest/gtest.h>
 
@@ -30,7 +30,8 @@ TEST(ChannelSums, SumMagnitudesAndSquaresAndTheLargest) {
 }
 
 TEST(ChannelSums, ReadBf16) {
-    const ChannelSums sums = sumsOf<Bf16Bits>({bf16FromFloat(1.5f), bf16FromFloat(-2), bf16FromFloat(-0.5f), bf16FromFloat(0)}, 2);
+    const ChannelSums sums =
+        sumsOf<Bf16Bits>({bf16FromFloat(1.5f), bf16FromFloat(-2), bf16FromFloat(-0.5f), bf16FromFloat(0)}, 2);
 
     EXPECT_EQ(sums.sumAbs, (std::vector<double>{2, 2}));
     EXPECT_EQ(sums.sumSquares, (std::vector<double>{2.5, 4}));
@@ -90,7 +91,9 @@ INSTANTIATE_TEST_SUITE_P(Values, BadValue,
                          testing::Values(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                                          -std::numeric_limits<float>::infinity(), 1e20f));
 
-TEST(ChannelSums, OfGoodValuesAreFinite) { EXPECT_TRUE(sumsOf(std::vector<float>(67 * 40, 1e15f), 40).finite()); }
+TEST(ChannelSums, OfGoodValuesAreFinite) {
+    EXPECT_TRUE(sumsOf(std::vector<float>(67 * 40, 1e15f), 40).finite());
+}
 
 }  // namespace
 }  // namespace aimerge

@@ -1,5 +1,5 @@
-#include "aimerge/core/error.h"
 #include "calibration/stage.h"
+#include "aimerge/core/error.h"
 #include "calibration/stage_report.h"
 #include "model/golden_model.h"
 
@@ -81,16 +81,22 @@ protected:
     const Checkpoint base_ = Checkpoint::open(goldenPath("family_f32/base").string());
 };
 
-TEST_F(GroupSize, IsEverythingWithoutALimitOnOneRank) { EXPECT_EQ(of(0, 1), 100); }
+TEST_F(GroupSize, IsEverythingWithoutALimitOnOneRank) {
+    EXPECT_EQ(of(0, 1), 100);
+}
 
-TEST_F(GroupSize, LeavesSeveralGroupsToAPipeline) { EXPECT_EQ(of(0, 5), 5); }
+TEST_F(GroupSize, LeavesSeveralGroupsToAPipeline) {
+    EXPECT_EQ(of(0, 5), 5);
+}
 
 TEST_F(GroupSize, IsWhatFitsBesideOneLayer) {
     EXPECT_EQ(of(172544 + 17920 + 7 * 2560, 1), 7);
     EXPECT_EQ(of(172544 + 17920 + 7 * 2560 - 1, 1), 6);
 }
 
-TEST_F(GroupSize, IsNeverLessThanOne) { EXPECT_EQ(of(1, 1), 1); }
+TEST_F(GroupSize, IsNeverLessThanOne) {
+    EXPECT_EQ(of(1, 1), 1);
+}
 
 TEST(StageReport, SurvivesTheJourney) {
     StageReport report;

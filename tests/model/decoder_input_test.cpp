@@ -21,7 +21,9 @@ struct BadModel {
     std::vector<std::string> message;
 };
 
-void PrintTo(const BadModel& bad, std::ostream* out) { *out << bad.name; }
+void PrintTo(const BadModel& bad, std::ostream* out) {
+    *out << bad.name;
+}
 
 const BadModel kBadModels[] = {
     {"OtherModelType",
@@ -35,26 +37,34 @@ const BadModel kBadModels[] = {
          model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"factor", 8.0}};
      },
      {"rope_type is \"yarn\"", "\"default\""}},
-    {"OtherActivation", [](EditableModel& model) { model.config["hidden_act"] = "gelu"; },
+    {"OtherActivation",
+     [](EditableModel& model) { model.config["hidden_act"] = "gelu"; },
      {"hidden_act is \"gelu\"", "\"silu\""}},
-    {"TooFewPositions", [](EditableModel& model) { model.config["max_position_embeddings"] = 3; },
+    {"TooFewPositions",
+     [](EditableModel& model) { model.config["max_position_embeddings"] = 3; },
      {"max_position_embeddings is 3", "4 tokens"}},
-    {"HeadsNotSharedEvenly", [](EditableModel& model) { model.config["num_key_value_heads"] = 3; },
+    {"HeadsNotSharedEvenly",
+     [](EditableModel& model) { model.config["num_key_value_heads"] = 3; },
      {"num_attention_heads 4", "num_key_value_heads 3"}},
-    {"MissingLayer", [](EditableModel& model) { model.config["num_hidden_layers"] = 4; },
+    {"MissingLayer",
+     [](EditableModel& model) { model.config["num_hidden_layers"] = 4; },
      {"model.layers.3.input_layernorm.weight is missing"}},
-    {"MissingTensor", [](EditableModel& model) { model.tensors.erase("model.layers.1.mlp.up_proj.weight"); },
+    {"MissingTensor",
+     [](EditableModel& model) { model.tensors.erase("model.layers.1.mlp.up_proj.weight"); },
      {"model.layers.1.mlp.up_proj.weight is missing"}},
-    {"MissingFinalNorm", [](EditableModel& model) { model.tensors.erase("model.norm.weight"); },
+    {"MissingFinalNorm",
+     [](EditableModel& model) { model.tensors.erase("model.norm.weight"); },
      {"model.norm.weight is missing"}},
-    {"WrongShape", [](EditableModel& model) { model.config["intermediate_size"] = 161; },
+    {"WrongShape",
+     [](EditableModel& model) { model.config["intermediate_size"] = 161; },
      {"model.layers.0.mlp.gate_proj.weight has shape [160, 64]", "[161, 64]"}},
     {"IntegerWeights",
      [](EditableModel& model) {
          model.tensors["model.norm.weight"] = {"I32", {64}, bytesOf(std::vector<std::int32_t>(64, 1))};
      },
      {"model.norm.weight is I32"}},
-    {"MissingEmbedding", [](EditableModel& model) { model.tensors.erase("model.embed_tokens.weight"); },
+    {"MissingEmbedding",
+     [](EditableModel& model) { model.tensors.erase("model.embed_tokens.weight"); },
      {"model.embed_tokens.weight is missing"}},
 };
 

@@ -10,10 +10,13 @@
 namespace aimerge {
 namespace {
 
-std::vector<std::int32_t> narrowIds(const std::vector<std::int64_t>& ids) { return {ids.begin(), ids.end()}; }
+std::vector<std::int32_t> narrowIds(const std::vector<std::int64_t>& ids) {
+    return {ids.begin(), ids.end()};
+}
 
 /// Logits of all sequences in one batch, as float32.
-at::Tensor logitsOf(const Checkpoint& checkpoint, Dtype dtype, const std::vector<std::int32_t>& ids, std::int64_t sequences) {
+at::Tensor logitsOf(const Checkpoint& checkpoint, Dtype dtype, const std::vector<std::int32_t>& ids,
+                    std::int64_t sequences) {
     const c10::InferenceMode inference;
     const std::int64_t length = static_cast<std::int64_t>(ids.size()) / sequences;
     const Decoder decoder(checkpoint, dtype, length);
@@ -21,7 +24,8 @@ at::Tensor logitsOf(const Checkpoint& checkpoint, Dtype dtype, const std::vector
     decoder.embed(ids, hidden);
     for (std::int64_t layer = 0; layer < decoder.layers(); ++layer)
         decoder.runLayer(layer, decoder.loadLayer(layer), hidden, nullptr);
-    return decoder.runHead(decoder.loadHead(), decoder.runFinalNorm(decoder.loadFinalNorm(), hidden, nullptr)).to(at::kFloat);
+    return decoder.runHead(decoder.loadHead(), decoder.runFinalNorm(decoder.loadFinalNorm(), hidden, nullptr))
+        .to(at::kFloat);
 }
 
 void expectClose(const at::Tensor& got, const std::vector<float>& golden, double atol, double rtol) {
@@ -63,7 +67,8 @@ TEST(Decoder, ComputesInBf16CloseToFloat32) {
 
     // A bf16 has 8 significant bits; some twenty roundings in a row leave about 2^-6 of the largest logit.
     const auto& exact = readGolden<float>(golden, Dtype::F32).at("logits");
-    const float largest = std::abs(*std::max_element(exact.begin(), exact.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
+    const float largest =
+        std::abs(*std::max_element(exact.begin(), exact.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
     expectClose(logits, exact, largest / 64, 0);
 }
 
@@ -131,8 +136,8 @@ TEST(Decoder, Float16AndFloat64WeightsAreConverted) {
     const TempFolder folder;
     EditableModel model("family_f32/base");
     model.tensors["model.norm.weight"] = {"F64", {64}, bytesOf(std::vector<double>(64, 1.5))};
-    model.tensors["model.layers.0.input_layernorm.weight"] = {"F16", {64},
-                                                              bytesOf(std::vector<std::uint16_t>(64, 0x3E00))};  // 1.5
+    model.tensors["model.layers.0.input_layernorm.weight"] = {
+        "F16", {64}, bytesOf(std::vector<std::uint16_t>(64, 0x3E00))};  // 1.5
     model.write(folder / "mixed");
     const Checkpoint checkpoint = Checkpoint::open((folder / "mixed").string());
     const Decoder decoder(checkpoint, Dtype::BF16, 4);

@@ -1,5 +1,5 @@
-#include "aimerge/core/bfloat.h"
 #include "model/row_kernels.h"
+#include "aimerge/core/bfloat.h"
 
 #include <gtest/gtest.h>
 
@@ -111,8 +111,8 @@ TEST(Rotate, RoundsBothProductsAndTheirSumToBf16) {
     rotate(row.data(), 0, 1, {&c, &s, 1, 1, 1});
 
     const auto rounded = [](float value) { return floatFromBf16(bf16FromFloat(value)); };
-    EXPECT_EQ(toFloat(row), (std::vector<float>{rounded(rounded(x1 * c) - rounded(x2 * s)),
-                                                rounded(rounded(x2 * c) + rounded(x1 * s))}));
+    EXPECT_EQ(toFloat(row),
+              (std::vector<float>{rounded(rounded(x1 * c) - rounded(x2 * s)), rounded(rounded(x2 * c) + rounded(x1 * s))}));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
+#include "aimerge/statistics/statistics_log.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "aimerge/statistics/statistics_log.h"
 #include "statistics/hdf5_object.h"
 
 #include <gmock/gmock.h>
@@ -120,7 +120,9 @@ struct BadLog {
     std::vector<std::string> message;
 };
 
-void PrintTo(const BadLog& bad, std::ostream* out) { *out << bad.name; }
+void PrintTo(const BadLog& bad, std::ostream* out) {
+    *out << bad.name;
+}
 
 void inFile(const std::filesystem::path& path, const std::function<void(hid_t)>& change) {
     const hdf5::FileObject file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
@@ -153,9 +155,11 @@ const BadLog kBadLogs[] = {
          });
      },
      {"format_version is 7", "reads 1"}},
-    {"NoVersion", [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "format_version"); }); },
+    {"NoVersion",
+     [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "format_version"); }); },
      {"attribute format_version of /", "cannot be opened"}},
-    {"NoOriginField", [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "corpus"); }); },
+    {"NoOriginField",
+     [](const auto& path) { inFile(path, [](hid_t file) { H5Adelete(file, "corpus"); }); },
      {"attribute corpus of /"}},
     {"NoDataset",
      [](const auto& path) { inFile(path, [](hid_t file) { H5Ldelete(file, "/statistics/lm_head/rms", H5P_DEFAULT); }); },

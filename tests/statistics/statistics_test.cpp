@@ -5,15 +5,21 @@
 namespace aimerge {
 namespace {
 
-TEST(Importance, DividesByTheLargestValue) { EXPECT_EQ(importance({1, 4, 2}), (std::vector<float>{0.25f, 1, 0.5f})); }
+TEST(Importance, DividesByTheLargestValue) {
+    EXPECT_EQ(importance({1, 4, 2}), (std::vector<float>{0.25f, 1, 0.5f}));
+}
 
 TEST(Importance, TakesTheMagnitudeOfNegativeValues) {
     EXPECT_EQ(importance({-4, 2}), (std::vector<float>{1, 0.5f}));
 }
 
-TEST(Importance, IsZeroForAModuleThatIsNeverActive) { EXPECT_EQ(importance({0, 0}), (std::vector<float>{0, 0})); }
+TEST(Importance, IsZeroForAModuleThatIsNeverActive) {
+    EXPECT_EQ(importance({0, 0}), (std::vector<float>{0, 0}));
+}
 
-TEST(Importance, OfNoChannelsIsEmpty) { EXPECT_TRUE(importance({}).empty()); }
+TEST(Importance, OfNoChannelsIsEmpty) {
+    EXPECT_TRUE(importance({}).empty());
+}
 
 TEST(ModuleStatistics, GivesTheVectorOfTheNamedStatistic) {
     const ModuleStatistics statistics{{1}, {2}, {3}, 7};

@@ -1,6 +1,6 @@
 #pragma once
-// AIMERGE_CPU_CLONES before a function: the compiler makes it for AVX-512, AVX2 and plain x86-64, and the right one is chosen
-// when the program is loaded. Contraction is off and every loop keeps its order, so all of them give the same bits.
+// AIMERGE_CPU_CLONES before a function: the compiler makes it for AVX-512, AVX2 and plain x86-64, and the right one is
+// chosen when the program is loaded. Contraction is off and every loop keeps its order, so all of them give the same bits.
 // The choice runs before the sanitizers are ready, so their builds have the plain function only.
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \

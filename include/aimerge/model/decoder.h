@@ -1,8 +1,8 @@
 #pragma once
-// The Llama decoder, one layer at a time, on the CPU: what a pipeline stage needs to run its part of a model. Activations are
-// contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32; every sequence starts at position 0, is
-// not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16 included.
-// The same input, shapes and number of threads give the same bits, whichever layers are run where.
+// The Llama decoder, one layer at a time, on the CPU: what a pipeline stage needs to run its part of a model. Activations
+// are contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32; every sequence starts at position
+// 0, is not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16 included. The
+// same input, shapes and number of threads give the same bits, whichever layers are run where.
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/model/activation_observer.h"
