@@ -96,10 +96,10 @@ std::string changedTokenizerConfig(const std::filesystem::path& path, const Outp
 }
 
 std::string changedAddedTokens(const std::filesystem::path& path, const OutputTokenizer& output) {
+    const ordered_json present = exists(path) ? parseObject(path) : ordered_json::object();
     ordered_json kept = ordered_json::object();
-    if (exists(path))
-        for (const auto& [text, id] : parseObject(path).items())
-            if (!isDropped(id, output)) kept[text] = id;
+    for (const auto& [text, id] : present.items())
+        if (!isDropped(id, output)) kept[text] = id;
     for (const Token& token : output.newTokens) kept[token.text] = token.id;
     return kept.dump(2) + "\n";
 }

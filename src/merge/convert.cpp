@@ -71,14 +71,18 @@ Finite convertFromFloat(std::span<const float> in, std::byte* out, Magnitude inf
 Finite toFloat(Dtype from, const std::byte* in, std::span<float> out) {
     switch (from) {
         case Dtype::BF16:
-            return convertToFloat<std::uint16_t>(in, out, [](std::uint16_t bits) AIMERGE_INLINE_BODY { return floatFromBf16(bits); });
+            return convertToFloat<std::uint16_t>(in, out,
+                                                 [](std::uint16_t bits) AIMERGE_INLINE_BODY { return floatFromBf16(bits); });
         case Dtype::F16:
-            return convertToFloat<std::uint16_t>(in, out, [](std::uint16_t bits) AIMERGE_INLINE_BODY { return floatFromFp16(bits); });
+            return convertToFloat<std::uint16_t>(in, out,
+                                                 [](std::uint16_t bits) AIMERGE_INLINE_BODY { return floatFromFp16(bits); });
         case Dtype::F32:
             return convertToFloat<float>(in, out, [](float value) AIMERGE_INLINE_BODY { return value; });
         case Dtype::F64:
-            return convertToFloat<double>(in, out, [](double value) AIMERGE_INLINE_BODY { return static_cast<float>(value); });
-        default: throw std::logic_error("toFloat: not a dtype that can be merged");
+            return convertToFloat<double>(in, out,
+                                          [](double value) AIMERGE_INLINE_BODY { return static_cast<float>(value); });
+        default:
+            throw std::logic_error("toFloat: not a dtype that can be merged");
     }
 }
 
@@ -93,7 +97,8 @@ Finite fromFloat(std::span<const float> in, Dtype to, std::byte* out) {
         case Dtype::F32:
             return convertFromFloat<std::uint32_t>(in, out, kInfinity,
                                                    [](float value) AIMERGE_INLINE_BODY { return bitsOfFloat(value); });
-        default: throw std::logic_error("fromFloat: not a dtype that merges are written in");
+        default:
+            throw std::logic_error("fromFloat: not a dtype that merges are written in");
     }
 }
 

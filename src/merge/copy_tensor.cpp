@@ -35,7 +35,8 @@ std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64
     return place.converted;
 }
 
-void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, std::size_t points, Workplace& place, MergeSink& sink) {
+void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, std::size_t points, Workplace& place,
+               MergeSink& sink) {
     const std::uint64_t blockElements = kDigestBlockBytes / bytesPerElement(copy.dtype), first = block * blockElements;
     const auto elements = static_cast<std::uint64_t>(copy.inputs.front().tensor->elements());
     const std::uint64_t count = std::min(blockElements, elements - first);
@@ -43,10 +44,11 @@ void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, 
     for (std::size_t i = 1; i < copy.inputs.size(); ++i) {
         readElements(copy.inputs[i], first, count, place.other);
         if (place.other != place.first)
-            throw InputError("{}: the values in {} and {} differ; a tensor of dtype {} cannot be merged and must be the same in all "
-                             "models",
-                             copy.name, copy.inputs.front().model->name(), copy.inputs[i].model->name(),
-                             torchName(copy.inputs.front().tensor->dtype));
+            throw InputError(
+                "{}: the values in {} and {} differ; a tensor of dtype {} cannot be merged and must be the same in all "
+                "models",
+                copy.name, copy.inputs.front().model->name(), copy.inputs[i].model->name(),
+                torchName(copy.inputs.front().tensor->dtype));
     }
     const std::span<const std::byte> bytes = convertedElements(copy, count, place);
     for (std::size_t point = 0; point < points; ++point) sink.write(number, point, block * kDigestBlockBytes, bytes);

@@ -10,19 +10,29 @@
 
 namespace aimerge {
 
-/// Calls use(std::integral_constant<int, N>) with N = count, or N = kAnyNumber beyond the numbers that are compiled one by one.
+/// Calls use(std::integral_constant<int, N>) with N = count, or N = kAnyNumber beyond the numbers that are compiled one by
+/// one.
 template <typename Use>
 void withInputCount(std::size_t count, const Use& use) {
     switch (count) {
-        case 1: return use(std::integral_constant<int, 1>{});
-        case 2: return use(std::integral_constant<int, 2>{});
-        case 3: return use(std::integral_constant<int, 3>{});
-        case 4: return use(std::integral_constant<int, 4>{});
-        case 5: return use(std::integral_constant<int, 5>{});
-        case 6: return use(std::integral_constant<int, 6>{});
-        case 7: return use(std::integral_constant<int, 7>{});
-        case kMostUnrolledInputs: return use(std::integral_constant<int, kMostUnrolledInputs>{});
-        default: return use(std::integral_constant<int, kAnyNumber>{});
+        case 1:
+            return use(std::integral_constant<int, 1>{});
+        case 2:
+            return use(std::integral_constant<int, 2>{});
+        case 3:
+            return use(std::integral_constant<int, 3>{});
+        case 4:
+            return use(std::integral_constant<int, 4>{});
+        case 5:
+            return use(std::integral_constant<int, 5>{});
+        case 6:
+            return use(std::integral_constant<int, 6>{});
+        case 7:
+            return use(std::integral_constant<int, 7>{});
+        case kMostUnrolledInputs:
+            return use(std::integral_constant<int, kMostUnrolledInputs>{});
+        default:
+            return use(std::integral_constant<int, kAnyNumber>{});
     }
 }
 

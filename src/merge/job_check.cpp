@@ -21,8 +21,9 @@ const ParameterSpec* findSpec(const MethodInfo& method, const std::string& name)
     std::vector<std::string> names;
     for (const ParameterSpec& spec : method.parameters) names.push_back(spec.name);
     const std::string nearest = nearestName(name, names);
-    throw UsageError("{}: the method {} has no parameter '{}'; {}", mark.text(), method.name, name,
-                     nearest.empty() ? fmt::format("it has {}", fmt::join(names, ", ")) : fmt::format("did you mean '{}'?", nearest));
+    throw UsageError(
+        "{}: the method {} has no parameter '{}'; {}", mark.text(), method.name, name,
+        nearest.empty() ? fmt::format("it has {}", fmt::join(names, ", ")) : fmt::format("did you mean '{}'?", nearest));
 }
 
 std::string rangeText(const ParameterSpec& spec) {
@@ -71,14 +72,15 @@ void warnOfUnread(const MethodInfo& method, const MergeConfig& config, const Mod
 
 void checkModels(const MethodInfo& method, const MergeConfig& config) {
     if (method.base == BaseUse::Required && config.baseModel.empty())
-        throw UsageError("{}: {} needs base_model: the model that the others were fine-tuned from", config.methodMark.text(), method.name);
+        throw UsageError("{}: {} needs base_model: the model that the others were fine-tuned from", config.methodMark.text(),
+                         method.name);
     std::size_t inputs = config.models.size();
     const bool baseIsListed = std::ranges::find(config.models, config.baseModel, &ModelEntry::model) != config.models.end();
     if (method.base == BaseUse::Required && baseIsListed) --inputs;
     if (method.base == BaseUse::Ordinary && !config.baseModel.empty() && !baseIsListed) ++inputs;
     if (inputs < method.minInputs)
-        throw UsageError("{}: {} needs at least {} model{} under 'models'{}, found {}", config.methodMark.text(), method.name,
-                         method.minInputs, method.minInputs == 1 ? "" : "s",
+        throw UsageError("{}: {} needs at least {} model{} under 'models'{}, found {}", config.methodMark.text(),
+                         method.name, method.minInputs, method.minInputs == 1 ? "" : "s",
                          method.base == BaseUse::Required ? " besides the base" : "", inputs);
 }
 

@@ -17,7 +17,8 @@ struct SpanSums {
     std::array<double, kLanes> all{}, kept{};
 };
 
-void addChunk(const float* base, const float* input, std::size_t count, std::uint32_t leastKept, std::size_t firstLane, SpanSums& sums) {
+void addChunk(const float* base, const float* input, std::size_t count, std::uint32_t leastKept, std::size_t firstLane,
+              SpanSums& sums) {
     SpanSums* const to = &sums;
     vectorised([=]() AIMERGE_INLINE_BODY {
         const auto add = [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
@@ -58,10 +59,12 @@ std::vector<double> rescaleFactors(ParameterReader& parameter, std::span<const S
         for (std::size_t i = 0; i < requests.size(); ++i) {
             const float* const input = chunk.inputs[requests[i].input];
             const auto count = static_cast<std::int64_t>(chunk.count);
-            const std::int64_t before = std::clamp<std::int64_t>(cuts[i].equalEnd - chunk.first, 0, count);  // equal ones are kept
+            const std::int64_t before =
+                std::clamp<std::int64_t>(cuts[i].equalEnd - chunk.first, 0, count);  // equal ones are kept
             const auto addPart = [&](std::int64_t from, std::int64_t to, std::uint32_t leastKept) {
                 const auto lane = static_cast<std::size_t>(chunk.first + from) % kLanes;
-                addChunk(chunk.base + from, input + from, static_cast<std::size_t>(to - from), leastKept, lane, sums[i][chunk.span]);
+                addChunk(chunk.base + from, input + from, static_cast<std::size_t>(to - from), leastKept, lane,
+                         sums[i][chunk.span]);
             };
             addPart(0, before, cuts[i].magnitude);
             addPart(before, count, cuts[i].magnitude + 1);

@@ -8,8 +8,8 @@
 
 namespace aimerge {
 
-/// sum |d| / sum |kept d| per request, float64 sums in an order that depends on nothing but the parameter; 1 where either sum is
-/// below 1e-7. One pass over the parameter.
+/// sum |d| / sum |kept d| per request, float64 sums in an order that depends on nothing but the parameter; 1 where either
+/// sum is below 1e-7. One pass over the parameter.
 /// @param cuts one per request
 std::vector<double> rescaleFactors(ParameterReader& parameter, std::span<const SelectionRequest> requests,
                                    std::span<const MagnitudeCut> cuts);

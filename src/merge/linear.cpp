@@ -23,7 +23,8 @@ public:
         withInputCount(inputs.size(), [&](auto count) {
             withNormalize(normalize_, [&](auto normalize) {
                 constexpr int kInputs = decltype(count)::value;
-                const LinearCombine<kInputs, decltype(normalize)::value> kernel{PerInput<float, kInputs>::from(weights_.data()), divisor_};
+                const LinearCombine<kInputs, decltype(normalize)::value> kernel{
+                    PerInput<float, kInputs>::from(weights_.data()), divisor_};
                 forEachElement<kInputs>(kernel, nullptr, inputs, out);
             });
         });
@@ -38,14 +39,21 @@ private:
 class Linear : public Method {
 public:
     const MethodInfo& info() const override {
-        static const MethodInfo info{
-            .name = "linear",
-            .description = "Weighted mean of all models",
-            .paper = "Wortsman et al. 2022, Model soups, arXiv 2203.05482",
-            .base = BaseUse::Ordinary,
-            .minInputs = 1,
-            .parameters = {{.name = "weight", .type = ParameterType::Number, .scope = ParameterScope::PerInput, .fallback = {}, .description = "factor of the model"},
-                           {.name = "normalize", .type = ParameterType::Boolean, .scope = ParameterScope::Shared, .fallback = 1.0, .description = "divide by the sum of the weights"}}};
+        static const MethodInfo info{.name = "linear",
+                                     .description = "Weighted mean of all models",
+                                     .paper = "Wortsman et al. 2022, Model soups, arXiv 2203.05482",
+                                     .base = BaseUse::Ordinary,
+                                     .minInputs = 1,
+                                     .parameters = {{.name = "weight",
+                                                     .type = ParameterType::Number,
+                                                     .scope = ParameterScope::PerInput,
+                                                     .fallback = {},
+                                                     .description = "factor of the model"},
+                                                    {.name = "normalize",
+                                                     .type = ParameterType::Boolean,
+                                                     .scope = ParameterScope::Shared,
+                                                     .fallback = 1.0,
+                                                     .description = "divide by the sum of the weights"}}};
         return info;
     }
 
@@ -57,9 +65,10 @@ public:
             magnitude += std::abs(weight);
         }
         if (std::abs(total) <= 1e-12 * magnitude)  // zero, but for the rounding of decimal weights
-            throw UsageError("{}: the weights of the {} models add up to 0, by which nothing can be divided; change a weight or set "
-                             "normalize: false",
-                             tensor, values.perInput[kWeight].size());
+            throw UsageError(
+                "{}: the weights of the {} models add up to 0, by which nothing can be divided; change a weight or set "
+                "normalize: false",
+                tensor, values.perInput[kWeight].size());
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {

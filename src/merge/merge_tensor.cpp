@@ -26,9 +26,12 @@ struct Workplace {
 /// A tensor of the group that is being merged.
 class TensorRun {
 public:
-    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const double> omegas, DeltaRounding rounding, ThreadPool& threads,
-              std::span<SourceWindow> windows)
-        : number_(number), tensor_(tensor), elements_(elementCount(tensor.shape)), points_(std::max<std::size_t>(omegas.size(), 1)),
+    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const double> omegas, DeltaRounding rounding,
+              ThreadPool& threads, std::span<SourceWindow> windows)
+        : number_(number),
+          tensor_(tensor),
+          elements_(elementCount(tensor.shape)),
+          points_(std::max<std::size_t>(omegas.size(), 1)),
           sources_(tensor) {
         TensorReader reader(tensor, sources_, threads, windows);
         prepared_ = tensor.method->prepare(reader, tensor.parameters);
@@ -43,16 +46,18 @@ public:
     void mergeBlock(std::uint64_t block, SourceWindow& window, Workplace& place, MergeSink& sink) const {
         const std::size_t width = bytesPerElement(tensor_.dtype);
         const auto blockElements = static_cast<std::int64_t>(kDigestBlockBytes / width);
-        const std::int64_t begin = static_cast<std::int64_t>(block) * blockElements, count = std::min(blockElements, elements_ - begin);
+        const std::int64_t begin = static_cast<std::int64_t>(block) * blockElements,
+                           count = std::min(blockElements, elements_ - begin);
         const std::size_t outputs = std::max<std::size_t>(relaxations_.size(), 1);  // different ones
         const std::size_t bytes = static_cast<std::size_t>(count) * width;
         if (place.blocks.size() < outputs) place.blocks.resize(outputs);
         for (std::size_t i = 0; i < outputs; ++i)
             if (place.blocks[i].size() < bytes) place.blocks[i].resize(kDigestBlockBytes);
 
-        window.walk(sources_.all(), begin, count, [&](std::int64_t first, std::size_t size, std::span<const float* const> values) {
-            mergeChunk(first, size, values, static_cast<std::size_t>(first - begin) * width, place);
-        });
+        window.walk(sources_.all(), begin, count,
+                    [&](std::int64_t first, std::size_t size, std::span<const float* const> values) {
+                        mergeChunk(first, size, values, static_cast<std::size_t>(first - begin) * width, place);
+                    });
         for (std::size_t point = 0; point < points_; ++point) {
             const std::vector<std::byte>& finished = place.blocks[relaxations_.empty() ? 0 : point];
             sink.write(number_, point, block * kDigestBlockBytes, {finished.data(), bytes});
@@ -60,7 +65,8 @@ public:
     }
 
 private:
-    void mergeChunk(std::int64_t first, std::size_t size, std::span<const float* const> values, std::size_t offset, Workplace& place) const {
+    void mergeChunk(std::int64_t first, std::size_t size, std::span<const float* const> values, std::size_t offset,
+                    Workplace& place) const {
         const std::span<float> merged{place.merged.data(), size}, relaxed{place.relaxed.data(), size};
         sources_.inputsOf(values, place.inputs);
         prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
@@ -73,9 +79,10 @@ private:
 
     void store(std::span<const float> values, std::byte* to) const {
         if (fromFloat(values, tensor_.dtype, to) == Finite::Yes) return;
-        throw InputError("{}: a merged value is beyond the range of {}; its inputs are finite, so the weights are too large or the "
-                         "out_dtype too narrow",
-                         tensor_.name, torchName(tensor_.dtype));
+        throw InputError(
+            "{}: a merged value is beyond the range of {}; its inputs are finite, so the weights are too large or the "
+            "out_dtype too narrow",
+            tensor_.name, torchName(tensor_.dtype));
     }
 
     std::size_t number_;
@@ -95,8 +102,9 @@ struct BlockOfTensor {
 
 }  // namespace
 
-void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding, ThreadPool& threads,
-                  MergeSink& sink) {
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
+                  ThreadPool& threads, MergeSink& sink) {
+    for (const TensorMerge& tensor : tensors) tensor.method->check(tensor.parameters, tensor.name);
     const auto workers = static_cast<std::size_t>(threads.threads());
     std::vector<SourceWindow> windows(workers);
     std::vector<Workplace> places(workers);
@@ -106,7 +114,8 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> 
         std::vector<BlockOfTensor> blocks;
         const std::size_t firstOfGroup = next;
         while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers) {
-            for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block) blocks.push_back({runs.size(), block});
+            for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block)
+                blocks.push_back({runs.size(), block});
             runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows));
             ++next;
         }
@@ -118,7 +127,8 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> 
         }
         threads.forEach(blocks.size(), [&](std::size_t i, int worker) {
             const auto [run, block] = blocks[i];
-            runs[run]->mergeBlock(block, windows[static_cast<std::size_t>(worker)], places[static_cast<std::size_t>(worker)], sink);
+            runs[run]->mergeBlock(block, windows[static_cast<std::size_t>(worker)], places[static_cast<std::size_t>(worker)],
+                                  sink);
             if (--left[run] == 0) sink.finish(firstOfGroup + run);
         });
     }

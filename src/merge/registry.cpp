@@ -24,8 +24,8 @@ const Method& findMethod(const std::string& name, const SourceMark& mark) {
         names.push_back(method->info().name);
     }
     const std::string nearest = nearestName(name, names);
-    const std::string hint = nearest.empty() ? fmt::format("there are {}", fmt::join(names, ", "))
-                                             : fmt::format("did you mean '{}'?", nearest);
+    const std::string hint =
+        nearest.empty() ? fmt::format("there are {}", fmt::join(names, ", ")) : fmt::format("did you mean '{}'?", nearest);
     throw UsageError("{}: there is no merge method '{}'; {}", mark.text(), name, hint);
 }
 

@@ -13,8 +13,8 @@ namespace {
 constexpr const char* kHeadModule = "lm_head";
 
 /// The module whose input channels a weight is relaxed along; empty when it is not relaxed.
-std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim, const StatisticsByModule& statistics,
-                          bool headIsWritten) {
+std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim,
+                          const StatisticsByModule& statistics, bool headIsWritten) {
     const std::string module(moduleOfWeight(tensor));
     if (module.empty()) return {};
     const Part part = placeOf(tensor).part;
@@ -55,13 +55,15 @@ std::optional<std::vector<float>> importanceOf(const std::string& tensor, const 
     if (module.empty()) return std::nullopt;
     const auto found = statistics.find(module);
     if (found == statistics.end())
-        throw InputError("the statistics have no module '{}', by whose activations {} is to be relaxed; were they taken on another "
-                         "model?",
-                         module, tensor);
+        throw InputError(
+            "the statistics have no module '{}', by whose activations {} is to be relaxed; were they taken on another "
+            "model?",
+            module, tensor);
     const std::vector<float>& statistic = found->second.values(aim.statistic);
     if (static_cast<std::int64_t>(statistic.size()) != shape.back())
-        throw InputError("the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
-                         statistic.size(), tensor, shape.back(), shapeText(shape));
+        throw InputError(
+            "the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
+            statistic.size(), tensor, shape.back(), shapeText(shape));
     return importance(statistic);
 }
 
@@ -70,12 +72,14 @@ Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRou
     for (const float a : importance) factors_.push_back(1.0f - a * restraint);
 }
 
-void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged, std::span<float> out) const {
+void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged,
+                       std::span<float> out) const {
     const std::size_t channels = factors_.size();
     std::size_t channel = static_cast<std::size_t>(first) % channels;
     for (std::size_t begin = 0; begin < out.size();) {
         const std::size_t count = std::min(channels - channel, out.size() - begin);
-        const auto relax = rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
+        const auto relax =
+            rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
         relax(factors_.data() + channel, base.data() + begin, merged.data() + begin, out.data() + begin, count);
         begin += count;
         channel = 0;

@@ -5,8 +5,8 @@
 namespace aimerge {
 namespace {
 
-double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> model, const TensorPlace& tensor,
-                const std::string& modelName) {
+double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> model,
+                const TensorPlace& tensor, const std::string& modelName) {
     std::optional<double> value;
     if (spec.type == ParameterType::Boolean) {
         if (const std::optional<bool> flag = lookUpBoolean(config, spec.name, model, tensor)) value = *flag;
@@ -15,8 +15,10 @@ double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optio
     }
     if (!value) value = spec.fallback;
     if (value) return *value;
-    throw UsageError("{}: the parameter '{}' has no value for model '{}' and tensor {}; give it in the model's parameters or in the global ones",
-                     config.file.string(), spec.name, modelName, tensor.name);
+    throw UsageError(
+        "{}: the parameter '{}' has no value for model '{}' and tensor {}; give it in the model's parameters or in the "
+        "global ones",
+        config.file.string(), spec.name, modelName, tensor.name);
 }
 
 }  // namespace
@@ -28,8 +30,8 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, std::size_t mode
     return inputs;
 }
 
-ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config, std::span<const std::size_t> inputs,
-                                     const TensorPlace& tensor) {
+ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config,
+                                     std::span<const std::size_t> inputs, const TensorPlace& tensor) {
     ResolvedParameters resolved;
     resolved.shared.resize(method.parameters.size());
     resolved.perInput.resize(method.parameters.size());

@@ -20,7 +20,8 @@ std::int64_t sampledRuns(std::int64_t elements, const SelectionSettings& setting
 /// keys[request]: runs one after the other.
 std::vector<std::vector<std::uint32_t>> sampleKeys(ParameterReader& parameter, std::span<const SelectionRequest> requests,
                                                    std::int64_t runs) {
-    std::vector<std::vector<std::uint32_t>> keys(requests.size(), std::vector<std::uint32_t>(static_cast<std::size_t>(runs * kRun)));
+    std::vector<std::vector<std::uint32_t>> keys(requests.size(),
+                                                 std::vector<std::uint32_t>(static_cast<std::size_t>(runs * kRun)));
     std::vector<std::size_t> wanted;
     for (const SelectionRequest& request : requests) wanted.push_back(request.input);
 
@@ -28,7 +29,8 @@ std::vector<std::vector<std::uint32_t>> sampleKeys(ParameterReader& parameter, s
     const std::int64_t stretch = parameter.elements() / runs;
     parameter.threads().forEach(static_cast<std::size_t>(runs), [&](std::size_t run, int worker) {
         const double draw = places.uniform(run);
-        const std::int64_t first = static_cast<std::int64_t>(run) * stretch + static_cast<std::int64_t>(draw * static_cast<double>(stretch - kRun + 1));
+        const std::int64_t first = static_cast<std::int64_t>(run) * stretch +
+                                   static_cast<std::int64_t>(draw * static_cast<double>(stretch - kRun + 1));
         parameter.visit(first, kRun, wanted, worker, [&](const ParameterChunk& chunk) {
             const std::size_t at = run * kRun + static_cast<std::size_t>(chunk.first - first);
             for (std::size_t i = 0; i < requests.size(); ++i)
@@ -38,14 +40,15 @@ std::vector<std::vector<std::uint32_t>> sampleKeys(ParameterReader& parameter, s
     return keys;
 }
 
-/// Standard deviation of the share of keys above `middle`, from its variation between the runs: neighbouring elements (a row, a
-/// head) may be alike, and then a sample tells less than its size suggests.
+/// Standard deviation of the share of keys above `middle`, from its variation between the runs: neighbouring elements (a
+/// row, a head) may be alike, and then a sample tells less than its size suggests.
 double deviationOfShare(std::span<const std::uint32_t> keys, std::uint32_t middle, double share) {
     const std::size_t runs = keys.size() / kRun;
     double sum = 0, squares = 0;
     for (std::size_t run = 0; run < runs; ++run) {
         const auto part = keys.subspan(run * kRun, kRun);
-        const double above = static_cast<double>(std::count_if(part.begin(), part.end(), [&](auto key) { return key > middle; })) / kRun;
+        const double above =
+            static_cast<double>(std::count_if(part.begin(), part.end(), [&](auto key) { return key > middle; })) / kRun;
         sum += above;
         squares += above * above;
     }
@@ -65,7 +68,8 @@ KeyBracket bracketOf(std::span<const std::uint32_t> keys, double share, double d
     const std::uint32_t middle = keyOfRank(std::clamp(rankOf(share), std::int64_t{1}, most));
     const double margin = deviations * deviationOfShare(keys, middle, share) + 2 / size;
     const std::int64_t highRank = rankOf(share - margin), lowRank = rankOf(share + margin);
-    return {lowRank <= most ? keyOfRank(std::max(lowRank, std::int64_t{1})) : 0, highRank >= 1 ? keyOfRank(highRank) : kLargestKey};
+    return {lowRank <= most ? keyOfRank(std::max(lowRank, std::int64_t{1})) : 0,
+            highRank >= 1 ? keyOfRank(highRank) : kLargestKey};
 }
 
 }  // namespace

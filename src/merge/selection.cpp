@@ -34,24 +34,31 @@ struct Totals {
 class Selection {
 public:
     Selection(ParameterReader& parameter, std::span<const SelectionRequest> requests, const SelectionSettings& settings)
-        : parameter_(parameter), requests_(requests), settings_(settings), cuts_(requests.size()), isOpen_(requests.size(), true) {}
+        : parameter_(parameter),
+          requests_(requests),
+          settings_(settings),
+          cuts_(requests.size()),
+          isOpen_(requests.size(), true) {}
 
     std::vector<MagnitudeCut> run() {
         std::vector<KeyBracket> brackets = sampleBrackets(parameter_, requests_, settings_);
         std::vector<Collection> collections(requests_.size());
         collect(brackets, collections);
-        parameter_.threads().forEach(requests_.size(), [&](std::size_t i, int worker) { resolve(i, brackets[i], collections[i], worker); });
+        parameter_.threads().forEach(requests_.size(),
+                                     [&](std::size_t i, int worker) { resolve(i, brackets[i], collections[i], worker); });
         if (std::ranges::find(isOpen_, std::uint8_t{true}) == isOpen_.end()) return cuts_;
 
         for (Collection& collection : collections) collection = {};
         narrow(brackets);
         collect(brackets, collections);
-        parameter_.threads().forEach(requests_.size(), [&](std::size_t i, int worker) { resolve(i, brackets[i], collections[i], worker); });
+        parameter_.threads().forEach(requests_.size(),
+                                     [&](std::size_t i, int worker) { resolve(i, brackets[i], collections[i], worker); });
         return cuts_;
     }
 
 private:
-    /// Twice a thread's share, because threads do not progress alike; and so much that narrow() can promise that a bracket fits.
+    /// Twice a thread's share, because threads do not progress alike; and so much that narrow() can promise that a bracket
+    /// fits.
     std::size_t bufferKeys() const {
         const auto threads = static_cast<std::size_t>(parameter_.threads().threads());
         return 2 * (std::max<std::size_t>(settings_.collected / threads, ParameterReader::kSpanElements) + kCollectSlack);
@@ -142,8 +149,8 @@ private:
 
     /// The index behind the rank-th element that equals `key`. @param equal how many there are
     template <typename EqualInSpan>
-    std::int64_t equalEnd(std::size_t request, std::uint32_t key, std::int64_t rank, std::int64_t equal, const EqualInSpan& equalInSpan,
-                          std::size_t spans, int worker) {
+    std::int64_t equalEnd(std::size_t request, std::uint32_t key, std::int64_t rank, std::int64_t equal,
+                          const EqualInSpan& equalInSpan, std::size_t spans, int worker) {
         if (rank == equal) return parameter_.elements();
         for (std::size_t span = 0; span < spans; ++span) {
             const auto here = static_cast<std::int64_t>(equalInSpan(span));
@@ -169,8 +176,8 @@ private:
         return end;
     }
 
-    /// Replaces the brackets of open requests by ones that surely hold the wanted key and little enough else: histogram after
-    /// histogram, each a pass over the parameter.
+    /// Replaces the brackets of open requests by ones that surely hold the wanted key and little enough else: histogram
+    /// after histogram, each a pass over the parameter.
     void narrow(std::vector<KeyBracket>& brackets) {
         const std::size_t most = bufferKeys() / 2;  // fits even if one thread gets all of it
         std::vector<std::uint8_t> wide(requests_.size());
@@ -192,7 +199,8 @@ private:
         }
     }
 
-    std::vector<std::vector<std::uint64_t>> countBins(const std::vector<KeyBracket>& brackets, const std::vector<std::uint8_t>& wide) {
+    std::vector<std::vector<std::uint64_t>> countBins(const std::vector<KeyBracket>& brackets,
+                                                      const std::vector<std::uint8_t>& wide) {
         const auto workers = static_cast<std::size_t>(parameter_.threads().threads());
         std::vector<std::vector<std::uint64_t>> counts(requests_.size() * workers);
         std::vector<std::size_t> inputs;

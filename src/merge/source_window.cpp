@@ -4,7 +4,8 @@
 
 namespace aimerge {
 
-void SourceWindow::walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count, const Visit& visit) {
+void SourceWindow::walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count,
+                        const Visit& visit) {
     if (slabs_.size() < sources.size()) {
         slabs_.resize(sources.size());
         chunks_.resize(sources.size(), std::vector<float>(kChunkElements));

@@ -6,12 +6,32 @@ std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults) {
     using enum ParameterType;
     using enum ParameterScope;
     std::vector<ParameterSpec> specs{
-        {.name = "weight", .type = Number, .scope = PerNonBase, .fallback = {}, .description = "factor of the expert's change"},
-        {.name = "density", .type = Number, .scope = PerNonBase, .fallback = 1.0, .description = "share of the change that is kept"},
+        {.name = "weight",
+         .type = Number,
+         .scope = PerNonBase,
+         .fallback = {},
+         .description = "factor of the expert's change"},
+        {.name = "density",
+         .type = Number,
+         .scope = PerNonBase,
+         .fallback = 1.0,
+         .description = "share of the change that is kept"},
         {.name = "lambda", .type = Number, .scope = Shared, .fallback = 1.0, .description = "factor of the merged change"},
-        {.name = "normalize", .type = Boolean, .scope = Shared, .fallback = defaults.normalize, .description = "divide by the sum of the weights"},
-        {.name = "rescale", .type = Boolean, .scope = Shared, .fallback = defaults.rescale, .description = "restore the magnitude that trimming took, where density is below 1"},
-        {.name = "int8_mask", .type = Boolean, .scope = Shared, .fallback = 0.0, .description = "accepted for mergekit's sake; no effect"},
+        {.name = "normalize",
+         .type = Boolean,
+         .scope = Shared,
+         .fallback = defaults.normalize,
+         .description = "divide by the sum of the weights"},
+        {.name = "rescale",
+         .type = Boolean,
+         .scope = Shared,
+         .fallback = defaults.rescale,
+         .description = "restore the magnitude that trimming took, where density is below 1"},
+        {.name = "int8_mask",
+         .type = Boolean,
+         .scope = Shared,
+         .fallback = 0.0,
+         .description = "accepted for mergekit's sake; no effect"},
     };
     specs[kDensity].minimum = 0;
     specs[kDensity].minimumExcluded = true;

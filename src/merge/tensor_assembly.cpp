@@ -36,10 +36,11 @@ std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const Match
 
 }  // namespace
 
-TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models, const MatchedTensor& matched,
-                          const OutputTensor& output, const VocabularyAlignment* alignment,
+TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
+                          const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const StatisticsByModule* statistics) {
-    TensorMerge merge{matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched), {}, {}, {}};
+    TensorMerge merge{
+        matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched), {}, {}, {}};
     if (statistics)
         merge.importance = importanceOf(matched.name, output.shape, config.aim.value(), *statistics, models.headIsWritten());
 
@@ -48,12 +49,14 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
         if (!sources[model]) sources[model] = sourceOf(models, matched, model, alignment);
         return sources[model];
     };
-    for (const std::size_t input : methodInputs(method.info(), models.models.size(), models.baseIndex)) merge.inputs.push_back(source(input));
+    for (const std::size_t input : methodInputs(method.info(), models.models.size(), models.baseIndex))
+        merge.inputs.push_back(source(input));
     if (method.info().base == BaseUse::Required || merge.importance) merge.base = source(models.baseIndex.value());
     return merge;
 }
 
-void checkTensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models, const MatchedTensor& matched) {
+void checkTensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
+                           const MatchedTensor& matched) {
     parametersOf(method, config, models, matched);
 }
 

@@ -11,7 +11,8 @@ namespace aimerge {
 class TensorReader : public ParameterReader {
 public:
     /// @param windows one per thread, shared with whoever merges on these threads
-    TensorReader(const TensorMerge& tensor, const TensorSources& sources, ThreadPool& threads, std::span<SourceWindow> windows)
+    TensorReader(const TensorMerge& tensor, const TensorSources& sources, ThreadPool& threads,
+                 std::span<SourceWindow> windows)
         : tensor_(tensor), sources_(sources), elements_(elementCount(tensor.shape)), threads_(threads), windows_(windows) {}
 
     const std::string& name() const override { return tensor_.name; }
@@ -26,7 +27,8 @@ public:
         windows_[static_cast<std::size_t>(worker)].walk(
             chosen, first, count, [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
                 sources_.inputsOf(values, inputs);
-                visitChunk({static_cast<std::size_t>(at / kSpanElements), at, size, sources_.methodBaseOf(values), inputs, worker});
+                visitChunk(
+                    {static_cast<std::size_t>(at / kSpanElements), at, size, sources_.methodBaseOf(values), inputs, worker});
             });
     }
 

@@ -22,7 +22,8 @@ private:
     InputView view_;
 };
 
-/// Rows of the output and where they come from: a stretch of rows of one model, or (model == kMean) rows that are means or zeros.
+/// Rows of the output and where they come from: a stretch of rows of one model, or (model == kMean) rows that are means or
+/// zeros.
 struct Stretch {
     static constexpr std::size_t kMean = ~std::size_t{0};
 
@@ -40,8 +41,10 @@ public:
         for (std::int64_t row = 0; row < map.alignedRows();) {
             const std::int64_t run = map.copyRun(row);
             const auto sources = map.sources(row);
-            if (run > 0) stretches_.push_back({row, run, sources[0].input, sources[0].row, {}});
-            else stretches_.push_back({row, 1, Stretch::kMean, 0, {sources.begin(), sources.end()}});
+            if (run > 0)
+                stretches_.push_back({row, run, sources[0].input, sources[0].row, {}});
+            else
+                stretches_.push_back({row, 1, Stretch::kMean, 0, {sources.begin(), sources.end()}});
             row += std::max<std::int64_t>(run, 1);
         }
         if (map.rows() > map.alignedRows()) addPadding(map);
@@ -58,7 +61,8 @@ public:
             const std::int64_t part = std::min(count - done, end - element);
             values.resize(static_cast<std::size_t>(part));
             readStretch(*stretch, element - stretch->first * columns_, values);
-            std::memcpy(out.data() + static_cast<std::size_t>(done) * sizeof(float), values.data(), values.size() * sizeof(float));
+            std::memcpy(out.data() + static_cast<std::size_t>(done) * sizeof(float), values.data(),
+                        values.size() * sizeof(float));
             done += part;
         }
     }
@@ -68,7 +72,8 @@ private:
     void readStretch(const Stretch& stretch, std::int64_t offset, std::span<float> out) const {
         if (stretch.model != Stretch::kMean) return readRows(stretch.model, stretch.sourceRow * columns_ + offset, out);
         if (stretch.first == paddingFirst_) {  // every row of it is the same
-            for (std::size_t i = 0; i < out.size(); ++i) out[i] = padding_[(static_cast<std::size_t>(offset) + i) % padding_.size()];
+            for (std::size_t i = 0; i < out.size(); ++i)
+                out[i] = padding_[(static_cast<std::size_t>(offset) + i) % padding_.size()];
             return;
         }
         RowMean mean(out.size());
@@ -123,10 +128,11 @@ void TensorSource::convert(std::int64_t first, const std::byte* fetched, std::sp
     if (toFloat(dtype_, fetched, out) == Finite::Yes) return;
     const auto culprit = std::find_if(out.begin(), out.end(), [](float value) { return !std::isfinite(value); });
     const auto index = culprit - out.begin();
-    throw InputError("{} is {} at element {}; expected finite values that float32 can hold. The checkpoint is damaged or its training "
-                     "diverged",
-                     origin_, valueText(dtype_, fetched + static_cast<std::size_t>(index) * bytesPerElement(dtype_), *culprit),
-                     first + index);
+    throw InputError(
+        "{} is {} at element {}; expected finite values that float32 can hold. The checkpoint is damaged or its training "
+        "diverged",
+        origin_, valueText(dtype_, fetched + static_cast<std::size_t>(index) * bytesPerElement(dtype_), *culprit),
+        first + index);
 }
 
 std::shared_ptr<const TensorSource> directSource(const InputView& view) {

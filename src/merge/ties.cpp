@@ -25,7 +25,8 @@ public:
           lambda_(static_cast<float>(values.shared[kLambda])) {}
 
     /// A cut's rule changes at one index: between those of all inputs the kernel has constants only.
-    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs, std::span<float> out) const override {
+    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
+                 std::span<float> out) const override {
         std::vector<std::uint32_t> leastKept(cuts_.size());
         std::vector<const float*> from(inputs.begin(), inputs.end());
         for (std::size_t begin = 0; begin < out.size();) {
@@ -34,7 +35,8 @@ public:
             for (std::size_t i = 0; i < cuts_.size(); ++i) {
                 leastKept[i] = cuts_[i].leastKeptAt(index);
                 from[i] = inputs[i] + begin;
-                if (cuts_[i].equalEnd > index) end = std::min(end, begin + static_cast<std::size_t>(cuts_[i].equalEnd - index));
+                if (cuts_[i].equalEnd > index)
+                    end = std::min(end, begin + static_cast<std::size_t>(cuts_[i].equalEnd - index));
             }
             combineUniform(leastKept, base + begin, from, out.subspan(begin, end - begin));
             begin = end;
@@ -64,12 +66,13 @@ private:
 class Ties : public Method {
 public:
     const MethodInfo& info() const override {
-        static const MethodInfo info{.name = "ties",
-                                     .description = "Trims the experts' changes, elects a sign per element, averages what agrees with it",
-                                     .paper = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708",
-                                     .base = BaseUse::Required,
-                                     .minInputs = 1,
-                                     .parameters = taskVectorParameters({.normalize = true, .rescale = false})};
+        static const MethodInfo info{
+            .name = "ties",
+            .description = "Trims the experts' changes, elects a sign per element, averages what agrees with it",
+            .paper = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708",
+            .base = BaseUse::Required,
+            .minInputs = 1,
+            .parameters = taskVectorParameters({.normalize = true, .rescale = false})};
         return info;
     }
 

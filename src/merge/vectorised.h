@@ -38,9 +38,12 @@ __attribute__((noinline)) auto runBaseline(Body body) {
 template <typename Body>
 auto vectorised(Body body) {
     switch (instructionSet()) {
-        case InstructionSet::Avx512: return runAvx512(body);
-        case InstructionSet::Avx2: return runAvx2(body);
-        case InstructionSet::Baseline: break;
+        case InstructionSet::Avx512:
+            return runAvx512(body);
+        case InstructionSet::Avx2:
+            return runAvx2(body);
+        case InstructionSet::Baseline:
+            break;
     }
     return runBaseline(body);
 }

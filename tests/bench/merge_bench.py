@@ -107,8 +107,10 @@ def make_cases(arguments, models, folder, out):
     return [case for case in cases if not case.method or arguments.only in case.name]
 
 
-def remove(path):
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def remove(out):
+    """With what an interrupted run left, which the next one would continue."""
+    for path in (out, out.with_name(out.name + ".partial")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def run_rounds(arguments, cases, folder, out):

@@ -13,8 +13,8 @@
 #include "aimerge/merge/merge_tensor.h"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <sys/resource.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -88,7 +88,8 @@ void writeModel(const std::filesystem::path& folder, std::size_t model) {
         const std::vector<std::uint16_t> values = valuesOf(model, number++, elementCount(shape));
         file.append({reinterpret_cast<const char*>(values.data()), 2 * values.size()});
     }
-    writeTextFile(folder / "config.json", R"({"architectures": ["Benchmark"], "model_type": "benchmark"})");  // last: complete
+    writeTextFile(folder / "config.json",
+                  R"({"architectures": ["Benchmark"], "model_type": "benchmark"})");  // last: complete
 }
 
 std::vector<Checkpoint> openModels(const std::filesystem::path& folder, ThreadPool& threads) {
@@ -97,7 +98,8 @@ std::vector<Checkpoint> openModels(const std::filesystem::path& folder, ThreadPo
         if (!std::filesystem::exists(path / "config.json")) writeModel(path, model);
     });
     std::vector<Checkpoint> models;
-    for (std::size_t i = 0; i < kModels; ++i) models.push_back(Checkpoint::open((folder / fmt::format("model-{}", i)).string()));
+    for (std::size_t i = 0; i < kModels; ++i)
+        models.push_back(Checkpoint::open((folder / fmt::format("model-{}", i)).string()));
     return models;
 }
 
@@ -141,7 +143,9 @@ Cost measured(const std::function<void()>& work) {
     const auto cpu = [] {
         rusage usage{};
         getrusage(RUSAGE_SELF, &usage);
-        const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
+        const auto seconds = [](const timeval& time) {
+            return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+        };
         return seconds(usage.ru_utime) + seconds(usage.ru_stime);
     };
     const double cpuBefore = cpu();
@@ -152,7 +156,8 @@ Cost measured(const std::function<void()>& work) {
 
 /// The least that any merge must do: every byte of the inputs, read once.
 void readAll(const std::vector<Checkpoint>& models, ThreadPool& threads) {
-    std::vector<std::vector<std::byte>> buffers(static_cast<std::size_t>(threads.threads()), std::vector<std::byte>(std::size_t{1} << 20));
+    std::vector<std::vector<std::byte>> buffers(static_cast<std::size_t>(threads.threads()),
+                                                std::vector<std::byte>(std::size_t{1} << 20));
     for (const Checkpoint& model : models) {
         threads.forEach(model.tensors().size(), [&](std::size_t i, int worker) {
             const TensorInfo& tensor = model.tensors()[i];
@@ -184,13 +189,14 @@ void benchmark(const std::filesystem::path& folder, int threadCount, int repetit
         report(name, std::move(costs), bytes);
     };
     repeat("read only", [&] { readAll(models, threads); });
-    const std::vector<Run> runs{{"linear", &findMethod("linear", {}), 1, {}},
-                                {"task_arithmetic", &findMethod("task_arithmetic", {}), 1, {}},
-                                {"task_arithmetic, omega 0.4", &findMethod("task_arithmetic", {}), 1, {0.4}},
-                                {"task_arithmetic, 3 values of omega", &findMethod("task_arithmetic", {}), 1, {0.2, 0.4, 0.6}},
-                                {"ties", &findMethod("ties", {}), 1, {}},
-                                {"ties, density 0.5", &findMethod("ties", {}), 0.5, {}},
-                                {"ties, density 0.2", &findMethod("ties", {}), 0.2, {}}};
+    const std::vector<Run> runs{
+        {"linear", &findMethod("linear", {}), 1, {}},
+        {"task_arithmetic", &findMethod("task_arithmetic", {}), 1, {}},
+        {"task_arithmetic, omega 0.4", &findMethod("task_arithmetic", {}), 1, {0.4}},
+        {"task_arithmetic, 3 values of omega", &findMethod("task_arithmetic", {}), 1, {0.2, 0.4, 0.6}},
+        {"ties", &findMethod("ties", {}), 1, {}},
+        {"ties, density 0.5", &findMethod("ties", {}), 0.5, {}},
+        {"ties, density 0.2", &findMethod("ties", {}), 0.2, {}}};
     for (const Run& run : runs) {
         if (run.name.find(part) == std::string::npos) continue;
         const std::vector<TensorMerge> merges = mergesOf(models, run);
@@ -207,6 +213,6 @@ int main(int count, char** arguments) {
         fmt::print(stderr, "usage: merge_kernels_bench FOLDER [threads] [repetitions] [part of a name]\n");
         return 2;
     }
-    aimerge::benchmark(arguments[1], count > 2 ? std::stoi(arguments[2]) : aimerge::availableThreads(), count > 3 ? std::stoi(arguments[3]) : 5,
-                       count > 4 ? arguments[4] : "");
+    aimerge::benchmark(arguments[1], count > 2 ? std::stoi(arguments[2]) : aimerge::availableThreads(),
+                       count > 3 ? std::stoi(arguments[3]) : 5, count > 4 ? arguments[4] : "");
 }

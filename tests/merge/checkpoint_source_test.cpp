@@ -63,7 +63,8 @@ TEST(DirectSource, NamesModelTensorElementAndValueThatIsNotFinite) {
             valuesOf(*directSource(model.view()), 0, 2);
             ADD_FAILURE() << "accepted " << row.dtype;
         } catch (const InputError& error) {
-            EXPECT_THAT(error.what(), HasSubstr(model.name() + ": model.embed_tokens.weight is " + row.value + " at element 1;"));
+            EXPECT_THAT(error.what(),
+                        HasSubstr(model.name() + ": model.embed_tokens.weight is " + row.value + " at element 1;"));
         }
     }
 }
@@ -84,7 +85,8 @@ TEST(AlignedSource, PutsRowsTogetherFromSeveralModels) {
     const Floats all{3, 4, 5, 6, 10, 20, 0, 0, 15.5f, 21, 6.7f, 10.2f, 6.7f, 10.2f};
     for (std::int64_t first = 0; first < 14; ++first) {
         for (std::size_t count = 1; first + static_cast<std::int64_t>(count) <= 14; ++count)
-            EXPECT_EQ(valuesOf(*source, first, count), Floats(all.begin() + first, all.begin() + first + static_cast<std::ptrdiff_t>(count)));
+            EXPECT_EQ(valuesOf(*source, first, count),
+                      Floats(all.begin() + first, all.begin() + first + static_cast<std::ptrdiff_t>(count)));
     }
 }
 

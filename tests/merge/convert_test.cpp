@@ -1,5 +1,5 @@
-#include "aimerge/core/bfloat.h"
 #include "aimerge/merge/convert.h"
+#include "aimerge/core/bfloat.h"
 #include "aimerge/merge/instruction_set.h"
 #include "merge/memory_parameter.h"
 
@@ -31,14 +31,17 @@ TEST_P(EveryInstructionSet, ReadsAll16BitPatternsAsTheScalarFormsDo) {
     const auto bytes = allPatterns();
     Floats out(65536);
     EXPECT_EQ(toFloat(Dtype::BF16, bytes.data() + 1, out), Finite::No);
-    for (std::uint32_t i = 0; i < 65536; ++i) ASSERT_EQ(bitsOfFloat(out[i]), bitsOfFloat(floatFromBf16(static_cast<std::uint16_t>(i)))) << i;
+    for (std::uint32_t i = 0; i < 65536; ++i)
+        ASSERT_EQ(bitsOfFloat(out[i]), bitsOfFloat(floatFromBf16(static_cast<std::uint16_t>(i)))) << i;
     EXPECT_EQ(toFloat(Dtype::F16, bytes.data() + 1, out), Finite::No);
-    for (std::uint32_t i = 0; i < 65536; ++i) ASSERT_EQ(bitsOfFloat(out[i]), bitsOfFloat(floatFromFp16(static_cast<std::uint16_t>(i)))) << i;
+    for (std::uint32_t i = 0; i < 65536; ++i)
+        ASSERT_EQ(bitsOfFloat(out[i]), bitsOfFloat(floatFromFp16(static_cast<std::uint16_t>(i)))) << i;
 }
 
 TEST_P(EveryInstructionSet, RoundsAsTheScalarFormsDo) {
     Floats in;
-    for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 65521) in.push_back(floatOfBits(static_cast<std::uint32_t>(bits)));
+    for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 65521)
+        in.push_back(floatOfBits(static_cast<std::uint32_t>(bits)));
     for (std::uint32_t i = 0; i < 65536; ++i) in.push_back(floatOfBits((i << 16) | 0x8000u));  // halfway cases of bf16
     std::vector<std::uint16_t> out(in.size());
     fromFloat(in, Dtype::BF16, reinterpret_cast<std::byte*>(out.data()));
@@ -57,7 +60,8 @@ TEST_P(EveryInstructionSet, NoticesWhatIsNotFiniteWhereverItStands) {
                 EXPECT_EQ(fromFloat(in, Dtype::BF16, bytes.data()), Finite::Yes);
                 in[place] = bad;
                 EXPECT_EQ(toFloat(Dtype::F32, reinterpret_cast<const std::byte*>(in.data()), out), Finite::No);
-                for (const Dtype dtype : {Dtype::BF16, Dtype::F16, Dtype::F32}) EXPECT_EQ(fromFloat(in, dtype, bytes.data()), Finite::No);
+                for (const Dtype dtype : {Dtype::BF16, Dtype::F16, Dtype::F32})
+                    EXPECT_EQ(fromFloat(in, dtype, bytes.data()), Finite::No);
             }
         }
     }

@@ -1,11 +1,11 @@
 // Merges and relaxations of the small Llama family against the reference implementations' outputs (tests/data/goldens).
 
+#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/core/file.h"
 #include "aimerge/merge/convert.h"
 #include "aimerge/merge/job_check.h"
 #include "aimerge/merge/tensor_assembly.h"
-#include "aimerge/checkpoint/parameter_name.h"
 #include "merge/memory_parameter.h"
 
 #include <gtest/gtest.h>
@@ -63,7 +63,8 @@ MergeConfig configOf(const Json& entry) {
 
 StatisticsByModule goldenStatistics() {
     StatisticsByModule statistics;
-    for (const auto& [module, values] : readTensors(kGoldens / "calibration/statistics_f32.safetensors")) statistics[module].meanAbs = values;
+    for (const auto& [module, values] : readTensors(kGoldens / "calibration/statistics_f32.safetensors"))
+        statistics[module].meanAbs = values;
     return statistics;
 }
 
@@ -85,7 +86,8 @@ public:
         for (const MatchedTensor& tensor : matched) {
             OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
-            merges.push_back(assembleMerge(method, config_, models_, tensor, output, &alignment, statistics ? &*statistics : nullptr));
+            merges.push_back(
+                assembleMerge(method, config_, models_, tensor, output, &alignment, statistics ? &*statistics : nullptr));
             names_.push_back(tensor.name);
         }
         ThreadPool threads(2);
@@ -101,7 +103,8 @@ public:
 
 private:
     VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched) const {
-        const auto tensor = std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
+        const auto tensor =
+            std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
         std::vector<Vocabulary> vocabularies;
         vocabularies.reserve(models_.models.size());
         std::vector<VocabularyInput> inputs;
@@ -152,7 +155,8 @@ bool isOurArithmetic(const Json& entry) {
 }
 
 class GoldenMerges : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)),
+                         [](const auto& test) { return test.param; });
 
 TEST_P(GoldenMerges, AreWithinTolerance) {
     const Json entry = entryNamed(GetParam());
@@ -167,8 +171,9 @@ TEST_P(GoldenMerges, RoundToTheSameBf16) {
 }
 
 class GoldenRelaxations : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations,
-                         testing::ValuesIn(namesOf([](const Json& entry) { return entry.at("kind") == "aim" && entry.at("family") == "f32"; })),
+INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const Json& entry) {
+                             return entry.at("kind") == "aim" && entry.at("family") == "f32";
+                         })),
                          [](const auto& test) {
                              std::string name = test.param;
                              std::ranges::replace(name, '.', '_');
@@ -187,8 +192,8 @@ TEST_P(GoldenRelaxations, RoundToTheSameBf16) {
     expectSameRounding(entry, merge);
 }
 
-// The authors' code: merged in bf16, the delta rounded to bf16, product and sum in float32, one rounding. Its own merged weights
-// are given, because they were made in bf16 arithmetic.
+// The authors' code: merged in bf16, the delta rounded to bf16, product and sum in float32, one rounding. Its own merged
+// weights are given, because they were made in bf16 arithmetic.
 TEST(GoldenRelaxation, OfTheReferenceCodeIsBitExact) {
     const auto base = readTensors(kGoldens / "family_bf16/base/model.safetensors");
     const auto merged = readTensors(kGoldens / "merge/bf16in_task_arithmetic_bf16.safetensors");

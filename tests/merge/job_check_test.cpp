@@ -1,5 +1,5 @@
-#include "aimerge/core/error.h"
 #include "aimerge/merge/job_check.h"
+#include "aimerge/core/error.h"
 #include "aimerge/merge/resolve_parameters.h"
 
 #include <gmock/gmock.h>
@@ -19,10 +19,13 @@ const MethodInfo& infoOf(const std::string& method) {
 }
 
 TEST(CheckMergeConfig, AcceptsWhatTheMethodsTake) {
-    for (const char* text : {"merge_method: linear\nmodels:\n- {model: a, parameters: {weight: -1}}\n- {model: b, parameters: {weight: [0, 1]}}\n",
+    for (const char* text : {"merge_method: linear\nmodels:\n- {model: a, parameters: {weight: -1}}\n- {model: b, "
+                             "parameters: {weight: [0, 1]}}\n",
                              "merge_method: linear\nbase_model: a\nparameters: {weight: 1}\nmodels: [{model: a}]\n",
-                             "merge_method: ties\nbase_model: a\nparameters: {weight: 1, density: 1.0, int8_mask: true, lambda: -2}\nmodels: [{model: a}, {model: b}]\n",
-                             "merge_method: task_arithmetic\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: [{filter: mlp, value: [0.1, 1]}]}}]\n"}) {
+                             "merge_method: ties\nbase_model: a\nparameters: {weight: 1, density: 1.0, int8_mask: true, "
+                             "lambda: -2}\nmodels: [{model: a}, {model: b}]\n",
+                             "merge_method: task_arithmetic\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, "
+                             "density: [{filter: mlp, value: [0.1, 1]}]}}]\n"}) {
         const MergeConfig config = configOf(text);
         EXPECT_NO_THROW(checkMergeConfig(findMethod(config.method, {}), config)) << text;
     }
@@ -34,13 +37,19 @@ TEST(CheckMergeConfig, RefusesWhatTheyDoNot) {
         const char* message;
     };
     const std::vector<Row> rows{
-        {"merge_method: ties\nbase_model: a\nmodels:\n- {model: b, parameters: {wieght: 1}}\n", "4:35: the method ties has no parameter 'wieght'; did you mean 'weight'?"},
-        {"merge_method: linear\nmodels: [{model: b}]\nparameters: {gamma_correction: 1}\n", "the method linear has no parameter 'gamma_correction'; it has weight, normalize"},
-        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {density: 0}\n", "'density' is 0; it must be above 0 and at most 1"},
-        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {density: [0.5, 1.5]}\n", "'density' is 1.5; it must be above 0 and at most 1"},
-        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {weight: [{filter: mlp, value: .inf}]}\n", "expected a finite number, found '.inf'"},
+        {"merge_method: ties\nbase_model: a\nmodels:\n- {model: b, parameters: {wieght: 1}}\n",
+         "4:35: the method ties has no parameter 'wieght'; did you mean 'weight'?"},
+        {"merge_method: linear\nmodels: [{model: b}]\nparameters: {gamma_correction: 1}\n",
+         "the method linear has no parameter 'gamma_correction'; it has weight, normalize"},
+        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {density: 0}\n",
+         "'density' is 0; it must be above 0 and at most 1"},
+        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {density: [0.5, 1.5]}\n",
+         "'density' is 1.5; it must be above 0 and at most 1"},
+        {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {weight: [{filter: mlp, value: .inf}]}\n",
+         "expected a finite number, found '.inf'"},
         {"merge_method: ties\nmodels: [{model: b}]\nparameters: {weight: 1}\n", "ties needs base_model"},
-        {"merge_method: ties\nbase_model: b\nmodels: [{model: b}]\nparameters: {weight: 1}\n", "ties needs at least 1 model under 'models' besides the base, found 0"},
+        {"merge_method: ties\nbase_model: b\nmodels: [{model: b}]\nparameters: {weight: 1}\n",
+         "ties needs at least 1 model under 'models' besides the base, found 0"},
     };
     for (const Row& row : rows) {
         try {
@@ -64,31 +73,37 @@ TEST(MethodInputs, LeaveOutTheBaseWhereItIsTreatedApart) {
 TEST(ResolveParameters, AsksTheModelThenTheGlobalOnesThenTheDefault) {
     const MergeConfig config = configOf(
         "merge_method: ties\nbase_model: base\nparameters: {weight: 0.5, density: 0.25, lambda: [0, 2]}\n"
-        "models: [{model: a, parameters: {weight: [{filter: mlp, value: 3}], lambda: 7}}, {model: base}, {model: b, parameters: {density: 0.75}}]\n");
+        "models: [{model: a, parameters: {weight: [{filter: mlp, value: 3}], lambda: 7}}, {model: base}, {model: b, "
+        "parameters: {density: 0.75}}]\n");
     const std::vector<std::size_t> inputs{0, 2};
-    const ResolvedParameters mlp = resolveParameters(infoOf("ties"), config, inputs, {"model.layers.1.mlp.up_proj.weight", 0.5});
+    const ResolvedParameters mlp =
+        resolveParameters(infoOf("ties"), config, inputs, {"model.layers.1.mlp.up_proj.weight", 0.5});
     EXPECT_THAT(mlp.perInput[0], ElementsAre(3, 0.5));      // weight
     EXPECT_THAT(mlp.perInput[1], ElementsAre(0.25, 0.75));  // density
-    EXPECT_THAT(mlp.shared, ElementsAre(0, 0, 1, 1, 0, 0)); // lambda of the gradient's middle; normalize, rescale, int8_mask
+    EXPECT_THAT(mlp.shared,
+                ElementsAre(0, 0, 1, 1, 0, 0));  // lambda of the gradient's middle; normalize, rescale, int8_mask
     const ResolvedParameters norm = resolveParameters(infoOf("ties"), config, inputs, {"model.norm.weight", 0});
     EXPECT_THAT(norm.perInput[0], ElementsAre(0.5, 0.5));
     EXPECT_EQ(norm.shared[2], 0);
 }
 
 TEST(ResolveParameters, GivesAnUnlistedBaseTheGlobalValues) {
-    const MergeConfig config = configOf("merge_method: linear\nbase_model: base\nparameters: {weight: 2}\nmodels: [{model: a, parameters: {weight: 1}}]\n");
+    const MergeConfig config = configOf(
+        "merge_method: linear\nbase_model: base\nparameters: {weight: 2}\nmodels: [{model: a, parameters: {weight: 1}}]\n");
     const std::vector<std::size_t> inputs{0, 1};
     EXPECT_THAT(resolveParameters(infoOf("linear"), config, inputs, {"w", 0}).perInput[0], ElementsAre(1, 2));
 }
 
 TEST(ResolveParameters, NamesModelAndTensorOfAMissingValue) {
-    const MergeConfig config = configOf("merge_method: linear\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n");
+    const MergeConfig config =
+        configOf("merge_method: linear\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n");
     const std::vector<std::size_t> inputs{0, 1};
     try {
         resolveParameters(infoOf("linear"), config, inputs, {"model.norm.weight", 0});
         FAIL() << "accepted";
     } catch (const UsageError& error) {
-        EXPECT_THAT(error.what(), HasSubstr("the parameter 'weight' has no value for model 'base' and tensor model.norm.weight"));
+        EXPECT_THAT(error.what(),
+                    HasSubstr("the parameter 'weight' has no value for model 'base' and tensor model.norm.weight"));
     }
 }
 

@@ -48,10 +48,12 @@ inline Floats roundedToBf16(Floats values) {
 
 class MemorySource : public TensorSource {
 public:
-    MemorySource(std::string origin, Floats values) : TensorSource(std::move(origin), Dtype::F32), values_(std::move(values)) {}
+    MemorySource(std::string origin, Floats values)
+        : TensorSource(std::move(origin), Dtype::F32), values_(std::move(values)) {}
 
     void fetch(std::int64_t first, std::span<std::byte> out) const override {
-        if (static_cast<std::size_t>(first) + out.size() / sizeof(float) > values_.size()) throw std::out_of_range("MemorySource");
+        if (static_cast<std::size_t>(first) + out.size() / sizeof(float) > values_.size())
+            throw std::out_of_range("MemorySource");
         std::memcpy(out.data(), values_.data() + first, out.size());
     }
 
@@ -77,7 +79,8 @@ public:
             const std::int64_t size = std::min({chunk_, first + count - at, spanEnd - at});
             std::vector<const float*> inputs(inputs_.size());
             for (const std::size_t input : wanted) inputs[input] = inputs_[input].data() + at;
-            visitChunk({static_cast<std::size_t>(at / kSpanElements), at, static_cast<std::size_t>(size), base_.data() + at, inputs, worker});
+            visitChunk({static_cast<std::size_t>(at / kSpanElements), at, static_cast<std::size_t>(size), base_.data() + at,
+                        inputs, worker});
             at += size;
         }
     }
@@ -130,8 +133,11 @@ inline ResolvedParameters parameters(const Method& method, const std::vector<dou
     for (const ParameterSpec& spec : method.info().parameters) {
         const bool isShared = spec.scope == ParameterScope::Shared;
         values.shared.push_back(isShared ? spec.fallback.value() : 0);
-        if (isShared) values.perInput.emplace_back();
-        else values.perInput.push_back(spec.name == "weight" ? weights : std::vector<double>(weights.size(), spec.fallback.value()));
+        if (isShared)
+            values.perInput.emplace_back();
+        else
+            values.perInput.push_back(spec.name == "weight" ? weights
+                                                            : std::vector<double>(weights.size(), spec.fallback.value()));
     }
     return values;
 }
@@ -145,13 +151,14 @@ inline void setShared(const Method& method, ResolvedParameters& values, const st
     values.shared.at(parameterIndex(method, name)) = value;
 }
 
-inline void setPerInput(const Method& method, ResolvedParameters& values, const std::string& name, std::vector<double> each) {
+inline void setPerInput(const Method& method, ResolvedParameters& values, const std::string& name,
+                        std::vector<double> each) {
     values.perInput.at(parameterIndex(method, name)) = std::move(each);
 }
 
 /// Prepares and combines one parameter in memory. @param base empty for methods that take none
-inline Floats combined(const Method& method, const ResolvedParameters& values, const Floats& base, const std::vector<Floats>& inputs,
-                       int threads = 1) {
+inline Floats combined(const Method& method, const ResolvedParameters& values, const Floats& base,
+                       const std::vector<Floats>& inputs, int threads = 1) {
     ThreadPool pool(threads);
     const bool takesBase = method.info().base == BaseUse::Required;
     MemoryReader reader(takesBase ? base : Floats(inputs.front().size()), inputs, pool);
@@ -165,7 +172,8 @@ inline Floats combined(const Method& method, const ResolvedParameters& values, c
 
 inline TensorMerge tensorMerge(const Method& method, const ResolvedParameters& values, Shape shape, const Floats& base,
                                const std::vector<Floats>& inputs, Dtype dtype = Dtype::F32) {
-    TensorMerge merge{"weight", std::move(shape), dtype, &method, values, std::make_shared<MemorySource>("base: weight", base), {}, {}};
+    TensorMerge merge{
+        "weight", std::move(shape), dtype, &method, values, std::make_shared<MemorySource>("base: weight", base), {}, {}};
     for (std::size_t i = 0; i < inputs.size(); ++i)
         merge.inputs.push_back(std::make_shared<MemorySource>(fmt::format("expert_{}: weight", i), inputs[i]));
     return merge;

@@ -1,7 +1,7 @@
+#include "aimerge/merge/merge_tensor.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/instruction_set.h"
 #include "aimerge/merge/linear.h"
-#include "aimerge/merge/merge_tensor.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
 #include "merge/memory_parameter.h"
@@ -31,7 +31,8 @@ struct Family {
     }
 
     TensorMerge merge(const Method& method, const ResolvedParameters& values, Dtype dtype = Dtype::F32) const {
-        return tensorMerge(method, values, {static_cast<std::int64_t>(base.size() / kColumns), kColumns}, base, experts, dtype);
+        return tensorMerge(method, values, {static_cast<std::int64_t>(base.size() / kColumns), kColumns}, base, experts,
+                           dtype);
     }
 };
 
@@ -61,7 +62,8 @@ TEST(MergeTensors, GivesTheMethodsValuesInBlocks) {
         auto tensors = listOf(family.merge(*method, values));
         MemorySink sink;
         run(tensors, {}, sink);
-        EXPECT_EQ(bitsOf(sink.values<float>(0)), bitsOf(combined(*method, values, family.base, family.experts))) << method->info().name;
+        EXPECT_EQ(bitsOf(sink.values<float>(0)), bitsOf(combined(*method, values, family.base, family.experts)))
+            << method->info().name;
         EXPECT_EQ(sink.finished(), 1u);
     }
 }
@@ -74,12 +76,14 @@ TEST(MergeTensors, HasTheSameBytesForAnyThreadsAndInstructionSet) {
         for (const int threads : {1, 2, 3}) {
             auto tensors = listOf(family.merge(tiesMethod(), trimmedTies(3), Dtype::BF16));
             tensors[0].importance = family.importance;
-            tensors.push_back(family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.3, 0.6, 0.1}), Dtype::F16));
+            tensors.push_back(
+                family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.3, 0.6, 0.1}), Dtype::F16));
             tensors.push_back(family.merge(linearMethod(), parameters(linearMethod(), {0.3, 0.6, 0.1})));
             MemorySink sink;
             run(tensors, {0.3}, sink, threads);
             std::vector<std::byte> all;
-            for (std::size_t i = 0; i < tensors.size(); ++i) all.insert(all.end(), sink.bytes(i).begin(), sink.bytes(i).end());
+            for (std::size_t i = 0; i < tensors.size(); ++i)
+                all.insert(all.end(), sink.bytes(i).begin(), sink.bytes(i).end());
             results.push_back(std::move(all));
         }
     }
@@ -135,8 +139,9 @@ TEST(MergeTensors, GivesEveryOmegaTheMergedValuesWithoutImportance) {
 TEST(MergeTensors, OfExpertsEqualToTheBaseIsTheBase) {
     const Family family(0);
     for (const Method* method : methods()) {
-        auto tensors = listOf(tensorMerge(*method, parameters(*method, {0.3, 0.9}), {static_cast<std::int64_t>(family.base.size())}, family.base,
-                                          {family.base, family.base}));
+        auto tensors =
+            listOf(tensorMerge(*method, parameters(*method, {0.3, 0.9}), {static_cast<std::int64_t>(family.base.size())},
+                               family.base, {family.base, family.base}));
         MemorySink sink;
         run(tensors, {}, sink);
         EXPECT_EQ(bitsOf(sink.values<float>(0)), bitsOf(family.base)) << method->info().name;
@@ -154,7 +159,8 @@ TEST(MergeTensors, DoesNotDependOnTheOrderOfExpertsBeyondRounding) {
         run(tensors, {}, sink);
         const Floats a = sink.values<float>(0), b = sink.values<float>(1);
         std::size_t different = 0;
-        for (std::size_t i = 0; i < a.size(); ++i) different += std::abs(a[i] - b[i]) > 4 * 0x1p-24f * (std::abs(a[i]) + 0.02f);
+        for (std::size_t i = 0; i < a.size(); ++i)
+            different += std::abs(a[i] - b[i]) > 4 * 0x1p-24f * (std::abs(a[i]) + 0.02f);
         // A sum of three that cancels to within rounding may elect the other sign: equal changes of opposite weight, rare.
         EXPECT_LE(different, a.size() / 100000) << method->info().name;
     }
@@ -165,7 +171,8 @@ TEST(MergeTensors, MergesManyTensorsOfAllSizesTogether) {
     std::vector<Floats> expected;
     for (const std::size_t size : {0u, 1u, 7u, 1023u, 1024u, 1025u, 65537u, 5u}) {
         const Floats base = normalValues(size, size, 1), expert = normalValues(size, size + 1, 1);
-        tensors.push_back(tensorMerge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.5}), {static_cast<std::int64_t>(size)}, base, {expert}));
+        tensors.push_back(tensorMerge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.5}),
+                                      {static_cast<std::int64_t>(size)}, base, {expert}));
         expected.push_back(combined(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.5}), base, {expert}));
     }
     MemorySink sink;
@@ -192,7 +199,8 @@ TEST(MergeTensors, NamesTheModelWithAValueThatIsNotFinite) {
 }
 
 TEST(MergeTensors, RefusesAMergedValueBeyondTheOutputDtype) {
-    auto tensors = listOf(tensorMerge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {10}), {2}, {0, 0}, {{1, 60000}}, Dtype::F16));
+    auto tensors = listOf(tensorMerge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {10}), {2}, {0, 0},
+                                      {{1, 60000}}, Dtype::F16));
     MemorySink sink;
     try {
         run(tensors, {}, sink);
@@ -202,9 +210,20 @@ TEST(MergeTensors, RefusesAMergedValueBeyondTheOutputDtype) {
     }
 }
 
+TEST(MergeTensors, AsksTheMethodAboutAllTensorsFirst) {
+    const Family family(2);
+    auto tensors = listOf(family.merge(linearMethod(), parameters(linearMethod(), {1, 1})));
+    tensors.push_back(family.merge(linearMethod(), parameters(linearMethod(), {1, -1})));
+    MemorySink sink;
+    EXPECT_THROW(run(tensors, {}, sink), UsageError);
+    EXPECT_TRUE(sink.bytes(0).empty());
+}
+
 TEST(MergeTensors, PassesOnWhatTheSinkThrows) {
     class FullDisk : public MemorySink {
-        void write(std::size_t, std::size_t, std::uint64_t, std::span<const std::byte>) override { throw RuntimeFault("disk full"); }
+        void write(std::size_t, std::size_t, std::uint64_t, std::span<const std::byte>) override {
+            throw RuntimeFault("disk full");
+        }
     } sink;
     const Family family(1);
     auto tensors = listOf(family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {1})));

@@ -162,7 +162,8 @@ TEST(Ties, Int8MaskHasNoEffect) {
 TEST(AddDelta, LeavesTheBitsOfAnUnchangedBase) {
     const Floats base{-0.0f, 0.0f, 1.5f};
     for (const Method* method : {&taskArithmeticMethod(), &tiesMethod()})
-        EXPECT_EQ(bitsOf(combined(*method, parameters(*method, {1, 1}), base, {base, base})), bitsOf(base)) << method->info().name;
+        EXPECT_EQ(bitsOf(combined(*method, parameters(*method, {1, 1}), base, {base, base})), bitsOf(base))
+            << method->info().name;
 }
 
 TEST(Registry, FindsMethodsByNameAndSuggestsTheNearest) {
@@ -171,7 +172,8 @@ TEST(Registry, FindsMethodsByNameAndSuggestsTheNearest) {
         findMethod("task_arithmetics", {"merge.yaml", 1, 15});
         FAIL() << "accepted";
     } catch (const UsageError& error) {
-        EXPECT_STREQ(error.what(), "merge.yaml:1:15: there is no merge method 'task_arithmetics'; did you mean 'task_arithmetic'?");
+        EXPECT_STREQ(error.what(),
+                     "merge.yaml:1:15: there is no merge method 'task_arithmetics'; did you mean 'task_arithmetic'?");
     }
 }
 

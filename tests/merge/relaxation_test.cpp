@@ -1,5 +1,5 @@
-#include "aimerge/core/error.h"
 #include "aimerge/merge/relaxation.h"
+#include "aimerge/core/error.h"
 #include "merge/memory_parameter.h"
 
 #include <gmock/gmock.h>
@@ -56,7 +56,8 @@ TEST(Relaxation, RoundsMergedAndDeltaFirstWhenAsked) {
 
 StatisticsByModule someStatistics() {
     StatisticsByModule statistics;
-    for (const char* module : {"model.layers.0.self_attn.q_proj", "model.layers.0.input_layernorm", "model.norm", "lm_head", "extra"})
+    for (const char* module :
+         {"model.layers.0.self_attn.q_proj", "model.layers.0.input_layernorm", "model.norm", "lm_head", "extra"})
         statistics[module] = {{1, 2, 4}, {2, 2, 4}, {4, 2, 4}, 10};
     return statistics;
 }
@@ -67,7 +68,8 @@ TEST(ImportanceOf, IsTheStatisticOverItsMaximum) {
     ASSERT_TRUE(importance);
     EXPECT_THAT(*importance, ElementsAre(0.25f, 0.5f, 1));
     aim.statistic = Statistic::MaxAbs;
-    EXPECT_THAT(*importanceOf("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim, someStatistics(), false), ElementsAre(1, 0.5f, 1));
+    EXPECT_THAT(*importanceOf("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim, someStatistics(), false),
+                ElementsAre(1, 0.5f, 1));
 }
 
 TEST(ImportanceOf, FollowsTheScope) {

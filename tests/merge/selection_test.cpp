@@ -1,12 +1,11 @@
-#include "aimerge/merge/instruction_set.h"
 #include "aimerge/merge/selection.h"
+#include "aimerge/merge/instruction_set.h"
 #include "merge/key_bracket.h"
 #include "merge/memory_parameter.h"
 
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <numeric>
 
 namespace aimerge {
 namespace {
@@ -15,15 +14,31 @@ std::uint32_t keyAt(const Floats& base, const Floats& input, std::size_t i) {
     return bitsOfFloat(input[i] - base[i]) & 0x7FFFFFFFu;
 }
 
-/// By a stable sort of all elements.
+/// Cuts by a stable sort of all elements.
+class ReferenceCuts {
+public:
+    ReferenceCuts(const Floats& base, const Floats& input) : order_(base.size()) {
+        for (std::size_t i = 0; i < base.size(); ++i) order_[i] = {keyAt(base, input, i), i};
+        std::ranges::stable_sort(order_, std::greater<>(), &Element::key);
+    }
+
+    MagnitudeCut cut(std::int64_t keep) const {
+        const Element& last = order_[static_cast<std::size_t>(keep) - 1];
+        const bool equalOnesFollow =
+            static_cast<std::size_t>(keep) < order_.size() && order_[static_cast<std::size_t>(keep)].key == last.key;
+        return {last.key, static_cast<std::int64_t>(equalOnesFollow ? last.index + 1 : order_.size())};
+    }
+
+private:
+    struct Element {
+        std::uint32_t key;
+        std::size_t index;
+    };
+    std::vector<Element> order_;
+};
+
 MagnitudeCut referenceCut(const Floats& base, const Floats& input, std::int64_t keep) {
-    std::vector<std::size_t> order(base.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return keyAt(base, input, a) > keyAt(base, input, b); });
-    const std::uint32_t key = keyAt(base, input, order[static_cast<std::size_t>(keep) - 1]);
-    const bool allEqualKept = static_cast<std::size_t>(keep) == order.size() || keyAt(base, input, order[static_cast<std::size_t>(keep)]) != key;
-    const auto last = static_cast<std::int64_t>(order[static_cast<std::size_t>(keep) - 1]);
-    return {key, allEqualKept ? static_cast<std::int64_t>(base.size()) : last + 1};
+    return ReferenceCuts(base, input).cut(keep);
 }
 
 struct Data {
@@ -42,12 +57,26 @@ const std::vector<Data> kData{
     {"all zero", [](std::size_t n) { return Floats(n); }},
     {"all equal", [](std::size_t n) { return Floats(n, -0.25f); }},
     {"two values", [](std::size_t n) { return withEvery(n, [](std::size_t i) { return i % 3 == 0 ? 0.5f : -0.125f; }); }},
-    {"half zero", [](std::size_t n) { Floats v = normalValues(n, 4, 1); for (std::size_t i = 0; i < n; i += 2) v[i] = 0; return v; }},
+    {"half zero",
+     [](std::size_t n) {
+         Floats v = normalValues(n, 4, 1);
+         for (std::size_t i = 0; i < n; i += 2) v[i] = 0;
+         return v;
+     }},
     {"bf16", [](std::size_t n) { return roundedToBf16(normalValues(n, 5, 0.01f)); }},
-    {"few levels", [](std::size_t n) { return withEvery(n, [](std::size_t i) { return 0x1p-7f * static_cast<float>(i * 2654435761u % 5); }); }},
+    {"few levels",
+     [](std::size_t n) {
+         return withEvery(n, [](std::size_t i) { return 0x1p-7f * static_cast<float>(i * 2654435761u % 5); });
+     }},
     {"ascending", [](std::size_t n) { return withEvery(n, [](std::size_t i) { return static_cast<float>(i); }); }},
-    {"large only at the end", [](std::size_t n) { return withEvery(n, [n](std::size_t i) { return i + 100 < n ? 1e-6f * static_cast<float>(i % 7) : 1.0f; }); }},
-    {"subnormal and huge", [](std::size_t n) { return withEvery(n, [](std::size_t i) { return i % 2 ? 1e-42f * static_cast<float>(i % 50) : 1e38f; }); }},
+    {"large only at the end",
+     [](std::size_t n) {
+         return withEvery(n, [n](std::size_t i) { return i + 100 < n ? 1e-6f * static_cast<float>(i % 7) : 1.0f; });
+     }},
+    {"subnormal and huge",
+     [](std::size_t n) {
+         return withEvery(n, [](std::size_t i) { return i % 2 ? 1e-42f * static_cast<float>(i % 50) : 1e38f; });
+     }},
 };
 
 std::vector<std::int64_t> ranksOf(std::size_t count) {
@@ -57,15 +86,17 @@ std::vector<std::int64_t> ranksOf(std::size_t count) {
     return {ranks.begin(), ranks.end()};
 }
 
-void expectReference(const Data& data, std::size_t count, const SelectionSettings& settings, int threads, std::int64_t chunk) {
+void expectReference(const Data& data, std::size_t count, const SelectionSettings& settings, int threads,
+                     std::int64_t chunk) {
     const Floats base(count), change = data.change(count);
     ThreadPool pool(threads);
     MemoryReader reader(base, {change}, pool, chunk);
+    const ReferenceCuts reference(base, change);
     for (const std::int64_t keep : ranksOf(count)) {
         const SelectionRequest request{0, keep};
         const MagnitudeCut found = selectLargest(reader, {&request, 1}, settings).front();
-        EXPECT_EQ(found, referenceCut(base, change, keep))
-            << data.name << ", " << count << " elements, " << threads << " threads, keep " << keep << ": found " << found.magnitude << " up to " << found.equalEnd;
+        EXPECT_EQ(found, reference.cut(keep)) << data.name << ", " << count << " elements, " << threads << " threads, keep "
+                                              << keep << ": found " << found.magnitude << " up to " << found.equalEnd;
     }
 }
 
@@ -140,7 +171,8 @@ TEST(KeyRanking, AgreesWithASort) {
     const std::vector<std::uint32_t> a{5, 9, 7, 7}, b{8, 7, 1000000};
     const std::vector<std::span<const std::uint32_t>> parts{a, b};
     const std::vector<std::uint32_t> descending{1000000, 9, 8, 7, 7, 7, 5};
-    for (std::size_t k = 1; k <= descending.size(); ++k) EXPECT_EQ(KeyRanking(parts, {5, 1000000}).kthLargest(k), descending[k - 1]) << k;
+    for (std::size_t k = 1; k <= descending.size(); ++k)
+        EXPECT_EQ(KeyRanking(parts, {5, 1000000}).kthLargest(k), descending[k - 1]) << k;
 }
 
 }  // namespace

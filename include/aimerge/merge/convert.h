@@ -1,6 +1,6 @@
 #pragma once
-// Conversion of stretches of tensors between the dtypes that can be merged and float32, vectorised. The scalar forms that define
-// the results are in core/bfloat.h.
+// Conversion of stretches of tensors between the dtypes that can be merged and float32, vectorised. The scalar forms that
+// define the results are in core/bfloat.h.
 
 #include "aimerge/core/dtype.h"
 

@@ -1,6 +1,6 @@
 #pragma once
-// The vocabulary in which a method writes its element-wise combine: one function object for host and device, a template on the
-// number of inputs, so that the loop over the inputs unrolls and the loop over the elements vectorises.
+// The vocabulary in which a method writes its element-wise combine: one function object for host and device, a template on
+// the number of inputs, so that the loop over the inputs unrolls and the loop over the elements vectorises.
 //
 //     template <int kInputs>
 //     struct SumCombine {
@@ -61,8 +61,8 @@ struct InputsAt {
     AIMERGE_KERNEL float operator[](int input) const { return inputs[input][element]; }
 };
 
-/// Whether a merged change is divided by the sum of weights. A template parameter of combines: a loop that asks for each element is
-/// not vectorised.
+/// Whether a merged change is divided by the sum of weights. A template parameter of combines: a loop that asks for each
+/// element is not vectorised.
 enum class Normalize : bool { No, Yes };
 
 /// base + delta; no change at all leaves the base's bits, where -0 + 0 would be +0.

@@ -1,6 +1,6 @@
 #pragma once
-// Which vector instructions the kernels of this room use. Every kernel is compiled for each of them from one text, and all give
-// the same bits: contraction is off and no sum is reordered.
+// Which vector instructions the kernels of this room use. Every kernel is compiled for each of them from one text, and all
+// give the same bits: contraction is off and no sum is reordered.
 
 namespace aimerge {
 

@@ -7,8 +7,8 @@
 
 namespace aimerge {
 
-/// Settings that the method accepts but never reads where they stand (a shared parameter among a model's own, anything on the
-/// base of a method that treats it apart) are warnings.
+/// Settings that the method accepts but never reads where they stand (a shared parameter among a model's own, anything on
+/// the base of a method that treats it apart) are warnings.
 /// @throws UsageError with the mark: unknown parameter (gives the nearest name), value out of range, base_model missing,
 ///         too few models
 void checkMergeConfig(const Method& method, const MergeConfig& config);

@@ -1,11 +1,11 @@
 #pragma once
-// Linear: the weighted mean of all inputs. Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models
-// improves accuracy without increasing inference time", arXiv 2203.05482: "averaging the weights of multiple models".
+// Linear: the weighted mean of all inputs. Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
+// models improves accuracy without increasing inference time", arXiv 2203.05482: "averaging the weights of multiple models".
 //
 //     theta = sum_i w_i theta_i / sum_i w_i          (without the division when normalize is false)
 //
-// The base is an ordinary input. Products are added unrounded (fused), as the reference does: rounding to bf16 shows it. With normalize, inputs that are all equal give exactly that value, which a float32 sum alone
-// would miss by a rounding.
+// The base is an ordinary input. Products are added unrounded (fused), as the reference does: rounding to bf16 shows it.
+// With normalize, inputs that are all equal give exactly that value, which a float32 sum alone would miss by a rounding.
 
 #include "aimerge/merge/element_wise.h"
 #include "aimerge/merge/method.h"

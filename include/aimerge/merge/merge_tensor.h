@@ -1,7 +1,7 @@
 #pragma once
-// The executor: runs a method over output tensors, relaxes the result for every omega and hands out finished bytes. Inputs are
-// read once for all omegas (methods with a prepare pass read them once more). Work is shared out in blocks of the size that the
-// shard writer digests, over several tensors at a time, so that small tensors do not leave threads idle. Memory is
+// The executor: runs a method over output tensors, relaxes the result for every omega and hands out finished bytes. Inputs
+// are read once for all omegas (methods with a prepare pass read them once more). Work is shared out in blocks of the size
+// that the shard writer digests, over several tensors at a time, so that small tensors do not leave threads idle. Memory is
 // mergeBufferBytesPerThread() per thread, whatever the size of the tensors.
 
 #include "aimerge/checkpoint/safetensors.h"
@@ -44,18 +44,19 @@ class MergeSink {
 public:
     virtual ~MergeSink() = default;
 
-    /// Bytes [offset, offset + bytes.size()) of tensor number `tensor` of the call, for omega number `point` (0 without AIM).
-    /// offset is a multiple of kDigestBlockBytes, and so is bytes.size() unless the tensor ends there.
+    /// Bytes [offset, offset + bytes.size()) of tensor number `tensor` of the call, for omega number `point` (0 without
+    /// AIM). offset is a multiple of kDigestBlockBytes, and so is bytes.size() unless the tensor ends there.
     virtual void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
 
     /// All bytes of the tensor have been written, for every point.
     virtual void finish(std::size_t tensor) = 0;
 };
 
-/// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged together.
+/// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged
+/// together.
 /// @param omegas empty without AIM: one plain output
-/// @throws InputError naming model, tensor and element (NaN, infinity), or the output tensor when a merged value is beyond the
-///         range of its dtype; what the sink throws
+/// @throws UsageError of Method::check(), before any tensor is read; InputError naming model, tensor and element (NaN,
+///         infinity), or the output tensor when a merged value is beyond the range of its dtype; what the sink throws
 void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
                   ThreadPool& threads, MergeSink& sink);
 

@@ -73,7 +73,8 @@ public:
 
     /// Passes over the parameter as often as it needs to (not at all for element-wise methods).
     /// @pre check() passed
-    virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const = 0;
+    virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter,
+                                                       const ResolvedParameters& values) const = 0;
 };
 
 /// All methods, in the order of the documentation.

@@ -1,7 +1,7 @@
 #pragma once
-// What a method's prepare pass sees of one parameter: the float32 values of base and inputs, chunk by chunk, over all threads.
-// A parameter is divided into spans of kSpanElements; one thread runs through a span in ascending order, so whatever is kept
-// per span does not depend on the number of threads.
+// What a method's prepare pass sees of one parameter: the float32 values of base and inputs, chunk by chunk, over all
+// threads. A parameter is divided into spans of kSpanElements; one thread runs through a span in ascending order, so
+// whatever is kept per span does not depend on the number of threads.
 
 #include "aimerge/core/thread_pool.h"
 
@@ -18,8 +18,8 @@ struct ParameterChunk {
     std::size_t span = 0;
     std::int64_t first = 0;
     std::size_t count = 0;
-    const float* base = nullptr;            // null for BaseUse::Ordinary methods
-    std::span<const float* const> inputs;   // null for those not wanted; for BaseUse::Required methods without the base
+    const float* base = nullptr;           // null for BaseUse::Ordinary methods
+    std::span<const float* const> inputs;  // null for those not wanted; for BaseUse::Required methods without the base
     int worker = 0;
 };
 

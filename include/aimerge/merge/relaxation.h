@@ -20,8 +20,8 @@
 namespace aimerge {
 
 /// A of one output tensor, or nullopt when the tensor keeps its merged values. Relaxed are the weights of linear layers, of
-/// norms (AimScope::Code) and of an lm_head of its own; never embeddings and biases, but for an embedding that is tied to the
-/// head under relaxTiedHead, which takes the head's statistic.
+/// norms (AimScope::Code) and of an lm_head of its own; never embeddings and biases, but for an embedding that is tied to
+/// the head under relaxTiedHead, which takes the head's statistic.
 /// @param headIsWritten the output has an lm_head.weight
 /// @return float32, one value per element of the tensor's last axis
 /// @throws InputError naming module and tensor: no statistics for a weight that is to be relaxed, or of another length

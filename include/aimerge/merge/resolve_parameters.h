@@ -18,9 +18,10 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, std::size_t mode
 /// @param inputs from methodInputs(): indices beyond config.models are a base_model that is not listed, which only the
 ///        global parameters speak of
 /// @param tensor the output tensor
-/// @throws UsageError: a required parameter has no value for this tensor (names tensor, parameter and model), or the value is no
+/// @throws UsageError: a required parameter has no value for this tensor (names tensor, parameter and model), or the value
+/// is no
 ///         number
-ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config, std::span<const std::size_t> inputs,
-                                     const TensorPlace& tensor);
+ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config,
+                                     std::span<const std::size_t> inputs, const TensorPlace& tensor);
 
 }  // namespace aimerge

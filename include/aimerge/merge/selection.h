@@ -1,11 +1,11 @@
 #pragma once
-// Which elements of a change theta_i - theta_base are the k largest in magnitude: exact, without sorting, for several inputs in
-// the same pass. |d| is compared as the bits of a non-negative float32, which are in the same order.
+// Which elements of a change theta_i - theta_base are the k largest in magnitude: exact, without sorting, for several inputs
+// in the same pass. |d| is compared as the bits of a non-negative float32, which are in the same order.
 //
-// A random sample brackets the wanted value, and one pass over the parameter counts what lies above the bracket and collects what
-// lies inside; the value is then found among those. Values that many elements share (bf16 checkpoints, zeros) end up at an end
-// of the bracket, where they are counted and not collected. When the bracket missed, or more was inside than the buffers hold,
-// histograms narrow it down, so the result is the same for any data and any sample.
+// A random sample brackets the wanted value, and one pass over the parameter counts what lies above the bracket and collects
+// what lies inside; the value is then found among those. Values that many elements share (bf16 checkpoints, zeros) end up at
+// an end of the bracket, where they are counted and not collected. When the bracket missed, or more was inside than the
+// buffers hold, histograms narrow it down, so the result is the same for any data and any sample.
 
 #include "aimerge/merge/parameter_reader.h"
 
@@ -35,10 +35,10 @@ struct SelectionRequest {
 
 /// How much is sampled and collected; any setting gives the same result.
 struct SelectionSettings {
-    std::int64_t sampleFrom = 65536;                  // smaller parameters are collected whole
+    std::int64_t sampleFrom = 65536;  // smaller parameters are collected whole
     std::int64_t mostSampled = std::int64_t{1} << 19;
-    std::size_t collected = std::size_t{1} << 20;     // values held per input, over all threads
-    double bracketDeviations = 4;                     // half width of the bracket, in standard deviations of the sampled rank
+    std::size_t collected = std::size_t{1} << 20;  // values held per input, over all threads
+    double bracketDeviations = 4;                  // half width of the bracket, in standard deviations of the sampled rank
 };
 
 /// @pre 1 <= keep <= elements() for every request; all values are finite

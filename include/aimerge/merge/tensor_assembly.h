@@ -1,6 +1,6 @@
 #pragma once
-// From a matched tensor of a model set to what the executor takes: sources, parameter values, importance. Reads no weight, but
-// for vocabulary tensors whose padding row is a mean.
+// From a matched tensor of a model set to what the executor takes: sources, parameter values, importance. Reads no weight,
+// but for vocabulary tensors whose padding row is a mean.
 
 #include "aimerge/checkpoint/model_set.h"
 #include "aimerge/checkpoint/shard_layout.h"
@@ -17,8 +17,8 @@ namespace aimerge {
 /// @param statistics null without AIM; @pre config.aim and a base model otherwise
 /// @throws UsageError: a required parameter has no value for this tensor, or its values cannot be used;
 ///         InputError: no statistics for a weight that is to be relaxed
-TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models, const MatchedTensor& matched,
-                          const OutputTensor& output, const VocabularyAlignment* alignment,
+TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
+                          const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const StatisticsByModule* statistics);
 
 /// The checks of assembleMerge that need neither weights nor statistics, for all tensors before any work begins.

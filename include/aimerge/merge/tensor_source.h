@@ -1,8 +1,8 @@
 #pragma once
 // One model's tensor as a merge reads it: any stretch of it, with vocabulary rows already brought into the output's order.
-// Reading is by pread into the caller's buffer: over files in the page cache that took 1.4 CPU seconds for 4 x 2.2 GB of BF16
-// where mapping them took 1.6 (2 threads, 128 KiB at a time), because the hardware prefetcher stops at the end of each page
-// of a mapping and the kernel's copy does not.
+// Reading is by pread into the caller's buffer: over files in the page cache that took 1.4 CPU seconds for 4 x 2.2 GB of
+// BF16 where mapping them took 1.6 (2 threads, 128 KiB at a time), because the hardware prefetcher stops at the end of each
+// page of a mapping and the kernel's copy does not.
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/checkpoint/row_map.h"
