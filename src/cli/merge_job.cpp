@@ -6,6 +6,7 @@
 #include "aimerge/core/version.h"
 #include "aimerge/merge/job_check.h"
 #include "aimerge/merge/resolve_parameters.h"
+#include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
 
@@ -92,6 +93,9 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     MergeJob job;
     job.method = &findMethod(config.method, config.methodMark);
     checkMergeConfig(*job.method, config);
+    if (config.aim && config.baseModel.empty()) {
+        throw UsageError("{}: aim needs a base_model, whose activations it is about", config.aim->mark.text());
+    }
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
     job.methodInputs = methodInputs(job.method->info(), job.models.models.size(), job.models.baseIndex);
@@ -102,7 +106,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.layout = layOutShards(job.outputs, maxShardBytes);
     for (const MatchedTensor& tensor : job.tensors) {
         if (tensor.action == MatchedTensor::Action::Merge)
-            parametersOf(job, tensor.name);  // a missing value is found before any read
+            checkTensorParameters(*job.method, job.config, job.models, tensor);
     }
     return job;
 }

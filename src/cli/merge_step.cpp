@@ -1,12 +1,12 @@
 #include "cli/merge_step.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/merge_tensor.h"
-#include "aimerge/merge/relaxation.h"
+#include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
 #include <atomic>
+#include <span>
 #include <unordered_map>
 
 namespace aimerge {
@@ -37,82 +37,31 @@ private:
     Progress& progress_;
 };
 
-/// Makes the executor's view of the job's tensors.
-class TensorBuilder {
-public:
-    TensorBuilder(const MergeJob& job, const StatisticsByModule& statistics) : job_(job), statistics_(statistics) {
-        for (std::size_t i = 0; i < job.tensors.size(); ++i) byName_[job.tensors[i].name] = i;
-    }
-
-    const MatchedTensor& matched(const std::string& name) const { return job_.tensors[byName_.at(name)]; }
-    const OutputTensor& output(const std::string& name) const { return job_.outputs[byName_.at(name)]; }
-
-    TensorMerge merge(const std::string& name) const {
-        const MatchedTensor& tensor = matched(name);
-        TensorMerge merge;
-        merge.name = name;
-        merge.shape = output(name).shape;
-        merge.dtype = output(name).dtype;
-        merge.method = job_.method;
-        merge.parameters = parametersOf(job_, name);
-        for (const std::size_t input : job_.methodInputs) merge.inputs.push_back(source(tensor, input));
-        if (job_.config.aim) {
-            merge.importance = importanceOf(name, merge.shape, *job_.config.aim, statistics_, job_.models.headIsWritten());
-        }
-        if (job_.method->info().base == BaseUse::Required || merge.importance)
-            merge.base = source(tensor, job_.models.referenceIndex());
-        return merge;
-    }
-
-    TensorCopy copy(const std::string& name) const {
-        const MatchedTensor& tensor = matched(name);
-        TensorCopy copy{name, output(name).dtype, {view(tensor, job_.models.referenceIndex())}};
-        if (tensor.action == MatchedTensor::Action::CopyFromBase) return copy;
-        for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
-            if (i != job_.models.referenceIndex()) copy.inputs.push_back(view(tensor, i));
-        }
-        return copy;
-    }
-
-private:
-    InputView view(const MatchedTensor& tensor, std::size_t input) const {
-        return {&job_.models.models[input], tensor.inputs[input]};
-    }
-
-    std::shared_ptr<const TensorSource> source(const MatchedTensor& tensor, std::size_t input) const {
-        if (!job_.vocabulary || !isVocabularyTensor(tensor.name) || job_.vocabulary->maps[input].isIdentity()) {
-            return directSource(view(tensor, input));
-        }
-        std::vector<InputView> views;
-        for (std::size_t i = 0; i < tensor.inputs.size(); ++i) views.push_back(view(tensor, i));
-        return alignedSource(input, std::move(views), job_.vocabulary->maps[input]);
-    }
-
-    const MergeJob& job_;
-    const StatisticsByModule& statistics_;
-    std::unordered_map<std::string, std::size_t> byName_;
-};
-
-void mergeBatch(const MergeJob& job, const TensorBuilder& builder, const std::vector<std::string>& names,
+void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const std::size_t> batch,
                 PointWriters& writers, ThreadPool& threads, Progress& progress) {
+    const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
+    const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
     std::vector<TensorCopy> copies;
     std::vector<std::string> mergeNames, copyNames;
-    for (const std::string& name : names) {
-        const bool merged = builder.matched(name).action == MatchedTensor::Action::Merge;
-        (merged ? mergeNames : copyNames).push_back(name);
-        if (merged)
-            merges.push_back(builder.merge(name));
-        else
-            copies.push_back(builder.copy(name));
+    for (const std::size_t i : batch) {
+        const MatchedTensor& matched = job.tensors[i];
+        if (matched.action == MatchedTensor::Action::Merge) {
+            merges.push_back(
+                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity));
+            mergeNames.push_back(matched.name);
+        } else {
+            copies.push_back(assembleCopy(job.models, matched, job.outputs[i]));
+            copyNames.push_back(matched.name);
+        }
     }
     std::vector<double> omegas;
     if (job.config.aim) omegas = job.config.aim->omegas;
     const bool rounding = job.config.aim && job.config.aim->roundBeforeRelaxing;
 
-    WriterSink mergeSink(mergeNames, writers, progress);
+    WriterSink mergeSink(std::move(mergeNames), writers, progress);
     mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink);
-    WriterSink copySink(copyNames, writers, progress);
+    WriterSink copySink(std::move(copyNames), writers, progress);
     copyTensors(copies, writers.size(), threads, copySink);
 }
 
@@ -143,18 +92,19 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, PointWriters& writers, ThreadPool& threads, ProgressMode mode) {
-    const TensorBuilder builder(job, statistics);
+    std::unordered_map<std::string, std::size_t> indices;
+    for (std::size_t i = 0; i < job.tensors.size(); ++i) indices[job.tensors[i].name] = i;
     std::uint64_t totalBytes = 0;
-    for (const std::string& name : names) totalBytes += builder.output(name).bytes() * writers.size();
+    for (const std::string& name : names) totalBytes += job.outputs[indices.at(name)].bytes() * writers.size();
     Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
 
-    std::vector<std::string> batch;
+    std::vector<std::size_t> batch;
     std::uint64_t batchBytes = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
-        batch.push_back(names[i]);
-        batchBytes += builder.output(names[i]).bytes() * writers.size();
+        batch.push_back(indices.at(names[i]));
+        batchBytes += job.outputs[batch.back()].bytes() * writers.size();
         if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
-        mergeBatch(job, builder, batch, writers, threads, progress);
+        mergeBatch(job, statistics, batch, writers, threads, progress);
         throwIfInterrupted();
         world.throwIfPeerFailed();
         batch.clear();

@@ -120,6 +120,11 @@ class BadInput(AimergeTest):
         for omega in (-0.1, 1.5, [0.2, 2]):
             self.refused(self.merge_config(omega=omega), 2, "omega", "merge.yaml:")
 
+    def test_aim_without_a_base_model(self):
+        config = self.merge_config("linear", omega=0.4)
+        del config["base_model"]
+        self.refused(config, 2, "base_model", "merge.yaml:")
+
     def test_unknown_method(self):
         self.refused(self.merge_config("taskarithmetic"), 2, "task_arithmetic")
 

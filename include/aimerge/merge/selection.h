@@ -38,7 +38,7 @@ struct SelectionSettings {
     std::int64_t sampleFrom = 65536;  // smaller parameters are collected whole
     std::int64_t mostSampled = std::int64_t{1} << 19;
     std::size_t collected = std::size_t{1} << 20;  // values held per input, over all threads
-    double bracketDeviations = 4;                  // half width of the bracket, in standard deviations of the sampled rank
+    double bracketDeviations = 4;  // half width of the bracket, >= 0, in standard deviations of the sampled rank
 };
 
 /// @pre 1 <= keep <= elements() for every request; all values are finite
