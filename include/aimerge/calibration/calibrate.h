@@ -18,20 +18,21 @@ namespace aimerge {
 struct CalibrationJob {
     const Checkpoint& base;
     const CalibrationConfig& config;
-    const Plan& plan;                  // which layers each rank runs, and whether a rank streams its layers
-    const TokenBlocks& blocks;         // the same on every rank
-    int threads = 1;                   // of this rank
-    std::uint64_t memoryLimit = 0;     // bytes per rank for weights and hidden states; 0 = no limit
+    const Plan& plan;               // which layers each rank runs, and whether a rank streams its layers
+    const TokenBlocks& blocks;      // the same on every rank
+    int threads = 1;                // of this rank
+    std::uint64_t memoryLimit = 0;  // bytes per rank for weights and hidden states; 0 = no limit
     ProgressMode progress = ProgressMode::None;
-    void (*safePoint)() = nullptr;     // called between micro-batches; throws Interrupted when a signal asks for a stop
+    void (*safePoint)() = nullptr;  // called between micro-batches; throws Interrupted when a signal asks for a stop
 };
 
 struct CalibrationResult {
-    StatisticsByModule modules;        // on rank 0; empty elsewhere
-    std::vector<StageRecord> stages;   // on rank 0
+    StatisticsByModule modules;       // on rank 0; empty elsewhere
+    std::vector<StageRecord> stages;  // on rank 0
 };
 
-/// Collective. @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault, PeerFailed
+/// Collective. @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault,
+/// PeerFailed
 CalibrationResult calibrate(World& world, const CalibrationJob& job);
 
 }  // namespace aimerge

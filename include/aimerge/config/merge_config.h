@@ -1,6 +1,7 @@
 #pragma once
-// A merge job as its YAML file states it: mergekit's configuration language for the supported methods plus the `aim` section.
-// Parsing validates types, ranges and names; no checkpoint is opened. Unknown keys are errors that name the nearest known one.
+// A merge job as its YAML file states it: mergekit's configuration language for the supported methods plus the `aim`
+// section. Parsing validates types, ranges and names; no checkpoint is opened. Unknown keys are errors that name the nearest
+// known one.
 
 #include "aimerge/config/parameter.h"
 #include "aimerge/core/dtype.h"
@@ -32,34 +33,35 @@ enum class AimScope { Code, Linear };
 /// How the corpus becomes blocks of token ids.
 enum class Packing {
     Stream,  // documents concatenated, cut into blocks of sequenceLength
-    Lines    // reference code: stripped lines of at most sequenceLength tokens, at most `sequences` of them, concatenated, cut
+    Lines  // reference code: stripped lines of at most sequenceLength tokens, at most `sequences` of them, concatenated, cut
 };
 
 struct CalibrationConfig {
-    std::string corpus;                  // path; empty when tokenIds is given
-    std::string textKey = "text";        // key of .jsonl corpora
-    std::string tokenIds;                // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
+    std::string corpus;            // path; empty when tokenIds is given
+    std::string textKey = "text";  // key of .jsonl corpora
+    std::string tokenIds;          // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
     std::int64_t sequences = 256;
     std::int64_t sequenceLength = 2048;  // 512 under the reference-code preset
     std::uint64_t seed = 42;
-    bool shuffle = true;                 // order of documents (Stream) or lines (Lines)
+    bool shuffle = true;  // order of documents (Stream) or lines (Lines)
     Packing packing = Packing::Stream;
-    Dtype dtype = Dtype::BF16;           // compute dtype of the forward pass: BF16 or F32
-    std::int64_t microBatch = 1;         // sequences per forward step; part of what fixes the bits
+    Dtype dtype = Dtype::BF16;    // compute dtype of the forward pass: BF16 or F32
+    std::int64_t microBatch = 1;  // sequences per forward step; part of what fixes the bits
     SourceMark mark;
 };
 
 struct AimConfig {
-    std::vector<double> omegas;          // each in [0, 1], distinct; written as a number or a list
-    bool omegaIsList = false;            // then the output folder holds one folder per value, "omega-0.4"
+    std::vector<double> omegas;  // each in [0, 1], distinct; written as a number or a list
+    bool omegaIsList = false;    // then the output folder holds one folder per value, "omega-0.4"
     Statistic statistic = Statistic::MeanAbs;
-    std::string statisticsPath;          // a log to use instead of calibrating; empty = calibrate
+    std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate
     CalibrationConfig calibration;
     bool hasCalibration = false;
     AimScope scope = AimScope::Code;
-    bool relaxTiedHead = false;          // preset reference-code: a tied lm_head is relaxed together with the embedding
-    bool roundBeforeRelaxing = false;    // preset reference-code: theta_merged and delta are rounded to bf16 before the relaxation
-    std::string preset;                  // "", "paper" or "reference-code"
+    bool relaxTiedHead = false;  // preset reference-code: a tied lm_head is relaxed together with the embedding
+    bool roundBeforeRelaxing =
+        false;           // preset reference-code: theta_merged and delta are rounded to bf16 before the relaxation
+    std::string preset;  // "", "paper" or "reference-code"
     SourceMark mark;
 };
 
@@ -68,16 +70,16 @@ enum class VocabularySource { None, Base, Union, Model };
 /// tokenizer_source / tokenizer: {source, tokens, pad_to_multiple_of}.
 struct TokenOverride {
     enum class Kind { Model, ModelToken, Zero } kind = Kind::Model;
-    std::string model;                     // Model, ModelToken
-    std::string token;                     // ModelToken by text
-    std::optional<std::int64_t> tokenId;   // ModelToken by id
+    std::string model;                    // Model, ModelToken
+    std::string token;                    // ModelToken by text
+    std::optional<std::int64_t> tokenId;  // ModelToken by id
     bool force = false;
 };
 struct VocabularyConfig {
     VocabularySource source = VocabularySource::None;
-    std::string model;                              // for VocabularySource::Model
+    std::string model;                                                         // for VocabularySource::Model
     std::vector<std::pair<std::string, std::optional<TokenOverride>>> tokens;  // in file order
-    std::int64_t padToMultipleOf = 0;               // 0 = off
+    std::int64_t padToMultipleOf = 0;                                          // 0 = off
     bool unsafeTruncateEmbeddings = false;
     SourceMark mark;
 };
@@ -91,15 +93,15 @@ struct MergeConfig {
     ParameterMap parameters;               // global
     std::optional<Dtype> dtype, outDtype;  // BF16, F16, F32
     VocabularyConfig vocabulary;
-    std::string chatTemplate;              // chat_template: "", "auto" or a template
+    std::string chatTemplate;  // chat_template: "", "auto" or a template
     std::optional<AimConfig> aim;
     SourceMark methodMark, baseModelMark;
 };
 
 /// What a command needs of the file.
 enum class ConfigUse {
-    Merge,      // method and models are required
-    Calibrate   // only base_model and aim.calibration are; the rest is parsed when present
+    Merge,     // method and models are required
+    Calibrate  // only base_model and aim.calibration are; the rest is parsed when present
 };
 
 /// @param overrides `--set path.to.key=value`, applied to the YAML tree in order before it is validated
@@ -107,6 +109,7 @@ enum class ConfigUse {
 MergeConfig loadMergeConfig(const std::filesystem::path& file, const std::vector<std::string>& overrides, ConfigUse use);
 
 /// The same from text, for tests.
-MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides, ConfigUse use);
+MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,
+                             ConfigUse use);
 
 }  // namespace aimerge

@@ -1,5 +1,6 @@
 #pragma once
-// Every environment variable the product reads, each with default and meaning. Read where needed through these functions only.
+// Every environment variable the product reads, each with default and meaning. Read where needed through these functions
+// only.
 
 #include <filesystem>
 #include <string>
@@ -12,7 +13,8 @@ std::filesystem::path cacheDirectory();
 /// AIMERGE_PYTHON: interpreter that runs the Hugging Face tokenizers helper. Default: the venv that launch/setup.sh made.
 std::string pythonInterpreter();
 
-/// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was built from.
+/// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was
+/// built from.
 std::filesystem::path toolsDirectory();
 
 /// AIMERGE_COLLECTIVE_TIMEOUT: seconds a rank waits for another before the job is ended. Default 1800.

@@ -29,18 +29,18 @@ std::vector<float> importance(const std::vector<float>& statistic);
 
 /// Where a log came from and what it was taken on: the root attributes of the HDF5 file.
 struct StatisticsOrigin {
-    std::string baseModel;        // as the user named it
-    std::string baseDigest;       // Checkpoint::contentDigest, hex
-    std::string baseFileStamps;   // Checkpoint::fileStamps when the digest was taken
-    std::string corpus;           // path as given
-    std::string tokensDigest;     // digest of the blocks of token ids, hex
+    std::string baseModel;       // as the user named it
+    std::string baseDigest;      // Checkpoint::contentDigest, hex
+    std::string baseFileStamps;  // Checkpoint::fileStamps when the digest was taken
+    std::string corpus;          // path as given
+    std::string tokensDigest;    // digest of the blocks of token ids, hex
     std::int64_t tokens = 0, blocks = 0, blockLength = 0;
-    std::string dtype;            // compute dtype, torch name
+    std::string dtype;  // compute dtype, torch name
     std::int64_t microBatch = 1;
-    std::string vocabulary;       // free text: how the corpus became blocks (preset, packing, seed)
+    std::string vocabulary;  // free text: how the corpus became blocks (preset, packing, seed)
     int ranks = 1, threadsPerRank = 1;
     std::string commandLine;
-    std::string created;          // ISO 8601, UTC
+    std::string created;  // ISO 8601, UTC
     std::string toolVersion;
 };
 

@@ -13,7 +13,8 @@ namespace aimerge {
 /// Writes a sibling temporary file, syncs it and renames it. Local: rank 0 calls it.
 void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log);
 
-/// @throws InputError naming the file and the object: not HDF5, truncated, another format version, missing dataset, NaN or negative values
+/// @throws InputError naming the file and the object: not HDF5, truncated, another format version, missing dataset, NaN or
+/// negative values
 StatisticsLog readStatisticsLog(const std::filesystem::path& path);
 
 /// Only the root attributes; for deciding whether a log can be reused.
