@@ -54,14 +54,15 @@ void runCalibrate(World& world, const Options& options) {
     Source source = Source::Calibration;
     std::string planText;
     if (world.isRoot()) {
-        const CalibrationSize planned = calibrationSize(calibration, base);
-        PlanSettings settings = planSettings(world, options, planned);
-        if (!options.dryRun) {
-            input = prepareCalibration(calibration, base, settings.threadsPerRank);
+        CalibrationSize size;
+        if (options.dryRun) {
+            size = calibrationSize(calibration, base);
+        } else {
+            input = prepareCalibration(calibration, base, threadsPerRank(world, options));
             source = sourceOf(input, options);
-            settings.blocks = input.blocks.blocks;
-            settings.blockLength = input.blocks.length;
+            size = {input.blocks.blocks, input.blocks.length, &calibration};
         }
+        const PlanSettings settings = planSettings(world, options, size);
         const Plan plan = makePlan(base, {}, settings);
         fmt::print(stderr, "{}\n", planTable(plan, settings, freeDiskBytes(options.out)));
         planText = source == Source::Calibration && !options.dryRun ? plan.toJson() : "";

@@ -19,8 +19,7 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, std::size_t mode
 ///        global parameters speak of
 /// @param tensor the output tensor
 /// @throws UsageError: a required parameter has no value for this tensor (names tensor, parameter and model), or the value
-/// is no
-///         number
+///         is no number
 ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config,
                                      std::span<const std::size_t> inputs, const TensorPlace& tensor);
 
