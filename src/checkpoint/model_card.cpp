@@ -30,6 +30,7 @@ std::string methodText(const ModelCard& card) {
     if (!card.paper.empty()) text += fmt::format(" ({})", card.paper);
     text += ".\n";
     if (card.base) text += fmt::format("\nThe base model is {}.\n", nameText(*card.base));
+    if (card.seed) text += fmt::format("\nThe seed of its random numbers is {}.\n", *card.seed);
     if (!card.omega) return text;
     text += fmt::format(
         "\nActivation-Informed Merging holds back the change on the input channels that the base model uses most\n"

@@ -14,6 +14,7 @@ namespace {
 std::string defaultText(const ParameterSpec& parameter) {
     if (!parameter.fallback) return "required";
     if (parameter.type == ParameterType::Boolean) return *parameter.fallback != 0 ? "true" : "false";
+    if (parameter.type == ParameterType::Choice) return parameter.choices.at(static_cast<std::size_t>(*parameter.fallback));
     return fmt::format("{}", *parameter.fallback);
 }
 

@@ -38,6 +38,7 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
     card.method = method.name;
     card.methodDescription = method.description;
     card.paper = method.paper;
+    if (method.isRandom) card.seed = job.config.seed;
     card.omega = point.omega;
     if (job.config.aim) card.statistic = statisticName(job.config.aim->statistic);
     card.dtype = torchName(job.outputDtype());
@@ -91,6 +92,7 @@ Manifest manifestOf(const MergeJob& job, const OutputPoint& point) {
     manifest.omega = point.omega;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         manifest.seeds["calibration"] = job.config.aim->calibration.seed;
+    if (job.method->info().isRandom) manifest.seeds["merge"] = job.config.seed;
     if (job.models.baseIndex) manifest.base = manifestModel(job.base());
     for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job.models.models[expert]));
     manifest.settings = effectiveParameters(job);

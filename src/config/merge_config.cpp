@@ -12,10 +12,18 @@ namespace {
 
 constexpr std::uint64_t kLargestConfigBytes = std::uint64_t{16} << 20;
 
-const std::vector<std::string> kTopLevelKeys{
-    "merge_method", "base_model",       "models",    "parameters",    "dtype",
-    "out_dtype",    "tokenizer_source", "tokenizer", "chat_template", "unsafe_truncate_embeddings",
-    "aim"};
+const std::vector<std::string> kTopLevelKeys{"merge_method",
+                                             "base_model",
+                                             "models",
+                                             "parameters",
+                                             "dtype",
+                                             "out_dtype",
+                                             "tokenizer_source",
+                                             "tokenizer",
+                                             "chat_template",
+                                             "unsafe_truncate_embeddings",
+                                             "seed",
+                                             "aim"};
 
 /// mergekit's keys that mean something, which we do not do.
 void refuseUnsupportedKeys(const YamlNode& root) {
@@ -90,6 +98,7 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
         config.parameters = readParameters(parameters->value, "parameters");
     config.dtype = readDtype(file, "dtype");
     config.outDtype = readDtype(file, "out_dtype");
+    config.seed = file.naturalNumber("seed").value_or(config.seed);
     config.vocabulary = readVocabulary(file);
     config.chatTemplate = file.text("chat_template").value_or("");
     // Written with nothing under it, the section is read for its message about what is missing.

@@ -47,10 +47,15 @@ std::optional<double> ParameterSetting::number(std::string_view tensorName, doub
     return (1 - fraction) * numberOf(values[lower]) + fraction * numberOf(values[upper]);
 }
 
-std::optional<bool> ParameterSetting::boolean(std::string_view tensorName, double depth) const {
+const Scalar* ParameterSetting::scalar(std::string_view tensorName, double depth) const {
     const ConditionalValue* condition = conditionFor(tensorName);
-    if (condition == nullptr) return std::nullopt;
-    return booleanOf(condition->values[static_cast<std::size_t>(depth * static_cast<double>(condition->values.size() - 1))]);
+    if (condition == nullptr) return nullptr;
+    return &condition->values[static_cast<std::size_t>(depth * static_cast<double>(condition->values.size() - 1))];
+}
+
+std::optional<bool> ParameterSetting::boolean(std::string_view tensorName, double depth) const {
+    const Scalar* decisive = scalar(tensorName, depth);
+    return decisive == nullptr ? std::nullopt : std::optional(booleanOf(*decisive));
 }
 
 }  // namespace aimerge

@@ -28,6 +28,12 @@ std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view p
     return setting == nullptr ? std::nullopt : setting->number(tensor.name, tensor.depth);
 }
 
+const Scalar* lookUpScalar(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                           const TensorPlace& tensor) {
+    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    return setting == nullptr ? nullptr : setting->scalar(tensor.name, tensor.depth);
+}
+
 std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
                                   const TensorPlace& tensor) {
     const ParameterSetting* setting = findParameter(config, parameter, model, tensor);

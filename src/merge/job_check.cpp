@@ -29,10 +29,10 @@ const ParameterSpec* findSpec(const MethodInfo& method, const std::string& name)
 std::string rangeText(const ParameterSpec& spec) {
     const bool hasMinimum = spec.minimum > std::numeric_limits<double>::lowest();
     const bool hasMaximum = spec.maximum < std::numeric_limits<double>::max();
-    if (!hasMinimum && !hasMaximum) return "a finite number";
+    if (!hasMinimum && !hasMaximum) return spec.type == ParameterType::WholeNumber ? "a whole number" : "a finite number";
     const std::string least = fmt::format("{} {}", spec.minimumExcluded ? "above" : "at least", spec.minimum);
-    const std::string most = fmt::format("at most {}", spec.maximum);
-    if (!hasMaximum) return least;
+    const std::string most = fmt::format("{} {}", spec.maximumExcluded ? "below" : "at most", spec.maximum);
+    if (!hasMaximum) return spec.type == ParameterType::WholeNumber ? "a whole number, " + least : least;
     return hasMinimum ? least + " and " + most : most;
 }
 
@@ -43,9 +43,16 @@ void checkScalar(const ParameterSpec& spec, const Scalar& scalar) {
         alone.boolean("", 0);
         return;
     }
+    if (spec.type == ParameterType::Choice) {
+        if (std::ranges::find(spec.choices, scalar.text) != spec.choices.end()) return;
+        throw UsageError("{}: '{}' is '{}'; it must be one of {}", scalar.mark.text(), spec.name, scalar.text,
+                         fmt::join(spec.choices, ", "));
+    }
     const double value = alone.number("", 0).value();
     const bool tooSmall = spec.minimumExcluded ? value <= spec.minimum : value < spec.minimum;
-    if (std::isfinite(value) && !tooSmall && value <= spec.maximum) return;
+    const bool tooLarge = spec.maximumExcluded ? value >= spec.maximum : value > spec.maximum;
+    const bool notWhole = spec.type == ParameterType::WholeNumber && value != std::floor(value);
+    if (std::isfinite(value) && !tooSmall && !tooLarge && !notWhole) return;
     throw UsageError("{}: '{}' is {}; it must be {}", scalar.mark.text(), spec.name, scalar.text, rangeText(spec));
 }
 
@@ -59,7 +66,7 @@ void checkSettings(const MethodInfo& method, const ParameterMap& parameters) {
 }
 
 void warnOfUnread(const MethodInfo& method, const MergeConfig& config, const ModelEntry& entry) {
-    const bool isApartBase = method.base == BaseUse::Required && entry.model == config.baseModel;
+    const bool isApartBase = method.base != BaseUse::Ordinary && entry.model == config.baseModel;
     for (const auto& [name, setting] : entry.parameters) {
         const bool isShared = findSpec(method, name)->scope == ParameterScope::Shared;
         if (isShared)
@@ -76,12 +83,15 @@ void checkModels(const MethodInfo& method, const MergeConfig& config) {
                          method.name);
     std::size_t inputs = config.models.size();
     const bool baseIsListed = std::ranges::find(config.models, config.baseModel, &ModelEntry::model) != config.models.end();
-    if (method.base == BaseUse::Required && baseIsListed) --inputs;
+    if (method.base != BaseUse::Ordinary && baseIsListed) --inputs;
     if (method.base == BaseUse::Ordinary && !config.baseModel.empty() && !baseIsListed) ++inputs;
-    if (inputs < method.minInputs)
-        throw UsageError("{}: {} needs at least {} model{} under 'models'{}, found {}", config.methodMark.text(),
-                         method.name, method.minInputs, method.minInputs == 1 ? "" : "s",
-                         method.base == BaseUse::Required ? " besides the base" : "", inputs);
+    if (inputs >= method.minInputs && inputs <= method.maxInputs) return;
+    const bool tooFew = inputs < method.minInputs;
+    const std::size_t wanted = tooFew ? method.minInputs : method.maxInputs;
+    const bool baseIsApart = method.base != BaseUse::Ordinary && !config.baseModel.empty();
+    throw UsageError("{}: {} needs {} {} model{} under 'models'{}, found {}", config.methodMark.text(), method.name,
+                     method.minInputs == method.maxInputs ? "exactly" : (tooFew ? "at least" : "at most"), wanted,
+                     wanted == 1 ? "" : "s", baseIsApart ? " besides the base" : "", inputs);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include "aimerge/core/error.h"
 
+#include <algorithm>
+
 namespace aimerge {
 namespace {
 
@@ -10,6 +12,9 @@ double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optio
     std::optional<double> value;
     if (spec.type == ParameterType::Boolean) {
         if (const std::optional<bool> flag = lookUpBoolean(config, spec.name, model, tensor)) value = *flag;
+    } else if (spec.type == ParameterType::Choice) {
+        if (const Scalar* chosen = lookUpScalar(config, spec.name, model, tensor))
+            value = static_cast<double>(std::ranges::find(spec.choices, chosen->text) - spec.choices.begin());
     } else {
         value = lookUpNumber(config, spec.name, model, tensor);
     }
@@ -33,6 +38,7 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, std::size_t mode
 ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config,
                                      std::span<const std::size_t> inputs, const TensorPlace& tensor) {
     ResolvedParameters resolved;
+    resolved.seed = config.seed;
     resolved.shared.resize(method.parameters.size());
     resolved.perInput.resize(method.parameters.size());
     for (std::size_t i = 0; i < method.parameters.size(); ++i) {

@@ -39,8 +39,8 @@ std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const Match
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const StatisticsByModule* statistics) {
-    TensorMerge merge{
-        matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched), {}, {}, {}};
+    TensorMerge merge{matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched),
+                      {},           {},           {},           {}};
     if (statistics)
         merge.importance = importanceOf(matched.name, output.shape, config.aim.value(), *statistics, models.headIsWritten());
 
@@ -51,7 +51,8 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     };
     for (const std::size_t input : methodInputs(method.info(), models.models.size(), models.baseIndex))
         merge.inputs.push_back(source(input));
-    if (method.info().base == BaseUse::Required || merge.importance) merge.base = source(models.baseIndex.value());
+    const bool takesBase = method.info().base != BaseUse::Ordinary && models.baseIndex;
+    if (takesBase || merge.importance) merge.base = source(models.baseIndex.value());
     return merge;
 }
 

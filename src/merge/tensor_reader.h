@@ -13,12 +13,17 @@ public:
     /// @param windows one per thread, shared with whoever merges on these threads
     TensorReader(const TensorMerge& tensor, const TensorSources& sources, ThreadPool& threads,
                  std::span<SourceWindow> windows)
-        : tensor_(tensor), sources_(sources), elements_(elementCount(tensor.shape)), threads_(threads), windows_(windows) {}
+        : tensor_(tensor), sources_(sources), threads_(threads), windows_(windows) {}
 
     const std::string& name() const override { return tensor_.name; }
     std::size_t inputs() const override { return sources_.inputs(); }
-    std::int64_t elements() const override { return elements_; }
+    const Shape& shape() const override { return tensor_.shape; }
+    bool hasBase() const override { return sources_.takesBase(); }
     ThreadPool& threads() override { return threads_; }
+    const TensorSource* gramOf(std::size_t input) const override {
+        const bool hasGrams = tensor_.method->info().needs == ExpertStatistic::InputGram && !tensor_.statistics.empty();
+        return hasGrams ? tensor_.statistics[input].get() : nullptr;
+    }
 
     void visit(std::int64_t first, std::int64_t count, std::span<const std::size_t> wanted, int worker,
                const Visit& visitChunk) override {
@@ -35,7 +40,6 @@ public:
 private:
     const TensorMerge& tensor_;
     const TensorSources& sources_;
-    std::int64_t elements_;
     ThreadPool& threads_;
     std::span<SourceWindow> windows_;
 };

@@ -13,13 +13,17 @@ namespace aimerge {
 
 class TensorSources {
 public:
-    explicit TensorSources(const TensorMerge& tensor) : takesBase_(tensor.method->info().base == BaseUse::Required) {
+    explicit TensorSources(const TensorMerge& tensor)
+        : takesBase_(tensor.method->info().base != BaseUse::Ordinary && tensor.base != nullptr) {
         for (const auto& input : tensor.inputs) slots_.push_back(slotOf(input.get()));
+        if (tensor.method->info().needs == ExpertStatistic::Fisher)
+            for (const auto& fisher : tensor.statistics) slots_.push_back(slotOf(fisher.get()));
         if (tensor.base) baseSlot_ = slotOf(tensor.base.get());
     }
 
     std::span<const TensorSource* const> all() const { return sources_; }
     std::size_t inputs() const { return slots_.size(); }
+    bool takesBase() const { return takesBase_; }  // the method sees the base apart from the inputs
 
     /// The sources of some inputs, and of the base where the method takes one; the others null.
     std::vector<const TensorSource*> some(std::span<const std::size_t> wanted) const {

@@ -118,7 +118,7 @@ struct Run {
 std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const Run& run) {
     std::vector<TensorMerge> merges;
     for (const TensorInfo& tensor : models[0].tensors()) {
-        TensorMerge merge{tensor.name, tensor.shape, Dtype::BF16, run.method, {}, {}, {}, {}};
+        TensorMerge merge{tensor.name, tensor.shape, Dtype::BF16, run.method, {}, {}, {}, {}, {}};
         std::vector<std::shared_ptr<const TensorSource>> sources;
         for (const Checkpoint& model : models) sources.push_back(directSource({&model, model.find(tensor.name)}));
         merge.base = sources[0];

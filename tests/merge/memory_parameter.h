@@ -64,13 +64,22 @@ private:
 /// A reader that hands out chunks of any size.
 class MemoryReader : public ParameterReader {
 public:
-    MemoryReader(Floats base, std::vector<Floats> inputs, ThreadPool& threads, std::int64_t chunk = 1000)
-        : base_(std::move(base)), inputs_(std::move(inputs)), threads_(threads), chunk_(chunk) {}
+    /// @param base empty: the method sees none
+    MemoryReader(Floats base, std::vector<Floats> inputs, ThreadPool& threads, std::int64_t chunk = 1000, Shape shape = {})
+        : base_(std::move(base)),
+          inputs_(std::move(inputs)),
+          shape_(shape.empty() ? Shape{static_cast<std::int64_t>(inputs_.front().size())} : std::move(shape)),
+          threads_(threads),
+          chunk_(chunk) {}
 
     const std::string& name() const override { return name_; }
     std::size_t inputs() const override { return inputs_.size(); }
-    std::int64_t elements() const override { return static_cast<std::int64_t>(base_.size()); }
+    const Shape& shape() const override { return shape_; }
+    bool hasBase() const override { return !base_.empty(); }
     ThreadPool& threads() override { return threads_; }
+    const TensorSource* gramOf(std::size_t input) const override { return grams.empty() ? nullptr : grams[input].get(); }
+
+    std::vector<std::shared_ptr<const TensorSource>> grams;
 
     void visit(std::int64_t first, std::int64_t count, std::span<const std::size_t> wanted, int worker,
                const Visit& visitChunk) override {
@@ -79,8 +88,8 @@ public:
             const std::int64_t size = std::min({chunk_, first + count - at, spanEnd - at});
             std::vector<const float*> inputs(inputs_.size());
             for (const std::size_t input : wanted) inputs[input] = inputs_[input].data() + at;
-            visitChunk({static_cast<std::size_t>(at / kSpanElements), at, static_cast<std::size_t>(size), base_.data() + at,
-                        inputs, worker});
+            visitChunk({static_cast<std::size_t>(at / kSpanElements), at, static_cast<std::size_t>(size),
+                        base_.empty() ? nullptr : base_.data() + at, inputs, worker});
             at += size;
         }
     }
@@ -89,6 +98,7 @@ private:
     std::string name_ = "weight";
     Floats base_;
     std::vector<Floats> inputs_;
+    Shape shape_;
     ThreadPool& threads_;
     std::int64_t chunk_;
 };
@@ -156,24 +166,24 @@ inline void setPerInput(const Method& method, ResolvedParameters& values, const 
     values.perInput.at(parameterIndex(method, name)) = std::move(each);
 }
 
-/// Prepares and combines one parameter in memory. @param base empty for methods that take none
+/// Prepares and combines one parameter in memory. @param base empty for methods that take none @param shape empty: a vector
 inline Floats combined(const Method& method, const ResolvedParameters& values, const Floats& base,
-                       const std::vector<Floats>& inputs, int threads = 1) {
+                       const std::vector<Floats>& inputs, int threads = 1, const Shape& shape = {}) {
     ThreadPool pool(threads);
-    const bool takesBase = method.info().base == BaseUse::Required;
-    MemoryReader reader(takesBase ? base : Floats(inputs.front().size()), inputs, pool);
+    MemoryReader reader(base, inputs, pool, 1000, shape);
     const auto prepared = method.prepare(reader, values);
     std::vector<const float*> pointers;
     for (const Floats& input : inputs) pointers.push_back(input.data());
     Floats out(inputs.front().size());
-    prepared->combine(0, takesBase ? base.data() : nullptr, pointers, out);
+    prepared->combine(0, base.empty() ? nullptr : base.data(), pointers, out);
     return out;
 }
 
 inline TensorMerge tensorMerge(const Method& method, const ResolvedParameters& values, Shape shape, const Floats& base,
                                const std::vector<Floats>& inputs, Dtype dtype = Dtype::F32) {
     TensorMerge merge{
-        "weight", std::move(shape), dtype, &method, values, std::make_shared<MemorySource>("base: weight", base), {}, {}};
+        "weight", std::move(shape), dtype, &method, values, std::make_shared<MemorySource>("base: weight", base), {}, {},
+        {}};
     for (std::size_t i = 0; i < inputs.size(); ++i)
         merge.inputs.push_back(std::make_shared<MemorySource>(fmt::format("expert_{}: weight", i), inputs[i]));
     return merge;

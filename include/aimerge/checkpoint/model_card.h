@@ -2,6 +2,7 @@
 // README.md of a merged checkpoint: front matter that the Hugging Face hub reads (as mergekit writes it), what was merged
 // and how, the formula, the config, and how to load it.
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,14 +17,15 @@ struct CardModel {
 struct ModelCard {
     std::string title;  // the output folder's name
     std::optional<CardModel> base;
-    std::vector<CardModel> experts;  // without the base
-    std::string method;              // "ties"
-    std::string methodDescription;   // MethodInfo::description
-    std::string paper;               // MethodInfo::paper; may be empty
-    std::optional<double> omega;     // absent without AIM
-    std::string statistic;           // "mean_abs"; with AIM
-    std::string dtype;               // torchName() of the output
-    std::string config;              // the YAML text
+    std::vector<CardModel> experts;          // without the base
+    std::string method;                      // "ties"
+    std::string methodDescription;           // MethodInfo::description
+    std::string paper;                       // MethodInfo::paper; may be empty
+    std::optional<double> omega;             // absent without AIM
+    std::string statistic;                   // "mean_abs"; with AIM
+    std::string dtype;                       // torchName() of the output
+    std::string config;                      // the YAML text
+    std::optional<std::uint64_t> seed = {};  // of a method that draws random numbers
 };
 
 std::string modelCardText(const ModelCard& card);

@@ -92,6 +92,7 @@ struct MergeConfig {
     std::vector<ModelEntry> models;        // in file order; the base may be among them
     ParameterMap parameters;               // global
     std::optional<Dtype> dtype, outDtype;  // BF16, F16, F32
+    std::uint64_t seed = 42;               // of methods that draw random numbers
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto" or a template
     std::optional<AimConfig> aim;

@@ -44,7 +44,9 @@ struct ParameterSetting {
     /// nullopt when no filter matches. @pre 0 <= depth <= 1
     /// @throws UsageError with the mark when the text is not a number / not a boolean
     std::optional<double> number(std::string_view tensorName, double depth) const;
-    /// For booleans the element at floor(depth (k-1)), no interpolation. Numeric settings count as true when not 0.
+    /// The element at floor(depth (k-1)), for settings that are not interpolated; nullptr when no filter matches.
+    const Scalar* scalar(std::string_view tensorName, double depth) const;
+    /// Of scalar(). Numeric settings count as true when not 0.
     std::optional<bool> boolean(std::string_view tensorName, double depth) const;
 };
 

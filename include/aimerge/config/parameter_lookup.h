@@ -30,6 +30,9 @@ const ParameterSetting* findParameter(const MergeConfig& config, std::string_vie
 /// @throws UsageError with the mark when the value that decides is no number / no boolean
 std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
                                    const TensorPlace& tensor);
+/// For words: the element at floor(depth (k-1)), no interpolation; nullptr when no place has one.
+const Scalar* lookUpScalar(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+                           const TensorPlace& tensor);
 std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
                                   const TensorPlace& tensor);
 

@@ -27,9 +27,10 @@ struct TensorMerge {
     Dtype dtype = Dtype::BF16;  // of the output: BF16, F16 or F32
     const Method* method = nullptr;
     ResolvedParameters parameters;
-    std::shared_ptr<const TensorSource> base;                 // null when neither method nor relaxation needs it
-    std::vector<std::shared_ptr<const TensorSource>> inputs;  // as the method numbers them; one may be the base
-    std::optional<std::vector<float>> importance;             // nullopt: every omega gives the merged values
+    std::shared_ptr<const TensorSource> base;                     // null when neither method nor relaxation needs it
+    std::vector<std::shared_ptr<const TensorSource>> inputs;      // as the method numbers them; one may be the base
+    std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
+    std::optional<std::vector<float>> importance;                 // nullopt: every omega gives the merged values
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.

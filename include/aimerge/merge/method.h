@@ -18,7 +18,12 @@
 namespace aimerge {
 
 enum class ParameterScope { Shared, PerInput, PerNonBase };
-enum class ParameterType { Number, Boolean };
+enum class ParameterType {
+    Number,
+    WholeNumber,  // a Number that must be whole
+    Boolean,
+    Choice  // one of ParameterSpec::choices; its value is the index there
+};
 
 struct ParameterSpec {
     std::string name;  // "weight"
@@ -29,24 +34,44 @@ struct ParameterSpec {
 
     // What a number may be; infinities and NaN never are.
     double minimum = std::numeric_limits<double>::lowest(), maximum = std::numeric_limits<double>::max();
-    bool minimumExcluded = false;
+    bool minimumExcluded = false, maximumExcluded = false;
+
+    std::vector<std::string> choices = {};
 };
 
-enum class BaseUse { Required, Ordinary };  // Ordinary: base_model plays no special part in the arithmetic
+enum class BaseUse {
+    Required,  // the experts' changes from base_model are merged
+    Optional,  // likewise with a base_model; without one, the models themselves
+    Ordinary   // base_model plays no special part in the arithmetic
+};
+
+/// What a method needs to know about every expert beyond its weights.
+enum class ExpertStatistic {
+    None,
+    InputGram,  // of a linear layer [out, in]: the Gram matrix [in, in] of its inputs, sum x x^T / tokens. Others have none.
+    Fisher      // of every parameter, in its shape: the diagonal of the Fisher information
+};
 
 struct MethodInfo {
     std::string name;
     std::string description;  // one line
     std::string paper;        // citation
     BaseUse base = BaseUse::Required;
-    std::size_t minInputs = 1;  // experts (Required), or all inputs (Ordinary)
+    std::size_t minInputs = 1;  // inputs as the method sees them: without the base, unless that is an ordinary one
+    std::size_t maxInputs = kAnyNumberOfInputs;
     std::vector<ParameterSpec> parameters;
+    ExpertStatistic needs = ExpertStatistic::None;
+    bool isRandom = false;  // draws from ResolvedParameters::seed
+
+    static constexpr std::size_t kAnyNumberOfInputs = std::numeric_limits<std::size_t>::max();
 };
 
-/// The resolved parameter values for one output tensor, in the order of MethodInfo::parameters. Booleans are 0 or 1.
+/// The resolved parameter values for one output tensor, in the order of MethodInfo::parameters. Booleans are 0 or 1, choices
+/// are indices.
 struct ResolvedParameters {
     std::vector<double> shared;                 // by parameter index; unused slots 0
     std::vector<std::vector<double>> perInput;  // [parameter index][input index], inputs as ParameterReader numbers them
+    std::uint64_t seed = 42;                    // of random methods
 };
 
 /// Combines one parameter, element by element. Const and thread-safe.
@@ -56,8 +81,10 @@ public:
 
     /// Writes theta_merged for elements [first, first + out.size()). Any split of a parameter into such calls gives the same
     /// bits.
-    /// @param base that many values; null for BaseUse::Ordinary methods
-    /// @param inputs one pointer to that many values per input
+    /// @param base that many values; null where ParameterReader::hasBase() said no
+    /// @param inputs one pointer to that many values per input; behind them, for ExpertStatistic::Fisher, one per input to
+    /// its
+    ///        Fisher values
     virtual void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                          std::span<float> out) const = 0;
 };
