@@ -2,6 +2,7 @@
 
 #include "merge/for_each_element.h"
 #include "merge/task_vector_parameters.h"
+#include "merge/weights.h"
 
 #include <cmath>
 

@@ -39,8 +39,4 @@ std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults) {
     return specs;
 }
 
-std::vector<float> floatsOf(const std::vector<double>& values) {
-    return {values.begin(), values.end()};
-}
-
 }  // namespace aimerge

@@ -16,7 +16,4 @@ struct TaskVectorDefaults {
 
 std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults);
 
-/// float32 of one parameter's value for every input.
-std::vector<float> floatsOf(const std::vector<double>& values);
-
 }  // namespace aimerge

@@ -4,6 +4,7 @@
 #include "merge/for_each_element.h"
 #include "merge/kept_magnitude.h"
 #include "merge/task_vector_parameters.h"
+#include "merge/weights.h"
 
 #include <algorithm>
 
