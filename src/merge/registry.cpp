@@ -1,5 +1,8 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/breadcrumbs.h"
+#include "aimerge/merge/dare.h"
+#include "aimerge/merge/della.h"
 #include "aimerge/merge/karcher.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
@@ -20,9 +23,10 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(),  &taskArithmeticMethod(), &tiesMethod(),
-                                                &slerpMethod(),   &nuslerpMethod(),        &multislerpMethod(),
-                                                &karcherMethod(), &modelStockMethod()};
+    static const std::vector<const Method*> all{
+        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),    &dareLinearMethod(),  &dareTiesMethod(),
+        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),   &dellaLinearMethod(), &slerpMethod(),
+        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod()};
     return all;
 }
 

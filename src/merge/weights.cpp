@@ -4,6 +4,12 @@
 
 namespace aimerge {
 
+float divisorOf(const std::vector<float>& weights) {
+    float sum = 0;
+    for (const float weight : weights) sum += weight;
+    return std::abs(sum) < 1e-8f ? 1.0f : sum;
+}
+
 bool addUpToZero(const std::vector<double>& weights) {
     double total = 0, magnitude = 0;
     for (const double weight : weights) {
