@@ -16,6 +16,9 @@ using testing::HasSubstr;
 constexpr std::size_t kColumns = 1000;
 
 /// A parameter of more than one block of float32 output (1 Mi elements), with many equal changes.
+/// Whose walks are the executor's patterns: without a base, element-wise, with a prepare pass.
+const std::vector<const Method*> kPatterns{&linearMethod(), &taskArithmeticMethod(), &tiesMethod()};
+
 struct Family {
     Floats base = roundedToBf16(normalValues(1'200'000, 1, 0.02f));
     std::vector<Floats> experts;
@@ -57,7 +60,7 @@ std::vector<TensorMerge> listOf(TensorMerge first) {
 
 TEST(MergeTensors, GivesTheMethodsValuesInBlocks) {
     const Family family(3);
-    for (const Method* method : methods()) {
+    for (const Method* method : kPatterns) {
         const auto values = parameters(*method, {0.5, 0.25, 1});
         auto tensors = listOf(family.merge(*method, values));
         MemorySink sink;
@@ -95,7 +98,7 @@ TEST(MergeTensors, HasTheSameBytesForAnyThreadsAndInstructionSet) {
 TEST(MergeTensors, TreatsMoreInputsThanAreUnrolledAlike) {
     const std::size_t count = 10;
     Family family(count);
-    for (const Method* method : methods()) {
+    for (const Method* method : kPatterns) {
         // Input 10 changes nothing: nine do it alone, and eight of them the unrolled way.
         auto nine = family;
         nine.experts.resize(9);
@@ -138,7 +141,7 @@ TEST(MergeTensors, GivesEveryOmegaTheMergedValuesWithoutImportance) {
 
 TEST(MergeTensors, OfExpertsEqualToTheBaseIsTheBase) {
     const Family family(0);
-    for (const Method* method : methods()) {
+    for (const Method* method : kPatterns) {
         auto tensors =
             listOf(tensorMerge(*method, parameters(*method, {0.3, 0.9}), {static_cast<std::int64_t>(family.base.size())},
                                family.base, {family.base, family.base}));
@@ -150,7 +153,7 @@ TEST(MergeTensors, OfExpertsEqualToTheBaseIsTheBase) {
 
 TEST(MergeTensors, DoesNotDependOnTheOrderOfExpertsBeyondRounding) {
     const Family family(3);
-    for (const Method* method : methods()) {
+    for (const Method* method : kPatterns) {
         Family turned = family;
         std::ranges::rotate(turned.experts, turned.experts.begin() + 1);
         auto tensors = listOf(family.merge(*method, parameters(*method, {1, 0.5, 0.25})));
@@ -182,7 +185,7 @@ TEST(MergeTensors, MergesManyTensorsOfAllSizesTogether) {
 }
 
 TEST(MergeTensors, NamesTheModelWithAValueThatIsNotFinite) {
-    for (const Method* method : methods()) {
+    for (const Method* method : kPatterns) {
         Family family(2);
         family.experts[1][1'100'003] = std::numeric_limits<float>::quiet_NaN();
         auto tensors = listOf(family.merge(*method, parameters(*method, {0, 0})));  // even with weight 0
@@ -208,15 +211,6 @@ TEST(MergeTensors, RefusesAMergedValueBeyondTheOutputDtype) {
     } catch (const InputError& error) {
         EXPECT_THAT(error.what(), HasSubstr("weight: a merged value is beyond the range of float16"));
     }
-}
-
-TEST(MergeTensors, AsksTheMethodAboutAllTensorsFirst) {
-    const Family family(2);
-    auto tensors = listOf(family.merge(linearMethod(), parameters(linearMethod(), {1, 1})));
-    tensors.push_back(family.merge(linearMethod(), parameters(linearMethod(), {1, -1})));
-    MemorySink sink;
-    EXPECT_THROW(run(tensors, {}, sink), UsageError);
-    EXPECT_TRUE(sink.bytes(0).empty());
 }
 
 TEST(MergeTensors, PassesOnWhatTheSinkThrows) {
