@@ -33,7 +33,7 @@ private:
 };
 
 /// Runs the walk on the device, over a grid. Returns before it is done. Defined for the combines that a .cu file names, with
-/// 1 to kMostUnrolledInputs inputs: a combine of any number of them points to its coefficients, which are in host memory.
+/// 1 to kMostUnrolledInputs inputs, whose coefficients travel by value. Pointers of a combine are to device memory.
 /// @throws RuntimeFault when the kernel cannot be started
 template <int kInputs, typename Combine>
 void forEachElementOnDevice(const StridedWalk<kInputs, Combine>& walk);

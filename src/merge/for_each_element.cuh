@@ -31,6 +31,7 @@ static_assert(kMostUnrolledInputs == 8, "AIMERGE_ON_DEVICE names each number of 
 
 }  // namespace aimerge
 
+/// Compiles a combine of exactly kInputs inputs.
 #define AIMERGE_ON_DEVICE_OF(kInputs, ...) \
     template void aimerge::forEachElementOnDevice(const aimerge::StridedWalk<kInputs, __VA_ARGS__>&);
 

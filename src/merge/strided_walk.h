@@ -91,7 +91,7 @@ private:
             values[input] = inputs[input].at(i);
             pointers.values[input] = &values[input];
         }
-        return combine(Combine::kTakesBase ? baseValue : 0.0f, InputsAt<kInputs>{pointers, 0, kInputs});
+        return combine(Combine::kTakesBase ? baseValue : 0.0f, InputsAt<kInputs>{pointers, 0, i, kInputs});
     }
 };
 

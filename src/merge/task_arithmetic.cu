@@ -1,4 +1,11 @@
-#include "aimerge/merge/task_arithmetic.h"
+#include "aimerge/merge/task_vectors.h"
 #include "merge/for_each_element.cuh"
 
-AIMERGE_ON_DEVICE_NORMALIZING(TaskArithmeticCombine)
+namespace aimerge {
+
+template <int kInputs, Normalize kNormalize>
+using WholeSum = SumCombine<KeepAll, kInputs, kNormalize>;
+
+}  // namespace aimerge
+
+AIMERGE_ON_DEVICE_NORMALIZING(WholeSum)

@@ -3,9 +3,11 @@
 
 #include "aimerge/merge/convert.h"
 #include "aimerge/merge/linear.h"
+#include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/relaxation.h"
-#include "aimerge/merge/task_arithmetic.h"
-#include "aimerge/merge/ties.h"
+#include "aimerge/merge/slerp.h"
+#include "aimerge/merge/task_vectors.h"
+#include "aimerge/merge/weighted_changes.h"
 #include "merge/for_each_element.h"
 #include "merge/memory_parameter.h"
 #include "merge/strided_walk.h"
@@ -145,38 +147,88 @@ constexpr PerInput<float, kInputs> someWeights() {
     return weights;
 }
 
-template <int kInputs, Normalize kNormalize>
-TiesCombine<kInputs, kNormalize> someTies() {
-    TiesCombine<kInputs, kNormalize> combine{someWeights<kInputs>(), someWeights<kInputs>(), {}, 0.7f};
-    for (int i = 0; i < kInputs; ++i) combine.leastKept.values[i] = bitsOfFloat(0.05f * static_cast<float>(i + 1));
-    return combine;
+/// Magnitudes that some of the changes of a WalkCase reach.
+template <int kInputs>
+PerInput<std::uint32_t, kInputs> someMagnitudes(float first) {
+    PerInput<std::uint32_t, kInputs> magnitudes{};
+    for (int i = 0; i < kInputs; ++i) magnitudes.values[i] = bitsOfFloat(first * static_cast<float>(i + 1));
+    return magnitudes;
 }
 
-/// One combine with one number of inputs over all cases.
-template <typename Walker, int kInputs, typename Combine>
-void expectTheBitsOfTheCpu(const Combine& combine, const char* name) {
+/// Coefficients of each element: [kInputs + 1, count] numbers, the first row for what is not an input's.
+struct PerElement {
+    const float* values;
+    std::size_t count;
+
+    template <int kInputs>
+    PerInput<const float*, kInputs> ofInputs() const {
+        PerInput<const float*, kInputs> pointers;
+        for (std::size_t i = 0; i < kInputs; ++i) pointers.values[i] = values + (i + 1) * count;
+        return pointers;
+    }
+};
+
+/// One combine with one number of inputs over all cases. @param make the combine from a PerElement
+template <typename Walker, int kInputs, typename Make>
+void expectTheBitsOfTheCpu(const char* name, const Make& make) {
     for (const WalkCase& stretch : walkCases()) {
-        const Bytes expected = mergedOnCpu<kInputs>(stretch, combine);
-        const Bytes found = mergedByWalk<Walker, kInputs>(stretch, combine);
+        const Floats numbers = normalValues((kInputs + 1) * stretch.count, 99, 1);
+        typename Walker::Memory copy(stored(numbers, Dtype::F32));
+        const auto* const copied = static_cast<const float*>(static_cast<const void*>(copy.data()));
+
+        const Bytes expected = mergedOnCpu<kInputs>(stretch, make(PerElement{numbers.data(), stretch.count}));
+        const Bytes found = mergedByWalk<Walker, kInputs>(stretch, make(PerElement{copied, stretch.count}));
+
         EXPECT_TRUE(found == expected) << name << " of " << kInputs << " inputs, " << stretch.text();
     }
 }
 
 template <typename Walker, int kInputs, Normalize kNormalize>
-void expectMethodsToAgree() {
+void expectTaskVectorsToAgree() {
     constexpr PerInput<float, kInputs> weights = someWeights<kInputs>();
-    expectTheBitsOfTheCpu<Walker, kInputs>(LinearCombine<kInputs, kNormalize>{weights, 1.7f}, "linear");
-    expectTheBitsOfTheCpu<Walker, kInputs>(TaskArithmeticCombine<kInputs, kNormalize>{weights, 1.7f, 0.7f},
-                                           "task_arithmetic");
-    expectTheBitsOfTheCpu<Walker, kInputs>(someTies<kInputs, kNormalize>(), "ties");
+    const auto least = someMagnitudes<kInputs>(0.05f), dropped = someMagnitudes<kInputs>(0.15f);
+    const auto expect = [](const char* name, const auto& make) { expectTheBitsOfTheCpu<Walker, kInputs>(name, make); };
+    expect("linear", [=](PerElement) { return LinearCombine<kInputs, kNormalize>{weights, 1.7f}; });
+    expect("sum of all", [=](PerElement) { return SumCombine<KeepAll, kInputs, kNormalize>{{}, weights, 1.7f, 0.7f}; });
+    expect("consensus of the largest", [=](PerElement) {
+        return ConsensusCombine<KeepFrom, kInputs, kNormalize>{{least, weights}, weights, 0.7f};
+    });
+    expect("sum of a range", [=](PerElement) {
+        return SumCombine<KeepBetween, kInputs, kNormalize>{{least, dropped, weights}, weights, 1.7f, 0.7f};
+    });
+    expect("consensus of a range", [=](PerElement) {
+        return ConsensusCombine<KeepBetween, kInputs, kNormalize>{{least, dropped, weights}, weights, 0.7f};
+    });
+    expect("sum of scaled changes", [=](PerElement each) {
+        return SumCombine<ScaleEach, kInputs, kNormalize>{{each.ofInputs<kInputs>()}, weights, 1.7f, 0.7f};
+    });
+    expect("consensus of scaled changes", [=](PerElement each) {
+        return ConsensusCombine<ScaleEach, kInputs, kNormalize>{{each.ofInputs<kInputs>()}, weights, 0.7f};
+    });
+}
+
+template <typename Walker, int kInputs>
+void expectCoefficientsToAgree() {
+    constexpr PerInput<float, kInputs> weights = someWeights<kInputs>();
+    const auto expect = [](const char* name, const auto& make) { expectTheBitsOfTheCpu<Walker, kInputs>(name, make); };
+    expect("model stock", [](PerElement) { return ModelStockCombine<kInputs>{0.4f, 0.6f, static_cast<float>(kInputs)}; });
+    expect("weighted changes", [=](PerElement) { return WeightedChangesCombine<kInputs>{weights, 0.1f}; });
+    expect("column-weighted changes", [](PerElement each) {
+        return ColumnWeightedChangesCombine<kInputs>{each.ofInputs<kInputs>(), each.values};
+    });
 }
 
 /// Every combine, for 1 to kMostUnrolledInputs inputs.
 template <typename Walker, int kInputs = kMostUnrolledInputs>
 void expectEveryMethodToAgree() {
-    expectMethodsToAgree<Walker, kInputs, Normalize::No>();
-    expectMethodsToAgree<Walker, kInputs, Normalize::Yes>();
-    if constexpr (kInputs > 1) expectEveryMethodToAgree<Walker, kInputs - 1>();
+    expectTaskVectorsToAgree<Walker, kInputs, Normalize::No>();
+    expectTaskVectorsToAgree<Walker, kInputs, Normalize::Yes>();
+    expectCoefficientsToAgree<Walker, kInputs>();
+    if constexpr (kInputs > 1)
+        expectEveryMethodToAgree<Walker, kInputs - 1>();
+    else
+        for (const bool isChord : {false, true})
+            expectTheBitsOfTheCpu<Walker, 1>("slerp", [=](PerElement) { return SlerpCombine{0.3f, 0.7f, isChord}; });
 }
 
 }  // namespace aimerge
