@@ -19,7 +19,8 @@ struct Case {
 
 std::vector<Case> allCases() {
     std::vector<Case> cases;
-    for (const Json& json : goldenEntry("stochastic").at("cases"))
+    const Json entry = goldenEntry("stochastic");
+    for (const Json& json : entry.at("cases"))
         for (const bool rescale : {false, true}) cases.push_back({json, json.at("method"), rescale});
     return cases;
 }
