@@ -1,5 +1,6 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/closed_form.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
@@ -12,8 +13,13 @@ namespace aimerge {
 
 void Method::check(const ResolvedParameters&, const std::string&) const {}
 
+std::uint64_t Method::workingBytes(const Shape&) const {
+    return 0;
+}
+
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(), &taskArithmeticMethod(), &tiesMethod()};
+    static const std::vector<const Method*> all{&linearMethod(),  &taskArithmeticMethod(), &tiesMethod(),
+                                                &regMeanMethod(), &actMatMethod(),         &wudiMethod()};
     return all;
 }
 
