@@ -99,14 +99,20 @@ public:
         return std::make_unique<PreparedExpertMean>(weights, lambda);
     }
 
-    std::uint64_t workingBytes(const Shape& shape) const override {
-        return shape.size() == 2 ? LayerSystem::workingBytes(shape[0], shape[1]) : 0;
+    std::uint64_t workingBytes(const std::string& tensor, const Shape& shape) const override {
+        return mayBeSolved(tensor, shape) ? LayerSystem::workingBytes(shape[0], shape[1]) : 0;
     }
 
 private:
+    /// A lm_head may have Gram matrices; without them it is treated as an embedding.
+    bool mayBeSolved(const std::string& tensor, const Shape& shape) const {
+        const bool hasGram = matrix_ == ExpertMatrix::InputGram;
+        return shape.size() == 2 && !(hasGram ? placeOf(tensor).part == Part::Embedding : isVocabularyTensor(tensor));
+    }
+
     bool isSolved(const ParameterReader& parameter) const {
-        if (matrix_ == ExpertMatrix::InputGram) return parameter.gramOf(0) != nullptr;
-        return parameter.shape().size() == 2 && !isVocabularyTensor(parameter.name());
+        const bool lacksGram = matrix_ == ExpertMatrix::InputGram && !parameter.gramOf(0);
+        return mayBeSolved(parameter.name(), parameter.shape()) && !lacksGram;
     }
 
     MethodInfo info_;

@@ -13,7 +13,7 @@ namespace aimerge {
 
 void Method::check(const ResolvedParameters&, const std::string&) const {}
 
-std::uint64_t Method::workingBytes(const Shape&) const {
+std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
     return 0;
 }
 

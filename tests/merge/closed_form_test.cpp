@@ -129,6 +129,17 @@ TEST(ActMat, TakesTheMeanOfVectorsAndVocabularies) {
     EXPECT_THAT(sink.values<float>(0), ElementsAre(7, 3));
 }
 
+TEST(ClosedForm, TakesAnyNumberOfExperts) {
+    // Ten experts 1, 2, ... 10 and equal weights: the mean 5.5, as a vector; as a layer [1, 1] with C_i = D_i^2 the quotient
+    // of the sums of cubes and squares, 3025 / 385.
+    std::vector<Floats> experts;
+    for (int i = 1; i <= 10; ++i) experts.push_back({static_cast<float>(i)});
+    const ResolvedParameters values = withRidge(actMatMethod(), Doubles(10, 1), 0);
+    // Ten products with 0.1 as float32 has it.
+    EXPECT_NEAR(solved(actMatMethod(), values, {1}, {0}, experts).front(), 5.5f, 10 * 4.5 * 0x1p-24);
+    EXPECT_FLOAT_EQ(solved(actMatMethod(), values, {1, 1}, {0}, experts).front(), 3025.0f / 385);
+}
+
 TEST(ClosedForm, RefusesWeightsThatAreAllZero) {
     try {
         wudiMethod().check(parameters(wudiMethod(), {0, 0}), "lm_head.weight");
@@ -136,6 +147,18 @@ TEST(ClosedForm, RefusesWeightsThatAreAllZero) {
     } catch (const UsageError& error) {
         EXPECT_THAT(error.what(), HasSubstr("lm_head.weight: wudi needs an expert of weight above 0"));
     }
+}
+
+TEST(ClosedForm, TellsItsMemory) {
+    // Tiles of 128 x 128. [130, 256]: 3 tiles of S and 4 of N in float64; while building, 4 of W_i - W_1 and 3 of C_i in
+    // float32.
+    constexpr std::uint64_t kLayer = (3 + 4) * 128 * 128 * 8 + (4 + 3) * 128 * 128 * 4;
+    const OutputTensor layer{"model.layers.0.mlp.up_proj.weight", Dtype::BF16, {130, 256}};
+    const OutputTensor norm{"model.norm.weight", Dtype::BF16, {256}};
+    const OutputTensor embedding{"model.embed_tokens.weight", Dtype::BF16, {32000, 256}};
+    EXPECT_EQ(mergeParameterBytes(actMatMethod(), std::vector{layer, norm, embedding}), kLayer);
+    EXPECT_EQ(mergeParameterBytes(regMeanMethod(), std::vector{layer, norm, embedding}), kLayer);
+    EXPECT_EQ(mergeParameterBytes(actMatMethod(), std::vector{layer, norm, layer}), 2 * kLayer);
 }
 
 // --- against a plain float64 solution -----------------------------------------------------------------------------------

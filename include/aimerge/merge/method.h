@@ -106,8 +106,8 @@ public:
     virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter,
                                                        const ResolvedParameters& values) const = 0;
 
-    /// Memory of prepare() and of what it returns, when that grows with the parameter.
-    virtual std::uint64_t workingBytes(const Shape& shape) const;
+    /// Upper bound of the memory of prepare() and of what it returns, when that grows with the parameter.
+    virtual std::uint64_t workingBytes(const std::string& tensor, const Shape& shape) const;
 };
 
 /// All methods, in the order of the documentation.
