@@ -44,6 +44,11 @@ ResolvedParameters trimmedTies(std::size_t experts) {
     return values;
 }
 
+/// Whether weights are shares of a whole: an unchanged model counts, and they must not all be 0.
+bool isMean(const Method& method) {
+    return std::set<std::string>{"linear", "regmean", "actmat", "wudi"}.contains(method.info().name);
+}
+
 void run(std::vector<TensorMerge>& tensors, const std::vector<double>& omegas, MemorySink& sink, int threads = 2,
          DeltaRounding rounding = DeltaRounding::None) {
     ThreadPool pool(threads);
@@ -102,8 +107,7 @@ TEST(MergeTensors, TreatsMoreInputsThanAreUnrolledAlike) {
         nine.experts.resize(9);
         family.experts[9] = family.base;
         const auto withUnchanged = parameters(*method, std::vector<double>(count, 1));
-        const std::set<const Method*> means{&linearMethod(), &regMeanMethod(), &actMatMethod(), &wudiMethod()};
-        if (means.contains(method)) continue;  // there the tenth counts
+        if (isMean(*method)) continue;  // there the tenth counts
         auto tensors = listOf(family.merge(*method, withUnchanged));
         tensors.push_back(nine.merge(*method, parameters(*method, std::vector<double>(9, 1))));
         MemorySink sink;
@@ -153,6 +157,7 @@ TEST(MergeTensors, OfExpertsEqualToTheBaseIsTheBase) {
 TEST(MergeTensors, DoesNotDependOnTheOrderOfExpertsBeyondRounding) {
     const Family family(3);
     for (const Method* method : methods()) {
+        if (method == &actMatMethod() || method == &wudiMethod()) continue;  // solved, not summed: see EveryMethod
         Family turned = family;
         std::ranges::rotate(turned.experts, turned.experts.begin() + 1);
         auto tensors = listOf(family.merge(*method, parameters(*method, {1, 0.5, 0.25})));
@@ -188,7 +193,7 @@ TEST(MergeTensors, NamesTheModelWithAValueThatIsNotFinite) {
         Family family(2);
         family.experts[1][1'100'003] = std::numeric_limits<float>::quiet_NaN();
         auto tensors = listOf(family.merge(*method, parameters(*method, {0, 0})));  // even with weight 0
-        if (method == &linearMethod()) setPerInput(*method, tensors[0].parameters, "weight", {1, 0});
+        if (isMean(*method)) setPerInput(*method, tensors[0].parameters, "weight", {1, 0});
         MemorySink sink;
         try {
             run(tensors, {}, sink);
