@@ -18,7 +18,7 @@ std::filesystem::path libraryPath() {
     std::error_code unreadable;
     const auto executable = std::filesystem::read_symlink("/proc/self/exe", unreadable);
     if (!unreadable) {
-        const auto beside = executable.parent_path() / kFileName;
+        auto beside = executable.parent_path() / kFileName;
         if (std::filesystem::exists(beside, unreadable)) return beside;
     }
     return AIMERGE_TORCH_LIBRARY;

@@ -39,7 +39,7 @@ std::string readCommit(const fs::path& reference) {
     const std::string text = readTextFile(reference, kLongestReference);
     const std::size_t begin = text.find_first_not_of(kBlank);
     if (begin == std::string::npos) return "";
-    const std::string commit = text.substr(begin, text.find_last_not_of(kBlank) + 1 - begin);
+    std::string commit = text.substr(begin, text.find_last_not_of(kBlank) + 1 - begin);
     if (!isHubNamePart(commit))
         throw InputError("{}: holds no commit hash, expected 40 hexadecimal digits", reference.string());
     return commit;
@@ -63,7 +63,7 @@ fs::path findInHubCache(const std::string& name, const fs::path& cache) {
     if (commit.empty())
         throw InputError("{}: the local hub cache has no main revision of it ({} is missing); {}", name,
                          (model / "refs" / "main").string(), downloadAdvice(name));
-    const fs::path snapshot = model / "snapshots" / commit;
+    fs::path snapshot = model / "snapshots" / commit;
     if (!fs::is_directory(snapshot))
         throw InputError("{}: the local hub cache lacks the files of its main revision ({}); {}", name, snapshot.string(),
                          downloadAdvice(name));

@@ -230,11 +230,11 @@ bool isCheckpoint(const fs::path& folder) {
 
 void addPart(VerifyReport& whole, const std::string& name, VerifyReport part) {
     for (Finding& finding : part.findings) {
-        finding.file = name + "/" + finding.file;
-        finding.text = name + ": " + finding.text;
+        finding.file.insert(0, name + "/");
+        finding.text.insert(0, name + ": ");
         whole.findings.push_back(std::move(finding));
     }
-    for (const std::string& notice : part.notices) whole.notices.push_back(name + ": " + notice);
+    for (const std::string& notice : part.notices) whole.notices.push_back(fmt::format("{}: {}", name, notice));
     whole.files += part.files;
     whole.tensors += part.tensors;
     whole.bytes += part.bytes;

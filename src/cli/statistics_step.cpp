@@ -53,7 +53,7 @@ std::string contentDigestOf(const Checkpoint& base, int threads) {
     if (fs::exists(remembered)) return readTextFile(remembered);
     spdlog::info("reading {} once for its content digest", base.name());
     ThreadPool pool(threads);
-    const std::string digest = base.contentDigest(pool).hex();
+    std::string digest = base.contentDigest(pool).hex();
     fs::create_directories(remembered.parent_path());
     writeTextFile(remembered, digest);
     return digest;

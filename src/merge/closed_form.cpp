@@ -1,11 +1,14 @@
 #include "aimerge/merge/closed_form.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
-#include "aimerge/core/error.h"
 #include "merge/for_each_element.h"
 #include "merge/layer_system.h"
-#include "merge/task_vector_parameters.h"
+#include "merge/weights.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace aimerge {
@@ -78,11 +81,11 @@ public:
 
     const MethodInfo& info() const override { return info_; }
 
-    void check(const ResolvedParameters& values, const std::string& tensor) const override {
-        for (const double weight : values.perInput[kExpertWeight])
-            if (weight > 0) return;
-        throw UsageError("{}: {} needs an expert of weight above 0, all {} have weight 0", tensor, info_.name,
-                         values.perInput[kExpertWeight].size());
+    std::optional<ParameterProblem> check(const ResolvedParameters& values) const override {
+        const std::vector<double>& weights = values.perInput[kExpertWeight];
+        if (std::ranges::any_of(weights, [](double weight) { return weight > 0; })) return std::nullopt;
+        return ParameterProblem{kExpertWeight, std::nullopt,
+                                fmt::format("all {} experts have weight 0; give one a weight above 0", weights.size())};
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {

@@ -1,9 +1,10 @@
 #include "aimerge/merge/linear.h"
 
-#include "aimerge/core/error.h"
 #include "merge/for_each_element.h"
+#include "merge/weights.h"
 
-#include <cmath>
+#include <fmt/format.h>
+
 #include <numeric>
 
 namespace aimerge {
@@ -14,7 +15,7 @@ enum LinearParameter { kWeight, kNormalize };
 class PreparedLinear : public PreparedParameter {
 public:
     explicit PreparedLinear(const ResolvedParameters& values)
-        : weights_(values.perInput[kWeight].begin(), values.perInput[kWeight].end()),
+        : weights_(floatsOf(values.perInput[kWeight])),
           normalize_(values.shared[kNormalize] != 0),
           divisor_(std::accumulate(weights_.begin(), weights_.end(), 0.0f)) {}
 
@@ -57,18 +58,12 @@ public:
         return info;
     }
 
-    void check(const ResolvedParameters& values, const std::string& tensor) const override {
-        if (values.shared[kNormalize] == 0) return;
-        double total = 0, magnitude = 0;
-        for (const double weight : values.perInput[kWeight]) {
-            total += weight;
-            magnitude += std::abs(weight);
-        }
-        if (std::abs(total) <= 1e-12 * magnitude)  // zero, but for the rounding of decimal weights
-            throw UsageError(
-                "{}: the weights of the {} models add up to 0, by which nothing can be divided; change a weight or set "
-                "normalize: false",
-                tensor, values.perInput[kWeight].size());
+    std::optional<ParameterProblem> check(const ResolvedParameters& values) const override {
+        if (values.shared[kNormalize] == 0 || !addUpToZero(values.perInput[kWeight])) return std::nullopt;
+        return ParameterProblem{kWeight, 0,
+                                fmt::format("the weights of the {} models add up to 0, by which nothing can be divided; "
+                                            "change a weight or set normalize: false",
+                                            values.perInput[kWeight].size())};
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {

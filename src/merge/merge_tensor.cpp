@@ -109,7 +109,6 @@ struct BlockOfTensor {
 
 void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
                   ThreadPool& threads, MergeSink& sink) {
-    for (const TensorMerge& tensor : tensors) tensor.method->check(tensor.parameters, tensor.name);
     const auto workers = static_cast<std::size_t>(threads.threads());
     std::vector<SourceWindow> windows(workers);
     std::vector<Workplace> places(workers);

@@ -1,7 +1,15 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/breadcrumbs.h"
 #include "aimerge/merge/closed_form.h"
+#include "aimerge/merge/dare.h"
+#include "aimerge/merge/della.h"
+#include "aimerge/merge/karcher.h"
 #include "aimerge/merge/linear.h"
+#include "aimerge/merge/model_stock.h"
+#include "aimerge/merge/multislerp.h"
+#include "aimerge/merge/nuslerp.h"
+#include "aimerge/merge/slerp.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
 
@@ -11,15 +19,32 @@
 
 namespace aimerge {
 
-void Method::check(const ResolvedParameters&, const std::string&) const {}
+std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
+    return std::nullopt;
+}
 
 std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
     return 0;
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(),  &taskArithmeticMethod(), &tiesMethod(),
-                                                &regMeanMethod(), &actMatMethod(),         &wudiMethod()};
+    static const std::vector<const Method*> all{&linearMethod(),
+                                                &taskArithmeticMethod(),
+                                                &tiesMethod(),
+                                                &dareLinearMethod(),
+                                                &dareTiesMethod(),
+                                                &breadcrumbsMethod(),
+                                                &breadcrumbsTiesMethod(),
+                                                &dellaMethod(),
+                                                &dellaLinearMethod(),
+                                                &slerpMethod(),
+                                                &nuslerpMethod(),
+                                                &multislerpMethod(),
+                                                &karcherMethod(),
+                                                &modelStockMethod(),
+                                                &regMeanMethod(),
+                                                &actMatMethod(),
+                                                &wudiMethod()};
     return all;
 }
 

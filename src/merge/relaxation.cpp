@@ -3,9 +3,8 @@
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/bfloat.h"
 #include "aimerge/core/error.h"
+#include "merge/row_runs.h"
 #include "merge/vectorised.h"
-
-#include <algorithm>
 
 namespace aimerge {
 namespace {
@@ -74,16 +73,12 @@ Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRou
 
 void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged,
                        std::span<float> out) const {
-    const std::size_t channels = factors_.size();
-    std::size_t channel = static_cast<std::size_t>(first) % channels;
-    for (std::size_t begin = 0; begin < out.size();) {
-        const std::size_t count = std::min(channels - channel, out.size() - begin);
-        const auto relax =
-            rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
-        relax(factors_.data() + channel, base.data() + begin, merged.data() + begin, out.data() + begin, count);
-        begin += count;
-        channel = 0;
-    }
+    const auto relax = rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
+    forEachRowRun(first, out.size(), static_cast<std::int64_t>(factors_.size()),
+                  [&](std::int64_t, std::int64_t channel, std::size_t offset, std::size_t count) {
+                      relax(factors_.data() + channel, base.data() + offset, merged.data() + offset, out.data() + offset,
+                            count);
+                  });
 }
 
 }  // namespace aimerge

@@ -2,7 +2,7 @@
 
 namespace aimerge {
 
-std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults) {
+std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults, std::vector<ParameterSpec> own) {
     using enum ParameterType;
     using enum ParameterScope;
     std::vector<ParameterSpec> specs{
@@ -36,11 +36,17 @@ std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults) {
     specs[kDensity].minimum = 0;
     specs[kDensity].minimumExcluded = true;
     specs[kDensity].maximum = 1;
+    specs.insert(specs.end(), own.begin(), own.end());
     return specs;
 }
 
-std::vector<float> floatsOf(const std::vector<double>& values) {
-    return {values.begin(), values.end()};
+ParameterSpec rescaleModeParameter() {
+    return {.name = "rescale_mode",
+            .type = ParameterType::Choice,
+            .scope = ParameterScope::Shared,
+            .fallback = 0.0,
+            .description = "rescale to the change's L1 norm, or by the inverse of the keep probability",
+            .choices = {"l1", "inverse_density"}};
 }
 
 }  // namespace aimerge

@@ -7,16 +7,18 @@
 
 namespace aimerge {
 
-/// Their places in taskVectorParameters().
-enum TaskVectorParameter { kWeight, kDensity, kLambda, kNormalize, kRescale, kInt8Mask };
+/// Their places in taskVectorParameters(); what a method adds comes behind.
+enum TaskVectorParameter { kWeight, kDensity, kLambda, kNormalize, kRescale, kInt8Mask, kFirstOwn };
 
 struct TaskVectorDefaults {
     bool normalize, rescale;
 };
 
-std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults);
+std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults, std::vector<ParameterSpec> own = {});
 
-/// float32 of one parameter's value for every input.
-std::vector<float> floatsOf(const std::vector<double>& values);
+/// How random methods restore the magnitude that they dropped: the values of rescaleModeParameter().
+enum class RescaleMode { L1, InverseDensity };
+
+ParameterSpec rescaleModeParameter();
 
 }  // namespace aimerge

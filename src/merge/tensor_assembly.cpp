@@ -16,8 +16,15 @@ TensorPlace placeIn(const ModelSet& models, const std::string& name) {
 ResolvedParameters parametersOf(const Method& method, const MergeConfig& config, const ModelSet& models,
                                 const MatchedTensor& matched) {
     const auto inputs = methodInputs(method.info(), models.models.size(), models.baseIndex);
-    ResolvedParameters values = resolveParameters(method.info(), config, inputs, placeIn(models, matched.name));
-    method.check(values, matched.name);
+    const TensorPlace place = placeIn(models, matched.name);
+    ResolvedParameters values = resolveParameters(method.info(), config, inputs, place);
+    if (const auto problem = method.check(values)) {
+        std::optional<std::size_t> model;
+        if (problem->input && inputs[*problem->input] < config.models.size()) model = inputs[*problem->input];
+        const std::string& parameter = method.info().parameters[problem->parameter].name;
+        const ParameterSetting* setting = findParameter(config, parameter, model, place);
+        throw UsageError("{}: {}: {}", (setting ? setting->mark : config.methodMark).text(), matched.name, problem->text);
+    }
     return values;
 }
 

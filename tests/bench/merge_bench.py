@@ -2,11 +2,12 @@
 """Times whole merge commands against mergekit and against the limit that copying sets, and prints a Markdown table.
 
 Inputs: a base and three experts of 1.1 billion parameters in bfloat16 (tests/bench/synthetic_llama.py), in the page cache.
-Rounds alternate between all commands; the table shows medians. "Limit" is reading all inputs (cat to /dev/null) plus writing the
+Rounds alternate between all commands; the table shows medians. "Limit" is reading all its inputs (cat of four models to /dev/null, in proportion) plus writing the
 output (dd of a file of its size), once per omega, measured in the same rounds: once without and once with fsync, which aimerge
 does before it publishes and mergekit does not.
 
     build/venv/bin/python tests/bench/merge_bench.py            # 4 models of 2.2 GB and 25 minutes, most of it mergekit's
+    build/venv/bin/python tests/bench/merge_bench.py --all-methods --mergekit-rounds 0    # every method, a few seconds each
     build/venv/bin/python tests/bench/merge_bench.py --mergekit-rounds 0 --only task_arithmetic
 """
 import argparse
@@ -24,11 +25,50 @@ from safetensors.numpy import save_file
 from measure import AIMERGE, ROOT, machine, measure, median, table
 from synthetic_llama import EXPERTS, VOCABULARY, make_models
 
+@dataclasses.dataclass(frozen=True)
+class Merge:
+    """What a config says: parameters of each expert, global ones, how many experts, and whether there is a base."""
+    method: str
+    each: dict = dataclasses.field(default_factory=dict)
+    shared: dict = dataclasses.field(default_factory=dict)
+    experts: int = 3
+    has_base: bool = True
+
+    @property
+    def models(self):
+        return self.experts + self.has_base
+
+
+WEIGHT, HALF = {"weight": 1.0}, {"weight": 1.0, "density": 0.5}
 METHODS = {
-    "task_arithmetic": ("task_arithmetic", {"weight": 1.0}),
-    "ties": ("ties", {"weight": 1.0}),
-    "ties density 0.5": ("ties", {"weight": 1.0, "density": 0.5}),
+    "task_arithmetic": Merge("task_arithmetic", WEIGHT),
+    "ties": Merge("ties", WEIGHT),
+    "ties density 0.5": Merge("ties", HALF),
 }
+MORE_METHODS = {
+    "linear": Merge("linear", WEIGHT, has_base=False),
+    "dare_linear density 0.5": Merge("dare_linear", HALF),
+    "dare_ties density 0.5": Merge("dare_ties", HALF),
+    "breadcrumbs density 0.5": Merge("breadcrumbs", HALF),
+    "breadcrumbs_ties density 0.5": Merge("breadcrumbs_ties", HALF),
+    "della density 0.5": Merge("della", HALF),
+    "della_linear density 0.5": Merge("della_linear", HALF),
+    "slerp": Merge("slerp", shared={"t": 0.4}, experts=1),
+    "nuslerp": Merge("nuslerp", WEIGHT, experts=2),
+    "multislerp": Merge("multislerp", WEIGHT),
+    "karcher": Merge("karcher", has_base=False),
+    "model_stock": Merge("model_stock"),
+    "sce select_topk 0.5": Merge("sce", shared={"select_topk": 0.5}),
+    "ram": Merge("ram"),
+    "ramplus_tl": Merge("ramplus_tl"),
+    "nearswap": Merge("nearswap", shared={"t": 0.0001}, experts=1),
+    "arcee_fusion": Merge("arcee_fusion", experts=1),
+    "widen": Merge("widen"),
+    "passthrough": Merge("passthrough", experts=1, has_base=False),
+    "actmat": Merge("actmat"),
+    "wudi": Merge("wudi"),
+}
+NOT_IN_MERGEKIT = ("widen", "actmat", "wudi")
 OMEGAS = {"plain": [], "AIM": [0.4], "AIM, two omegas": [0.4, 0.0]}
 READ, WRITE, WRITE_SYNCED = "read all inputs", "write one output", "write one output, fsync"
 
@@ -38,6 +78,7 @@ class Case:
     name: str
     command: list
     method: str = ""     # what it is compared by; empty for the copies
+    inputs: int = 4      # models that it reads
     outputs: int = 1
     is_mergekit: bool = False
 
@@ -60,9 +101,10 @@ def prepare_mergekit():
 
 def write_config(path, models, method, aim=None):
     """JSON, which is YAML too."""
-    name, parameters = METHODS[method]
-    config = {"merge_method": name, "base_model": str(models["base"]), "dtype": "bfloat16",
-              "models": [{"model": str(models[expert]), "parameters": parameters} for expert in EXPERTS]}
+    merge = {**METHODS, **MORE_METHODS}[method]
+    config = {"merge_method": merge.method, "dtype": "bfloat16", "parameters": merge.shared,
+              **({"base_model": str(models["base"])} if merge.has_base else {}),
+              "models": [{"model": str(models[expert]), "parameters": merge.each} for expert in EXPERTS[:merge.experts]]}
     path.write_text(json.dumps({**config, **({"aim": aim} if aim else {})}, indent=2))
     return path
 
@@ -89,21 +131,22 @@ def make_cases(arguments, models, folder, out):
     mergekit = prepare_mergekit() if arguments.mergekit_rounds else None
     if not arguments.only_mergekit:
         statistics = make_statistics(folder, models)
-    for method in METHODS:
+    methods = {**METHODS, **(MORE_METHODS if arguments.all_methods else {})}
+    for method, merge in methods.items():
         label = method.replace(" ", "-")
-        if mergekit:
+        if mergekit and merge.method not in NOT_IN_MERGEKIT:
             config = write_config(folder / f"mergekit-{label}.yaml", models, method)
             cases.append(Case(f"mergekit {method}",
                               [mergekit, config, out, "--no-cuda", "--no-copy-tokenizer", "-j", arguments.threads],
-                              method, is_mergekit=True))
+                              method, merge.models, is_mergekit=True))
         if arguments.only_mergekit:
             continue
-        for variant, omegas in OMEGAS.items():
+        for variant, omegas in (OMEGAS if method in METHODS else {"plain": []}).items():
             aim = {"omega": omegas if len(omegas) > 1 else omegas[0], "statistics": str(statistics)} if omegas else None
             config = write_config(folder / f"aimerge-{label}-{len(omegas)}.yaml", models, method, aim)
             cases.append(Case(f"aimerge {method}, {variant}" if omegas else f"aimerge {method}",
                               [AIMERGE, "merge", config, "--out", out, "--threads", arguments.threads, "--progress", "none"],
-                              method, outputs=max(1, len(omegas))))
+                              method, merge.models, outputs=max(1, len(omegas))))
     return [case for case in cases if not case.method or arguments.only in case.name]
 
 
@@ -137,7 +180,7 @@ def report(cases, results):
     rows = []
     for case in cases:
         m = medians[case.name]
-        limits = [medians[READ].seconds + case.outputs * medians[write].seconds for write in (WRITE, WRITE_SYNCED)]
+        limits = [medians[READ].seconds * case.inputs / 4 + case.outputs * medians[write].seconds for write in (WRITE, WRITE_SYNCED)]
         compared = [f"{m.seconds / limit:.2f}" for limit in limits] if case.method else ["", ""]
         speedup = f"{reference[case.method] / m.seconds:.1f}" if case.method in reference else ""
         rows.append([case.name, f"{m.seconds:.2f}", f"{m.cpu_seconds:.1f}", f"{m.peak_bytes / 2**30:.2f}", *compared, speedup,
@@ -151,6 +194,7 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build" / "bench", help="for models and outputs, 14 GB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mergekit-rounds", type=int, default=3, help="0 leaves mergekit out")
+    parser.add_argument("--all-methods", action="store_true", help="not only task_arithmetic and ties")
     parser.add_argument("--only", default="", metavar="TEXT", help="only merges whose name in the table contains TEXT")
     parser.add_argument("--only-mergekit", action="store_true", help="needs no aimerge binary")
     parser.add_argument("--threads", type=int, default=2)

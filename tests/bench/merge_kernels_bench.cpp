@@ -1,5 +1,7 @@
-// How fast the merge room reads, combines and rounds: the shapes of a 1.1B-parameter Llama, BF16 in and out, 4 models, files
-// in the page cache; nothing is written.
+// How fast every method reads, combines and rounds: the shapes of a 1.1B-parameter Llama, a base and up to three experts in
+// BF16 from files in the page cache, BF16 out; nothing is written. A table in the manner of a roofline: the bytes that were
+// touched (read from the files, every pass counted, and handed to the sink), and their rate as a share of what memcpy
+// reaches with as many threads.
 //
 //     merge_kernels_bench FOLDER [threads] [repetitions] [part of a name]
 //
@@ -17,10 +19,12 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 
 namespace aimerge {
 namespace {
@@ -103,31 +107,77 @@ std::vector<Checkpoint> openModels(const std::filesystem::path& folder, ThreadPo
     return models;
 }
 
-class NoSink : public MergeSink {
-    void write(std::size_t, std::size_t, std::uint64_t, std::span<const std::byte>) override {}
-    void finish(std::size_t) override {}
+/// Counts what passes.
+class CountingSource : public TensorSource {
+public:
+    CountingSource(std::shared_ptr<const TensorSource> source, std::atomic<std::uint64_t>& bytes)
+        : TensorSource(source->origin(), source->dtype()), source_(std::move(source)), bytes_(bytes) {}
+
+    void fetch(std::int64_t first, std::span<std::byte> out) const override {
+        bytes_ += out.size();
+        source_->fetch(first, out);
+    }
+
+private:
+    std::shared_ptr<const TensorSource> source_;
+    std::atomic<std::uint64_t>& bytes_;
 };
 
+class CountingSink : public MergeSink {
+public:
+    explicit CountingSink(std::atomic<std::uint64_t>& bytes) : bytes_(bytes) {}
+
+    void write(std::size_t, std::size_t, std::uint64_t, std::span<const std::byte> bytes) override {
+        bytes_ += bytes.size();
+    }
+    void finish(std::size_t) override {}
+
+private:
+    std::atomic<std::uint64_t>& bytes_;
+};
+
+/// A method with settings under which it has something to do; parameters that are not named have their defaults.
 struct Run {
     std::string name;
     const Method* method;
-    double density;
+    std::map<std::string, double> parameters;
     std::vector<double> omegas;
 };
 
-std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const Run& run) {
+std::vector<Run> allRuns() {
+    std::vector<Run> runs;
+    for (const Method* method : methods()) {
+        const MethodInfo& info = method->info();
+        if (info.needs != ExpertStatistic::None) continue;  // their time is that of collecting the statistics
+        runs.push_back({info.name, method, {{"weight", 0.4}, {"t", 0.4}}, {}});
+        const bool hasDensity = std::ranges::find(info.parameters, "density", &ParameterSpec::name) != info.parameters.end();
+        if (hasDensity && info.name != "task_arithmetic")
+            runs.push_back({info.name + ", density 0.5", method, {{"weight", 0.4}, {"density", 0.5}}, {}});
+    }
+    const Method* sum = &findMethod("task_arithmetic", {});
+    runs.push_back({"task_arithmetic, omega 0.4", sum, {{"weight", 0.4}}, {0.4}});
+    runs.push_back({"task_arithmetic, 3 omegas", sum, {{"weight", 0.4}}, {0.2, 0.4, 0.6}});
+    return runs;
+}
+
+std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const Run& run, std::atomic<std::uint64_t>& bytes) {
+    const MethodInfo& info = run.method->info();
+    const bool baseIsApart = info.base != BaseUse::Ordinary;
+    const std::size_t inputs = std::min(info.maxInputs, models.size() - (baseIsApart ? 1 : 0));
     std::vector<TensorMerge> merges;
     for (const TensorInfo& tensor : models[0].tensors()) {
         TensorMerge merge{tensor.name, tensor.shape, Dtype::BF16, run.method, {}, {}, {}, {}, {}};
-        std::vector<std::shared_ptr<const TensorSource>> sources;
-        for (const Checkpoint& model : models) sources.push_back(directSource({&model, model.find(tensor.name)}));
-        merge.base = sources[0];
-        const bool takesBase = run.method->info().base == BaseUse::Required;
-        merge.inputs.assign(sources.begin() + (takesBase ? 1 : 0), sources.end());
-        for (const ParameterSpec& spec : run.method->info().parameters) {
-            const double value = spec.name == "density" ? run.density : spec.fallback.value_or(0.4);
+        const auto source = [&](std::size_t model) {
+            const InputView view{&models[model], models[model].find(tensor.name)};
+            return std::make_shared<CountingSource>(directSource(view), bytes);
+        };
+        if (baseIsApart || !run.omegas.empty()) merge.base = source(0);
+        for (std::size_t i = 0; i < inputs; ++i) merge.inputs.push_back(source(baseIsApart ? i + 1 : i));
+        for (const ParameterSpec& spec : info.parameters) {
+            const auto chosen = run.parameters.find(spec.name);
+            const double value = chosen != run.parameters.end() ? chosen->second : spec.fallback.value();
             merge.parameters.shared.push_back(value);
-            merge.parameters.perInput.emplace_back(merge.inputs.size(), value);
+            merge.parameters.perInput.emplace_back(inputs, value);
         }
         if (!run.omegas.empty()) merge.importance.emplace(static_cast<std::size_t>(tensor.shape.back()), 0.3f);
         merges.push_back(std::move(merge));
@@ -136,10 +186,10 @@ std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const R
 }
 
 struct Cost {
-    double seconds, cpuSeconds;
+    double seconds, cpuSeconds, gigabytes;
 };
 
-Cost measured(const std::function<void()>& work) {
+Cost measured(std::atomic<std::uint64_t>& bytes, const std::function<void()>& work) {
     const auto cpu = [] {
         rusage usage{};
         getrusage(RUSAGE_SELF, &usage);
@@ -148,14 +198,41 @@ Cost measured(const std::function<void()>& work) {
         };
         return seconds(usage.ru_utime) + seconds(usage.ru_stime);
     };
+    bytes = 0;
     const double cpuBefore = cpu();
     const auto before = std::chrono::steady_clock::now();
     work();
-    return {std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count(), cpu() - cpuBefore};
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
+    return {seconds, cpu() - cpuBefore, static_cast<double>(bytes) / 1e9};
+}
+
+Cost medianOf(std::vector<Cost> costs) {
+    std::ranges::sort(costs, {}, &Cost::seconds);
+    return costs[costs.size() / 2];
+}
+
+/// Copies buffers far larger than the caches. @return GB/s, each byte counted once
+double memcpyRate(ThreadPool& threads, int repetitions) {
+    constexpr std::size_t kBytes = std::size_t{256} << 20;
+    const auto workers = static_cast<std::size_t>(threads.threads());
+    std::vector<std::vector<std::byte>> from(workers, std::vector<std::byte>(kBytes, std::byte{1}));
+    std::vector<std::vector<std::byte>> to(workers, std::vector<std::byte>(kBytes));
+    std::atomic<std::uint64_t> bytes = 0;
+    std::vector<Cost> costs;
+    for (int i = 0; i < repetitions; ++i) {
+        costs.push_back(measured(bytes, [&] {
+            threads.forEach(workers, [&](std::size_t part, int) {
+                std::memcpy(to[part].data(), from[part].data(), kBytes);
+                bytes += kBytes;
+            });
+        }));
+    }
+    const Cost median = medianOf(costs);
+    return median.gigabytes / median.seconds;
 }
 
 /// The least that any merge must do: every byte of the inputs, read once.
-void readAll(const std::vector<Checkpoint>& models, ThreadPool& threads) {
+void readAll(const std::vector<Checkpoint>& models, ThreadPool& threads, std::atomic<std::uint64_t>& bytes) {
     std::vector<std::vector<std::byte>> buffers(static_cast<std::size_t>(threads.threads()),
                                                 std::vector<std::byte>(std::size_t{1} << 20));
     for (const Checkpoint& model : models) {
@@ -164,43 +241,34 @@ void readAll(const std::vector<Checkpoint>& models, ThreadPool& threads) {
             std::span<std::byte> buffer = buffers[static_cast<std::size_t>(worker)];
             for (std::uint64_t offset = 0; offset < tensor.bytes.size(); offset += buffer.size())
                 model.read(tensor, offset, buffer.first(std::min<std::size_t>(buffer.size(), tensor.bytes.size() - offset)));
+            bytes += tensor.bytes.size();
         });
     }
-}
-
-void report(const std::string& name, std::vector<Cost> costs, std::uint64_t bytes) {
-    std::ranges::sort(costs, {}, &Cost::seconds);
-    const Cost median = costs[costs.size() / 2];
-    fmt::print("{:<34} {:>7.2f} s {:>7.2f} s {:>8.1f} GB/s   (least {:.2f} s)\n", name, median.seconds, median.cpuSeconds,
-               static_cast<double>(bytes) / median.seconds / 1e9, costs.front().seconds);
 }
 
 void benchmark(const std::filesystem::path& folder, int threadCount, int repetitions, const std::string& part) {
     ThreadPool threads(threadCount);
     const std::vector<Checkpoint> models = openModels(folder, threads);
-    std::uint64_t bytes = 0;
-    for (const Checkpoint& model : models) bytes += model.totalBytes();
-    fmt::print("{} models, {} of input, {} threads, median of {}\n", kModels, formatBytes(bytes), threadCount, repetitions);
-    fmt::print("{:<34} {:>9} {:>9} {:>13}\n", "", "time", "CPU", "input");
+    const double rate = memcpyRate(threads, repetitions);
+    fmt::print("{} threads, medians of {}; memcpy {:.1f} GB/s\n\n", threadCount, repetitions, rate);
+    fmt::print("| {:<28} | {:>6} | {:>7} | {:>6} | {:>6} | {:>6} |\n", "method", "GB", "seconds", "CPU s", "GB/s", "share");
+    fmt::print("| {:-<28} | {:->5}: | {:->6}: | {:->5}: | {:->5}: | {:->5}: |\n", "", "", "", "", "", "");
 
+    std::atomic<std::uint64_t> bytes = 0;
     const auto repeat = [&](const std::string& name, const std::function<void()>& work) {
         std::vector<Cost> costs;
-        for (int i = 0; i < repetitions; ++i) costs.push_back(measured(work));
-        report(name, std::move(costs), bytes);
+        for (int i = 0; i < repetitions; ++i) costs.push_back(measured(bytes, work));
+        const Cost median = medianOf(std::move(costs));
+        fmt::print("| {:<28} | {:>6.1f} | {:>7.2f} | {:>6.2f} | {:>6.1f} | {:>5.0f}% |\n", name, median.gigabytes,
+                   median.seconds, median.cpuSeconds, median.gigabytes / median.seconds,
+                   100 * median.gigabytes / median.seconds / rate);
+        std::fflush(stdout);
     };
-    repeat("read only", [&] { readAll(models, threads); });
-    const std::vector<Run> runs{
-        {"linear", &findMethod("linear", {}), 1, {}},
-        {"task_arithmetic", &findMethod("task_arithmetic", {}), 1, {}},
-        {"task_arithmetic, omega 0.4", &findMethod("task_arithmetic", {}), 1, {0.4}},
-        {"task_arithmetic, 3 values of omega", &findMethod("task_arithmetic", {}), 1, {0.2, 0.4, 0.6}},
-        {"ties", &findMethod("ties", {}), 1, {}},
-        {"ties, density 0.5", &findMethod("ties", {}), 0.5, {}},
-        {"ties, density 0.2", &findMethod("ties", {}), 0.2, {}}};
-    for (const Run& run : runs) {
+    repeat("reading the files", [&] { readAll(models, threads, bytes); });
+    for (const Run& run : allRuns()) {
         if (run.name.find(part) == std::string::npos) continue;
-        const std::vector<TensorMerge> merges = mergesOf(models, run);
-        NoSink sink;
+        const std::vector<TensorMerge> merges = mergesOf(models, run, bytes);
+        CountingSink sink(bytes);
         repeat(run.name, [&] { mergeTensors(merges, run.omegas, DeltaRounding::None, threads, sink); });
     }
 }

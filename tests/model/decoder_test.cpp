@@ -66,7 +66,7 @@ TEST(Decoder, ComputesInBf16CloseToFloat32) {
     const at::Tensor logits = logitsOf(checkpoint, Dtype::BF16, ids, 2);
 
     // A bf16 has 8 significant bits; some twenty roundings in a row leave about 2^-6 of the largest logit.
-    const auto& exact = readGolden<float>(golden, Dtype::F32).at("logits");
+    const auto exact = readGolden<float>(golden, Dtype::F32).at("logits");
     const float largest =
         std::abs(*std::max_element(exact.begin(), exact.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
     expectClose(logits, exact, largest / 64, 0);

@@ -58,7 +58,8 @@ public:
 /// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged
 /// together.
 /// @param omegas empty without AIM: one plain output
-/// @throws UsageError of Method::check(), before any tensor is read; InputError naming model, tensor and element (NaN,
+/// @pre Method::check() found nothing wrong with the parameters
+/// @throws InputError naming model, tensor and element (NaN,
 ///         infinity), or the output tensor when a merged value is beyond the range of its dtype; what the sink throws
 void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
                   ThreadPool& threads, MergeSink& sink);

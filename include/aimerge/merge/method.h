@@ -74,6 +74,13 @@ struct ResolvedParameters {
     std::uint64_t seed = 42;                    // of random methods
 };
 
+/// What is wrong with values that are each in range but cannot be used together.
+struct ParameterProblem {
+    std::size_t parameter = 0;         // whose setting is to be changed: an index in MethodInfo::parameters
+    std::optional<std::size_t> input;  // and of which input, where each has a value
+    std::string text;                  // "the weights of the 2 models add up to 0; change one"
+};
+
 /// Combines one parameter, element by element. Const and thread-safe.
 class PreparedParameter {
 public:
@@ -98,11 +105,10 @@ public:
     virtual const MethodInfo& info() const = 0;
 
     /// Whether the values make sense together. Asked for every tensor before any weight is read.
-    /// @throws UsageError naming the tensor
-    virtual void check(const ResolvedParameters& values, const std::string& tensor) const;
+    virtual std::optional<ParameterProblem> check(const ResolvedParameters& values) const;
 
     /// Passes over the parameter as often as it needs to (not at all for element-wise methods).
-    /// @pre check() passed
+    /// @pre check() found nothing
     virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter,
                                                        const ResolvedParameters& values) const = 0;
 

@@ -1,0 +1,80 @@
+#include "aimerge/merge/slerp.h"
+
+#include "merge/arc.h"
+#include "merge/for_each_element.h"
+#include "merge/inner_products.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+enum SlerpParameter { kT };
+
+SlerpCombine onTheChordAt(double t) {
+    const auto [ofBase, ofExpert] = onTheChord(t);
+    return {static_cast<float>(ofBase), static_cast<float>(ofExpert), true};
+}
+
+SlerpCombine between(double t, const InnerProducts& products) {
+    // Vectors: 0 the expert's change, 1 the base. <a, c> = <a, d> + <a, a>, which loses nothing when d is small.
+    const double baseSquare = products(0, 1, 1), dot = products(0, 0, 1) + baseSquare;
+    const double expertSquare = products(0, 0, 0) + 2 * products(0, 0, 1) + baseSquare;
+    const auto normOf = [](double square) {
+        const double norm = std::sqrt(std::max(square, 0.0));
+        return norm > 1e-8 ? norm : 1.0;
+    };
+    const double cosine = std::clamp(dot / (normOf(baseSquare) * normOf(expertSquare)), -1.0, 1.0);
+    if (std::abs(cosine) > 0.9995) return onTheChordAt(t);
+    const auto [ofBase, ofExpert] = onTheArc(t, cosine);
+    return {static_cast<float>(ofBase), static_cast<float>(ofExpert), false};
+}
+
+class PreparedSlerp : public PreparedParameter {
+public:
+    explicit PreparedSlerp(const SlerpCombine& kernel) : kernel_(kernel) {}
+
+    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
+                 std::span<float> out) const override {
+        forEachElement<1>(kernel_, base, inputs, out);
+    }
+
+private:
+    SlerpCombine kernel_;
+};
+
+class Slerp : public Method {
+public:
+    const MethodInfo& info() const override {
+        static const MethodInfo info{.name = "slerp",
+                                     .description = "Point on the arc from the base to one other model",
+                                     .paper = "Shoemake 1985, Animating rotation with quaternion curves",
+                                     .base = BaseUse::Required,
+                                     .minInputs = 1,
+                                     .maxInputs = 1,
+                                     .parameters = {{.name = "t",
+                                                     .type = ParameterType::Number,
+                                                     .scope = ParameterScope::Shared,
+                                                     .fallback = {},
+                                                     .description = "place on the arc: 0 the base, 1 the other model",
+                                                     .minimum = 0,
+                                                     .maximum = 1}}};
+        return info;
+    }
+
+    std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
+        const double t = values.shared[kT];
+        const bool isAnEnd = t == 0 || t == 1;  // the parameter need not be looked at
+        return std::make_unique<PreparedSlerp>(
+            isAnEnd ? onTheChordAt(t) : between(t, innerProducts(parameter, Vectors::ChangesAndBase, Along::Tensor)));
+    }
+};
+
+}  // namespace
+
+const Method& slerpMethod() {
+    static const Slerp method;
+    return method;
+}
+
+}  // namespace aimerge

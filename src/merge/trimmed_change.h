@@ -1,0 +1,49 @@
+#pragma once
+// The prepared parameter of methods that keep a range of magnitudes of each change: ties, breadcrumbs.
+
+#include "merge/kept_magnitude.h"
+#include "merge/task_vector_combine.h"
+
+#include <memory>
+#include <vector>
+
+namespace aimerge {
+
+/// @param kept one per input; where some have an upper end, Trim is KeepBetween, else KeepFrom
+template <template <int> class Trim>
+class TrimmedChange : public PreparedParameter {
+public:
+    /// Rescales as `values` say. @param trimmed the inputs of which not everything is kept
+    TrimmedChange(Addition addition, ParameterReader& parameter, const ResolvedParameters& values,
+                  std::vector<KeptRange> kept, const std::vector<std::size_t>& trimmed)
+        : addition_(addition, values), kept_(std::move(kept)), rescale_(parameter.inputs(), 1.0f) {
+        if (!trimmed.empty() && values.shared[kRescale] != 0) rescale_ = rescaleFactors(parameter, kept_, trimmed);
+    }
+
+    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
+                 std::span<float> out) const override {
+        std::vector<const float*> from(inputs.size());
+        forEachUniformRun(kept_, first, out.size(), [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
+            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
+            addition_.combine<Trim>([&](auto number) { return trim<decltype(number)::value>(bits); }, base + offset, from,
+                                    out.subspan(offset, count));
+        });
+    }
+
+private:
+    template <int kInputs>
+    Trim<kInputs> trim(const MagnitudeBits& bits) const {
+        const auto least = PerInput<std::uint32_t, kInputs>::from(bits.least.data());
+        const auto rescale = PerInput<float, kInputs>::from(rescale_.data());
+        if constexpr (requires(Trim<kInputs> t) { t.dropped; })
+            return {least, PerInput<std::uint32_t, kInputs>::from(bits.dropped.data()), rescale};
+        else
+            return {least, rescale};
+    }
+
+    TaskVectorAddition addition_;
+    std::vector<KeptRange> kept_;
+    std::vector<float> rescale_;
+};
+
+}  // namespace aimerge
