@@ -4,7 +4,9 @@
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/multislerp.h"
+#include "aimerge/merge/nearswap.h"
 #include "aimerge/merge/nuslerp.h"
+#include "aimerge/merge/ram.h"
 #include "aimerge/merge/slerp.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
@@ -20,9 +22,9 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(),  &taskArithmeticMethod(), &tiesMethod(),
-                                                &slerpMethod(),   &nuslerpMethod(),        &multislerpMethod(),
-                                                &karcherMethod(), &modelStockMethod()};
+    static const std::vector<const Method*> all{
+        &linearMethod(),  &taskArithmeticMethod(), &tiesMethod(), &slerpMethod(),   &nuslerpMethod(), &multislerpMethod(),
+        &karcherMethod(), &modelStockMethod(),     &ramMethod(),  &ramPlusMethod(), &nearswapMethod()};
     return all;
 }
 
