@@ -1,5 +1,6 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/arcee_fusion.h"
 #include "aimerge/merge/karcher.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
@@ -7,9 +8,11 @@
 #include "aimerge/merge/nearswap.h"
 #include "aimerge/merge/nuslerp.h"
 #include "aimerge/merge/ram.h"
+#include "aimerge/merge/sce.h"
 #include "aimerge/merge/slerp.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
+#include "aimerge/merge/widen.h"
 
 #include <fmt/ranges.h>
 
@@ -22,9 +25,11 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{
-        &linearMethod(),  &taskArithmeticMethod(), &tiesMethod(), &slerpMethod(),   &nuslerpMethod(), &multislerpMethod(),
-        &karcherMethod(), &modelStockMethod(),     &ramMethod(),  &ramPlusMethod(), &nearswapMethod()};
+    static const std::vector<const Method*> all{&linearMethod(),      &taskArithmeticMethod(), &tiesMethod(),
+                                                &slerpMethod(),       &nuslerpMethod(),        &multislerpMethod(),
+                                                &karcherMethod(),     &modelStockMethod(),     &ramMethod(),
+                                                &ramPlusMethod(),     &nearswapMethod(),       &sceMethod(),
+                                                &arceeFusionMethod(), &widenMethod()};
     return all;
 }
 

@@ -82,7 +82,7 @@ public:
             statistics = goldenStatistics();
         }
         const std::vector<MatchedTensor> matched = matchTensors(models_);
-        const VocabularyAlignment alignment = alignmentOf(matched);
+        const VocabularyAlignment alignment = alignmentOf(matched, method.info().unequalVocabularies);
         std::vector<TensorMerge> merges;
         for (const MatchedTensor& tensor : matched) {
             OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
@@ -103,7 +103,7 @@ public:
     }
 
 private:
-    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched) const {
+    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched, UnequalVocabularies unequal) const {
         const auto tensor =
             std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
         std::vector<Vocabulary> vocabularies;
@@ -114,7 +114,7 @@ private:
             if (config_.vocabulary.source == VocabularySource::None) continue;
             inputs.back().vocabulary = &vocabularies.emplace_back(Vocabulary::read(models_.models[i].folder()));
         }
-        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name);
+        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name, unequal);
     }
 
     MergeConfig config_;
@@ -173,9 +173,15 @@ std::set<std::string> goldenMethods() {
     return names;
 }
 
+/// A golden's name as googletest allows it.
+std::string testName(const testing::TestParamInfo<std::string>& test) {
+    std::string name = test.param;
+    std::ranges::replace(name, '.', '_');
+    return name;
+}
+
 class GoldenMerges : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)), testName);
 
 TEST_P(GoldenMerges, AreWithinTolerance) {
     const Json entry = entryNamed(GetParam());
@@ -203,11 +209,7 @@ class GoldenRelaxations : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const Json& entry) {
                              return entry.at("kind") == "aim" && entry.at("family") == "f32";
                          })),
-                         [](const auto& test) {
-                             std::string name = test.param;
-                             std::ranges::replace(name, '.', '_');
-                             return name;
-                         });
+                         testName);
 
 TEST_P(GoldenRelaxations, AreWithinTolerance) {
     const Json entry = entryNamed(GetParam());
