@@ -57,7 +57,7 @@ MergeConfig configOf(const Json& entry) {
     const std::filesystem::path family = kGoldens / ("family_" + entry.at("family").get<std::string>());
     for (Json& model : config["models"]) model["model"] = (family / model["model"].get<std::string>()).string();
     if (config.contains("base_model")) config["base_model"] = (family / config["base_model"].get<std::string>()).string();
-    if (entry.at("options").is_object())
+    if (entry.contains("options") && entry.at("options").is_object())
         for (const auto& [key, value] : entry.at("options").items()) config[key] = value;
     return parseMergeConfig(config.dump(), entry.at("name"), {}, ConfigUse::Merge);
 }
