@@ -37,7 +37,7 @@ std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
 }
 
 std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors,
-                                               const VocabularyConfig& config) {
+                                               const VocabularyConfig& config, UnequalVocabularies unequal) {
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
         return isVocabularyTensor(candidate.name) && candidate.action == MatchedTensor::Action::Merge;
     });
@@ -52,7 +52,7 @@ std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std
             input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
         inputs.push_back(std::move(input));
     }
-    return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name);
+    return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name, unequal);
 }
 
 std::vector<OutputTensor> outputTensors(const MergeJob& job) {
@@ -100,7 +100,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.models = ModelSet::open(job.config);
     job.methodInputs = methodInputs(job.method->info(), job.models.models.size(), job.models.baseIndex);
     job.tensors = matchTensors(job.models);
-    job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary);
+    job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
     job.outputs = outputTensors(job);
     job.points = outputPoints(job.config);
     job.layout = layOutShards(job.outputs, maxShardBytes);

@@ -27,7 +27,7 @@ MergeConfig configOf(const Json& entry) {
     const std::filesystem::path family = kGoldens / ("family_" + entry.at("family").get<std::string>());
     for (Json& model : config["models"]) model["model"] = (family / model["model"].get<std::string>()).string();
     if (config.contains("base_model")) config["base_model"] = (family / config["base_model"].get<std::string>()).string();
-    if (entry.at("options").is_object())
+    if (entry.contains("options") && entry.at("options").is_object())
         for (const auto& [key, value] : entry.at("options").items()) config[key] = value;
     return parseMergeConfig(config.dump(), entry.at("name"), {}, ConfigUse::Merge);
 }
@@ -52,7 +52,7 @@ public:
             statistics = goldenStatistics();
         }
         const std::vector<MatchedTensor> matched = matchTensors(models_);
-        const VocabularyAlignment alignment = alignmentOf(matched);
+        const VocabularyAlignment alignment = alignmentOf(matched, method.info().unequalVocabularies);
         std::vector<TensorMerge> merges;
         for (const MatchedTensor& tensor : matched) {
             OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
@@ -73,7 +73,7 @@ public:
     }
 
 private:
-    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched) const {
+    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched, UnequalVocabularies unequal) const {
         const auto tensor =
             std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
         std::vector<Vocabulary> vocabularies;
@@ -84,7 +84,7 @@ private:
             if (config_.vocabulary.source == VocabularySource::None) continue;
             inputs.back().vocabulary = &vocabularies.emplace_back(Vocabulary::read(models_.models[i].folder()));
         }
-        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name);
+        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name, unequal);
     }
 
     MergeConfig config_;
@@ -143,9 +143,15 @@ std::set<std::string> goldenMethods() {
     return names;
 }
 
+/// A golden's name as googletest allows it.
+std::string testName(const testing::TestParamInfo<std::string>& test) {
+    std::string name = test.param;
+    std::ranges::replace(name, '.', '_');
+    return name;
+}
+
 class GoldenMerges : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)), testName);
 
 TEST_P(GoldenMerges, AreWithinTolerance) {
     const Json entry = goldenEntry(GetParam());
@@ -173,11 +179,7 @@ class GoldenRelaxations : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const Json& entry) {
                              return entry.at("kind") == "aim" && entry.at("family") == "f32";
                          })),
-                         [](const auto& test) {
-                             std::string name = test.param;
-                             std::ranges::replace(name, '.', '_');
-                             return name;
-                         });
+                         testName);
 
 TEST_P(GoldenRelaxations, AreWithinTolerance) {
     const Json entry = goldenEntry(GetParam());
