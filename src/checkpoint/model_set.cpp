@@ -109,7 +109,7 @@ ModelSet ModelSet::open(const MergeConfig& config) {
     ModelSet set;
     for (const ModelEntry& entry : config.models) {
         if (entry.model == config.baseModel) set.baseIndex = set.models.size();
-        set.models.push_back(Checkpoint::open(entry.model));
+        set.models.push_back(Checkpoint::openOver(config.baseModel, entry.model));
     }
     if (!config.baseModel.empty() && !set.baseIndex) {
         set.baseIndex = set.models.size();

@@ -113,6 +113,10 @@ MatchedTensor match(const ModelSet& set, const std::string& name) {
     const auto missing = static_cast<std::size_t>(std::count(tensor.inputs.begin(), tensor.inputs.end(), nullptr));
     if (missing > 0 && missing + 1 == set.models.size()) {
         tensor.action = Action::CopyFromBase;
+        const TensorInfo* only = tensor.inputs[set.referenceIndex()];
+        if (only && set.reference().updateOf(*only))
+            throw InputError("{}: the adapter changes {}, which no other model has; merge the adapter into its base first",
+                             set.reference().name(), name);
         return tensor;
     }
     if (missing > 0) {

@@ -9,6 +9,7 @@
 #include "cli/shared_config.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/verify.h"
 #include "aimerge/core/error.h"
@@ -30,8 +31,13 @@ namespace fs = std::filesystem;
 /// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache.
 std::vector<fs::path> inputPaths(const MergeConfig& config) {
     std::vector<fs::path> paths;
-    for (const ModelEntry& entry : config.models) paths.emplace_back(entry.model);
-    paths.emplace_back(config.baseModel);
+    const auto addModel = [&](const std::string& name) {
+        const auto parts = splitAdaptedName(name);
+        for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
+            paths.emplace_back(part);
+    };
+    for (const ModelEntry& entry : config.models) addModel(entry.model);
+    addModel(config.baseModel);
     if (config.aim) {
         for (const std::string& file :
              {config.aim->statisticsPath, config.aim->calibration.corpus, config.aim->calibration.tokenIds})

@@ -1,5 +1,7 @@
 #include "cli/merge_job.h"
 
+#include "cli/statistics_step.h"
+
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
@@ -49,7 +51,7 @@ std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std
     for (std::size_t i = 0; i < models.models.size(); ++i) {
         VocabularyInput input{models.models[i].name(), tensor->inputs[i]->shape, nullptr};
         if (config.source != VocabularySource::None)
-            input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
+            input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].tokenizerFolder()));
         inputs.push_back(std::move(input));
     }
     return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name, unequal);
@@ -98,6 +100,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     }
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
+    if (job.config.aim) requireWholeModel(job.base());
     job.methodInputs = methodInputs(job.method->info(), job.models.models.size(), job.models.baseIndex);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);

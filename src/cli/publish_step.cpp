@@ -128,7 +128,7 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
     if (job.vocabulary) {
         const Checkpoint& source = job.models.models[job.vocabulary->tokenizer.input];
-        for (const TokenizerFile& file : outputTokenizerFiles(source.folder(), job.vocabulary->tokenizer)) {
+        for (const TokenizerFile& file : outputTokenizerFiles(source.tokenizerFolder(), job.vocabulary->tokenizer)) {
             manifest.files.push_back(
                 writeSideFile(folder, file.name, file.copyOf.empty() ? file.text : readTextFile(file.copyOf)));
         }

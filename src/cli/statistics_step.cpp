@@ -47,6 +47,14 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
 
 }  // namespace
 
+void requireWholeModel(const Checkpoint& base) {
+    if (base.isAdapted())
+        throw InputError(
+            "{}: a base model with an adapter cannot be calibrated; merge the two into a checkpoint first "
+            "(merge_method: linear, weight: 1)",
+            base.name());
+}
+
 std::string contentDigestOf(const Checkpoint& base, int threads) {
     const std::string stamps = base.fileStamps();
     const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(stamps).hex();
