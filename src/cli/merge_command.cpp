@@ -30,7 +30,10 @@ namespace fs = std::filesystem;
 /// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache.
 std::vector<fs::path> inputPaths(const MergeConfig& config) {
     std::vector<fs::path> paths;
-    for (const ModelEntry& entry : config.models) paths.emplace_back(entry.model);
+    for (const Slice& slice : config.slices) {
+        for (const ModelEntry& source : slice.sources) paths.emplace_back(source.model);
+        paths.emplace_back(slice.baseModel);
+    }
     paths.emplace_back(config.baseModel);
     if (config.aim) {
         for (const std::string& file :

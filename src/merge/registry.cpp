@@ -8,6 +8,7 @@
 #include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/multislerp.h"
 #include "aimerge/merge/nuslerp.h"
+#include "aimerge/merge/passthrough.h"
 #include "aimerge/merge/slerp.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
@@ -26,7 +27,7 @@ const std::vector<const Method*>& methods() {
     static const std::vector<const Method*> all{
         &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),    &dareLinearMethod(),  &dareTiesMethod(),
         &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),   &dellaLinearMethod(), &slerpMethod(),
-        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod()};
+        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod(),  &passthroughMethod()};
     return all;
 }
 

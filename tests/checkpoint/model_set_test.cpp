@@ -20,7 +20,8 @@ using testing::IsEmpty;
 
 MergeConfig configOf(const std::vector<std::string>& models, const std::string& base) {
     MergeConfig config;
-    for (const std::string& model : models) config.models.push_back({model, {}, {}});
+    config.slices.push_back({.wholeModels = true});
+    for (const std::string& model : models) config.slices[0].sources.push_back({model, {}, {}});
     config.baseModel = base;
     return config;
 }
