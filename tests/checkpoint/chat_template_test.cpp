@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "support/expect_error.h"
 #include "support/log_capture.h"
+#include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
 
 #include <gmock/gmock.h>
