@@ -88,10 +88,12 @@ private:
     const Checkpoint& reference_;
 };
 
-void checkTogether(const Checkpoint& model, const Checkpoint& reference) {
+/// @param wholeModels all layers are merged with all, so that their number must be the same
+void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wholeModels) {
     const Comparison comparison(model, reference);
     comparison.require("architecture", &ModelConfig::architecture);
     comparison.require("model_type", &ModelConfig::modelType);
+    if (wholeModels) comparison.require("num_hidden_layers", &ModelConfig::layers);
     comparison.require("hidden_size", &ModelConfig::hiddenSize);
     comparison.require("intermediate_size", &ModelConfig::intermediateSize);
     comparison.require("num_attention_heads", &ModelConfig::heads);
@@ -147,13 +149,9 @@ LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model) {
     return *source.layers;
 }
 
-/// Whole models are compared by their config.json, which is where the fault is.
 void checkSameLayers(const Slice& slice, const LayerRange& first, const LayerRange& range, const ModelEntry& source) {
     const std::int64_t expected = first.to - first.from, found = range.to - range.from;
     if (found == expected) return;
-    if (slice.wholeModels)
-        throw InputError("{}: num_hidden_layers is {}, but {} has {}; say with 'slices' which layers are merged with which",
-                         source.model, found, slice.sources.front().model, expected);
     throw UsageError("{}: {} gives {} layers to this slice, but {} gives {} at {}; every source gives the same number",
                      range.mark.text(), source.model, found, slice.sources.front().model, expected, first.mark.text());
 }
@@ -199,7 +197,7 @@ ModelSet ModelSet::open(const MergeConfig& config) {
     openModels(set, config);
     for (const Checkpoint& model : set.models) {
         // First of all: a model of another kind fails other checks too, with less helpful words.
-        if (&model != &set.reference()) checkTogether(model, set.reference());
+        if (&model != &set.reference()) checkTogether(model, set.reference(), config.slices.front().wholeModels);
     }
     std::int64_t layers = 0;
     for (const Slice& slice : config.slices) {

@@ -15,21 +15,11 @@ namespace {
 
 constexpr std::uint64_t kLargestConfigBytes = std::uint64_t{16} << 20;
 
-const std::vector<std::string> kTopLevelKeys{"name",
-                                             "merge_method",
-                                             "base_model",
-                                             "models",
-                                             "slices",
-                                             "modules",
-                                             "parameters",
-                                             "dtype",
-                                             "out_dtype",
-                                             "tokenizer_source",
-                                             "tokenizer",
-                                             "chat_template",
-                                             "unsafe_truncate_embeddings",
-                                             "seed",
-                                             "aim"};
+const std::vector<std::string> kTopLevelKeys{"merge_method", "base_model",    "models",
+                                             "slices",       "modules",       "parameters",
+                                             "dtype",        "out_dtype",     "tokenizer_source",
+                                             "tokenizer",    "chat_template", "unsafe_truncate_embeddings",
+                                             "seed",         "name",          "aim"};
 
 std::optional<Dtype> readDtype(const MappingReader& file, std::string_view key) {
     return file.choice<Dtype>(key, {{"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}});

@@ -25,7 +25,7 @@ public:
     const MethodInfo& info() const override {
         static const MethodInfo info{.name = "passthrough",
                                      .description = "Layers of one model as they are; slices stack those of several",
-                                     .paper = "",
+                                     .paper = "Goddard et al. 2024, Arcee's MergeKit, arXiv 2403.13257",
                                      .base = BaseUse::Ordinary,
                                      .minInputs = 1,
                                      .maxInputs = 1,

@@ -158,5 +158,49 @@ TEST_F(ModelSetTest, WarnsOfWhatTheMergeSurvives) {
                                   HasSubstr("stores lm_head.weight although config.json ties it")));
 }
 
+TEST_F(ModelSetTest, FindsTheLayersOfEverySlice) {
+    MergeConfig config;
+    config.slices.resize(2);
+    config.slices[0].sources = {{at("a"), {}, {}, LayerRange{0, 1, {}}}, {at("b"), {}, {}, LayerRange{1, 2, {}}}};
+    config.slices[1].sources = {{at("b"), {}, {}}};
+
+    const ModelSet set = ModelSet::open(config);
+
+    EXPECT_EQ(set.models.size(), 2u);
+    EXPECT_EQ(set.slices[0].inputs[1].firstLayer, 1);
+    EXPECT_EQ(set.slices[1].inputs[0].model, 1u);
+    EXPECT_EQ(set.slices[1].firstLayer, 1);
+    EXPECT_EQ(set.outputLayers(), 3);
+}
+
+TEST_F(ModelSetTest, GivesTheLayersOfTheSourcesToABaseThatIsNone) {
+    MergeConfig config;
+    config.slices.resize(1);
+    config.slices[0].sources = {{at("a"), {}, {}, LayerRange{1, 2, {}}}};
+    config.slices[0].baseModel = at("base");
+
+    const ModelSlice slice = ModelSet::open(config).slices[0];
+
+    EXPECT_EQ(slice.baseInput, 1u);
+    EXPECT_EQ(slice.inputs[1].firstLayer, 1);
+    EXPECT_FALSE(slice.baseIsListed);
+}
+
+TEST_F(ModelSetTest, RefusesRangesThatDoNotFit) {
+    const auto refused = [&](LayerRange a, LayerRange b) {
+        MergeConfig config;
+        config.slices.resize(1);
+        config.slices[0].sources = {{at("a"), {}, {}, a}, {at("b"), {}, {}, b}};
+        return messageOf<UsageError>([&] { ModelSet::open(config); });
+    };
+    const SourceMark first{"merge.yaml", 4, 9}, second{"merge.yaml", 6, 9};
+
+    EXPECT_EQ(refused({0, 3, first}, {0, 1, second}),
+              "merge.yaml:4:9: layer_range [0, 3) goes beyond the 2 layers of " + at("a"));
+    EXPECT_EQ(refused({0, 2, first}, {0, 1, second}), "merge.yaml:6:9: " + at("b") + " gives 1 layers to this slice, but " +
+                                                          at("a") +
+                                                          " gives 2 at merge.yaml:4:9; every source gives the same number");
+}
+
 }  // namespace
 }  // namespace aimerge

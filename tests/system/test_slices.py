@@ -133,7 +133,8 @@ class CommonForms(AimergeTest):
                     "      weight: 1.0\n  - model: {expert_b}\n    parameters:\n      density: 0.5\n"
                     "      weight: [0, 0.3, 0.7, 1]\n  - model: {expert_c}\n    parameters:\n      density: 0.33\n"
                     "      weight:\n        - filter: mlp\n          value: 0.5\n        - value: 0\nmerge_method: ties\n"
-                    "base_model: {base}\nparameters:\n  normalize: true\n  int8_mask: true\ndtype: float16\n")
+                    "base_model: {base}\nparameters:\n  normalize: true\n  int8_mask: true\ndtype: float16\n"
+                    "tokenizer_source: base\n")
 
     def test_slices_each_with_models_of_its_own(self):
         tensors = self.merged("slices:\n  - sources:\n      - model: {expert_a}\n        layer_range: [0, 2]\n"
