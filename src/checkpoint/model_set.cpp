@@ -181,9 +181,7 @@ ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& s
         throw UsageError("{}: the sources of this slice have different layers; list base_model {} among them with its own",
                          slice.mark.text(), base);
     const std::size_t model = opened.indexOf(base);
-    const LayerRange range = slice.wholeModels ? LayerRange{0, layersOf(set.models[model]), slice.mark} : first;
-    const ModelEntry asSource{base, {}, slice.mark, range};
-    checkSameLayers(slice, first, rangeOf(asSource, set.models[model]), asSource);
+    rangeOf({base, {}, slice.mark, first}, set.models[model]);  // refuses layers that the base has not
     resolved.baseInput = resolved.inputs.size();
     resolved.baseIsListed = slice.wholeModels;
     resolved.inputs.push_back({model, first.from});

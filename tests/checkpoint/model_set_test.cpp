@@ -158,11 +158,19 @@ TEST_F(ModelSetTest, WarnsOfWhatTheMergeSurvives) {
                                   HasSubstr("stores lm_head.weight although config.json ties it")));
 }
 
+ModelEntry entryOf(const std::string& model, const std::optional<LayerRange>& layers) {
+    ModelEntry entry;
+    entry.model = model;
+    entry.layers = layers;
+    return entry;
+}
+
 TEST_F(ModelSetTest, FindsTheLayersOfEverySlice) {
     MergeConfig config;
     config.slices.resize(2);
-    config.slices[0].sources = {{at("a"), {}, {}, LayerRange{0, 1, {}}}, {at("b"), {}, {}, LayerRange{1, 2, {}}}};
-    config.slices[1].sources = {{at("b"), {}, {}}};
+    config.slices[0].sources.push_back(entryOf(at("a"), LayerRange{0, 1, {}}));
+    config.slices[0].sources.push_back(entryOf(at("b"), LayerRange{1, 2, {}}));
+    config.slices[1].sources.push_back(entryOf(at("b"), std::nullopt));
 
     const ModelSet set = ModelSet::open(config);
 
@@ -176,7 +184,7 @@ TEST_F(ModelSetTest, FindsTheLayersOfEverySlice) {
 TEST_F(ModelSetTest, GivesTheLayersOfTheSourcesToABaseThatIsNone) {
     MergeConfig config;
     config.slices.resize(1);
-    config.slices[0].sources = {{at("a"), {}, {}, LayerRange{1, 2, {}}}};
+    config.slices[0].sources.push_back(entryOf(at("a"), LayerRange{1, 2, {}}));
     config.slices[0].baseModel = at("base");
 
     const ModelSlice slice = ModelSet::open(config).slices[0];
@@ -190,7 +198,8 @@ TEST_F(ModelSetTest, RefusesRangesThatDoNotFit) {
     const auto refused = [&](LayerRange a, LayerRange b) {
         MergeConfig config;
         config.slices.resize(1);
-        config.slices[0].sources = {{at("a"), {}, {}, a}, {at("b"), {}, {}, b}};
+        config.slices[0].sources.push_back(entryOf(at("a"), a));
+        config.slices[0].sources.push_back(entryOf(at("b"), b));
         return messageOf<UsageError>([&] { ModelSet::open(config); });
     };
     const SourceMark first{"merge.yaml", 4, 9}, second{"merge.yaml", 6, 9};
