@@ -28,7 +28,8 @@ fs::path findModelFolder(const std::string& name) {
     if (fs::is_directory(status)) return name;
     if (fs::exists(status)) throw InputError("{}: is a file, expected the folder of a model", name);
     if (status.type() == fs::file_type::none) throw InputError("{}: cannot be examined: {}", name, error.message());
-    if (isHubName(name)) return findInHubCache(name, environment::hubCacheDirectory());
+    const HubReference reference = HubReference::from(name);
+    if (isHubName(reference.name)) return findInHubCache(reference, environment::hubCacheDirectory());
     throw InputError("{}: no such folder; give a model's folder, or a hub name such as org/name", name);
 }
 

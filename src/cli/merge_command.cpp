@@ -36,7 +36,10 @@ std::vector<fs::path> inputPaths(const MergeConfig& config) {
         for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
             paths.emplace_back(part);
     };
-    for (const ModelEntry& entry : config.models) addModel(entry.model);
+    for (const Slice& slice : config.slices) {
+        for (const ModelEntry& source : slice.sources) addModel(source.model);
+        addModel(slice.baseModel);
+    }
     addModel(config.baseModel);
     if (config.aim) {
         for (const std::string& file :

@@ -11,6 +11,7 @@
 #include "aimerge/merge/multislerp.h"
 #include "aimerge/merge/nearswap.h"
 #include "aimerge/merge/nuslerp.h"
+#include "aimerge/merge/passthrough.h"
 #include "aimerge/merge/ram.h"
 #include "aimerge/merge/sce.h"
 #include "aimerge/merge/slerp.h"
@@ -33,12 +34,7 @@ std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{
-        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),     &dareLinearMethod(),  &dareTiesMethod(),
-        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
-        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
-        &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
-        &regMeanMethod(),     &actMatMethod(),          &wudiMethod()};
+    static const std::vector<const Method*> all{&linearMethod(), &taskArithmeticMethod(), &tiesMethod(), &dareLinearMethod(), &dareTiesMethod(), &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(), &dellaLinearMethod(), &slerpMethod(), &nuslerpMethod(), &multislerpMethod(), &karcherMethod(), &modelStockMethod(), &sceMethod(), &ramMethod(), &ramPlusMethod(), &nearswapMethod(), &arceeFusionMethod(), &widenMethod(), &regMeanMethod(), &actMatMethod(), &wudiMethod(), &passthroughMethod()};
     return all;
 }
 

@@ -25,7 +25,12 @@ std::vector<std::string> namesOf(const std::function<bool(const Json&)>& wanted)
 MergeConfig configOf(const Json& entry) {
     Json config = entry.at("config");
     const std::filesystem::path family = kGoldens / ("family_" + entry.at("family").get<std::string>());
-    for (Json& model : config["models"]) model["model"] = (family / model["model"].get<std::string>()).string();
+    const auto locate = [&](Json& sources) {
+        for (Json& source : sources) source["model"] = (family / source["model"].get<std::string>()).string();
+    };
+    if (config.contains("models")) locate(config["models"]);
+    if (config.contains("slices"))
+        for (Json& slice : config["slices"]) locate(slice["sources"]);
     if (config.contains("base_model")) config["base_model"] = (family / config["base_model"].get<std::string>()).string();
     if (entry.contains("options") && entry.at("options").is_object())
         for (const auto& [key, value] : entry.at("options").items()) config[key] = value;
@@ -55,7 +60,8 @@ public:
         const VocabularyAlignment alignment = alignmentOf(matched, method.info().unequalVocabularies);
         std::vector<TensorMerge> merges;
         for (const MatchedTensor& tensor : matched) {
-            OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
+            OutputTensor output{tensor.name, dtype,
+                                tensor.inputs.at(models_.slices.at(tensor.slice).referenceInput()).tensor->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
             merges.push_back(
                 assembleMerge(method, config_, models_, tensor, output, &alignment, statistics ? &*statistics : nullptr));
@@ -80,7 +86,7 @@ private:
         vocabularies.reserve(models_.models.size());
         std::vector<VocabularyInput> inputs;
         for (std::size_t i = 0; i < models_.models.size(); ++i) {
-            inputs.push_back({models_.models[i].name(), tensor->inputs[i]->shape, nullptr});
+            inputs.push_back({models_.models[i].name(), storedTensor(models_.models[i], tensor->name)->shape, nullptr});
             if (config_.vocabulary.source == VocabularySource::None) continue;
             inputs.back().vocabulary = &vocabularies.emplace_back(Vocabulary::read(models_.models[i].folder()));
         }

@@ -17,11 +17,29 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// One entry of `models:`.
+/// Layers [from, to) of a model.
+struct LayerRange {
+    std::int64_t from = 0, to = 0;  // 0 <= from < to
+    SourceMark mark;
+};
+
+/// One entry of `models:`, or of the `sources:` of a slice.
 struct ModelEntry {
-    std::string model;  // path or hub name, as written
+    std::string model;  // path or hub name; "org/name@revision" where one is given
     ParameterMap parameters;
     SourceMark mark;
+    std::optional<LayerRange> layers = {};  // absent: all
+};
+
+/// Consecutive layers of the output, each merged from one layer of every source. `models:` is one slice over all layers.
+struct Slice {
+    std::vector<ModelEntry> sources = {};  // not empty, no model twice
+    std::string baseModel = {};            // its own base_model; empty when absent
+    ParameterMap parameters = {};
+    SourceMark mark = {};
+    bool wholeModels = false;  // written as `models:`, where a base_model that is not listed takes part
+
+    const ModelEntry* find(const std::string& model) const;  // nullptr when it is no source
 };
 
 enum class Statistic { MeanAbs, Rms, MaxAbs };
@@ -88,20 +106,25 @@ struct MergeConfig {
     std::filesystem::path file;
     std::string text;                      // the YAML as given (with --set applied), for the model card and the manifest
     std::string method;                    // merge_method
+    std::string name;                      // of the document; empty when absent
     std::string baseModel;                 // empty when absent
-    std::vector<ModelEntry> models;        // in file order; the base may be among them
+    std::vector<Slice> slices;             // in the order of the output's layers
+    ParameterMap moduleParameters;         // of modules.default
     ParameterMap parameters;               // global
     std::optional<Dtype> dtype, outDtype;  // BF16, F16, F32
     std::uint64_t seed = 42;               // of methods that draw random numbers
     VocabularyConfig vocabulary;
-    std::string chatTemplate;  // chat_template: "", "auto" or a template
+    std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;
-    SourceMark methodMark, baseModelMark;
+    SourceMark methodMark, baseModelMark, chatTemplateMark;
+
+    /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.
+    const std::string& baseOf(const Slice& slice) const;
 };
 
 /// What a command needs of the file.
 enum class ConfigUse {
-    Merge,     // method and models are required
+    Merge,     // method and models or slices are required
     Calibrate  // only base_model and aim.calibration are; the rest is parsed when present
 };
 
