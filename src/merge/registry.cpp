@@ -29,12 +29,17 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
     return std::nullopt;
 }
 
-std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
+std::uint64_t Method::workingBytes(const std::string&, const Shape&, const ResolvedParameters&) const {
     return 0;
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(), &taskArithmeticMethod(), &tiesMethod(), &dareLinearMethod(), &dareTiesMethod(), &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(), &dellaLinearMethod(), &slerpMethod(), &nuslerpMethod(), &multislerpMethod(), &karcherMethod(), &modelStockMethod(), &sceMethod(), &ramMethod(), &ramPlusMethod(), &nearswapMethod(), &arceeFusionMethod(), &widenMethod(), &regMeanMethod(), &actMatMethod(), &wudiMethod(), &passthroughMethod()};
+    static const std::vector<const Method*> all{
+        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),     &dareLinearMethod(),  &dareTiesMethod(),
+        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
+        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
+        &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
+        &regMeanMethod(),     &actMatMethod(),          &wudiMethod(),     &passthroughMethod()};
     return all;
 }
 
