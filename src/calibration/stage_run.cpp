@@ -21,7 +21,7 @@ double secondsSince(Clock::time_point start) {
 class StageRun {
 public:
     StageRun(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
-             StatisticsObserver& observer)
+             StageObserver& observer)
         : world_(world),
           job_(job),
           stage_(stage),
@@ -53,8 +53,7 @@ public:
     }
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
-    void runStreaming() {
-        const std::int64_t group = groupSize(job_, stage_, steps_);
+    void runStreaming(std::int64_t group) {
         StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, group);
         for (std::int64_t first = 0; first < steps_.count(); first += group) {
             const std::int64_t end = std::min(first + group, steps_.count());
@@ -66,11 +65,13 @@ public:
                     decoder_.runLayer(layer, weights, hidden, &observer_);
                     if (layer + 1 == stage_.endLayer) leave(link, step);
                 }
+                if (group >= steps_.count()) observer_.finishLayer(layer);
             }
         }
         finish(link);
     }
 
+    const MicroBatches& steps() const { return steps_; }
     double readSeconds() const { return readSeconds_; }
     double waitSeconds() const { return waitSeconds_; }
 
@@ -122,7 +123,7 @@ private:
     World& world_;
     const CalibrationJob& job_;
     const Stage& stage_;
-    StatisticsObserver& observer_;
+    StageObserver& observer_;
     Decoder decoder_;
     MicroBatches steps_;
     IdleNotice idle_;
@@ -134,11 +135,13 @@ private:
 }  // namespace
 
 StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
-                     StatisticsObserver& observer) {
+                     StageObserver& observer, LayerOrder order) {
     const auto start = Clock::now();
     StageRun run(world, job, stage, idleRanks, observer);
-    if (stage.streamsLayers) {
-        run.runStreaming();
+    if (order == LayerOrder::OneAtATime) {
+        run.runStreaming(run.steps().count());
+    } else if (stage.streamsLayers) {
+        run.runStreaming(groupSize(job, stage, run.steps()));
     } else {
         run.runResident();
     }

@@ -119,9 +119,9 @@ ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor) 
     return resolveParameters(job.method->info(), job.config, job.methodInputs, {tensor, depth});
 }
 
-std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest) {
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys) {
     Hasher hasher;
-    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest);
+    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest).updateField(expertKeys);
     for (const Checkpoint& model : job.models.models) {
         hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps());
     }

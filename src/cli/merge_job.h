@@ -47,6 +47,7 @@ ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor);
 
 /// Digest of everything that decides the output's bytes, for recognising an unfinished output of the same job.
 /// @param statisticsDigest empty without AIM
-std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest);
+/// @param expertKeys which statistics of experts are used; empty when the method needs none
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys);
 
 }  // namespace aimerge

@@ -28,6 +28,8 @@ std::string cacheKey(const StatisticsOrigin& origin) {
     return hasher.digest().hex();
 }
 
+}  // namespace
+
 TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     std::string text;
     if (world.isRoot()) {
@@ -44,8 +46,6 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
                 blocks.ids.size() * sizeof blocks.ids[0]);
     return blocks;
 }
-
-}  // namespace
 
 std::string contentDigestOf(const Checkpoint& base, int threads) {
     const std::string stamps = base.fileStamps();

@@ -21,6 +21,9 @@ namespace aimerge {
 /// and modification times are the same.
 std::string contentDigestOf(const Checkpoint& base, int threads);
 
+/// Collective. The root's blocks on every rank.
+TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine);
+
 /// Reads the log that `aim.statistics` names. @throws InputError when it was taken on another model
 StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);
 

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/file.h"
 #include "config/aim_config.h"
+#include "config/calibration_config.h"
 #include "config/mapping_reader.h"
 #include "config/override.h"
 #include "config/parameter_reader.h"
@@ -23,7 +24,8 @@ const std::vector<std::string> kTopLevelKeys{"merge_method",
                                              "chat_template",
                                              "unsafe_truncate_embeddings",
                                              "seed",
-                                             "aim"};
+                                             "aim",
+                                             "calibration"};
 
 /// mergekit's keys that mean something, which we do not do.
 void refuseUnsupportedKeys(const YamlNode& root) {
@@ -43,12 +45,14 @@ SourceMark valueMark(const MappingReader& file, std::string_view key) {
 }
 
 ModelEntry readModel(const YamlNode& node, const std::string& name) {
-    const MappingReader reader(node, name, {"model", "parameters"});
+    const MappingReader reader(node, name, {"model", "parameters", "calibration"});
     const auto model = reader.text("model");
     if (!model) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
-    ModelEntry entry{.model = *model, .parameters = {}, .mark = reader.find("model")->value.mark};
+    ModelEntry entry{.model = *model, .parameters = {}, .calibration = {}, .mark = reader.find("model")->value.mark};
     if (const YamlEntry* parameters = reader.find("parameters"))
         entry.parameters = readParameters(parameters->value, reader.nameOf("parameters"));
+    if (const YamlEntry* calibration = reader.find("calibration"))
+        entry.calibration = readWholeCalibration(*calibration, reader.nameOf("calibration"));
     return entry;
 }
 
@@ -103,6 +107,8 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     config.chatTemplate = file.text("chat_template").value_or("");
     // Written with nothing under it, the section is read for its message about what is missing.
     if (const YamlEntry* aim = root.find("aim")) config.aim = readAim(*aim, use);
+    if (const YamlEntry* calibration = file.find("calibration"))
+        config.calibration = readWholeCalibration(*calibration, "calibration");
     return config;
 }
 
@@ -118,6 +124,12 @@ std::string_view statisticName(Statistic statistic) {
             return "max_abs";
     }
     return {};
+}
+
+const CalibrationConfig* expertCalibration(const MergeConfig& config, std::size_t model) {
+    if (model < config.models.size() && config.models[model].calibration) return &*config.models[model].calibration;
+    if (config.calibration) return &*config.calibration;
+    return config.aim && config.aim->hasCalibration ? &config.aim->calibration : nullptr;
 }
 
 MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,

@@ -3,6 +3,7 @@
 #include "aimerge/merge/breadcrumbs.h"
 #include "aimerge/merge/dare.h"
 #include "aimerge/merge/della.h"
+#include "aimerge/merge/fisher.h"
 #include "aimerge/merge/karcher.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
@@ -26,7 +27,7 @@ const std::vector<const Method*>& methods() {
     static const std::vector<const Method*> all{
         &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),    &dareLinearMethod(),  &dareTiesMethod(),
         &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),   &dellaLinearMethod(), &slerpMethod(),
-        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod()};
+        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod(),  &fisherMethod()};
     return all;
 }
 

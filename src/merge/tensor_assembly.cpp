@@ -41,11 +41,29 @@ std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const Match
     return alignedSource(model, std::move(views), alignment->maps[model]);
 }
 
+/// What the method needs to know of the parameter in each input. Empty for a parameter without Gram matrices.
+std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic needs, const MatchedTensor& matched,
+                                                              const std::vector<std::size_t>& inputs,
+                                                              std::span<const ExpertStatistics> experts) {
+    std::vector<std::shared_ptr<const TensorSource>> sources;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const TensorInfo& own = *matched.inputs[inputs[i]];
+        if (needs == ExpertStatistic::Fisher) {
+            sources.push_back(experts[i].fisherOf(own.name, own.shape));
+        } else if (auto gram = experts[i].gramOf(matched.name, own.shape)) {
+            sources.push_back(std::move(gram));
+        }
+    }
+    if (!sources.empty() && sources.size() != inputs.size())
+        throw InputError("{}: only {} of {} models have a Gram matrix for it", matched.name, sources.size(), inputs.size());
+    return sources;
+}
+
 }  // namespace
 
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
-                          const StatisticsByModule* statistics) {
+                          const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts) {
     TensorMerge merge{matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched),
                       {},           {},           {},           {}};
     if (statistics)
@@ -56,8 +74,10 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
         if (!sources[model]) sources[model] = sourceOf(models, matched, model, alignment);
         return sources[model];
     };
-    for (const std::size_t input : methodInputs(method.info(), models.models.size(), models.baseIndex))
-        merge.inputs.push_back(source(input));
+    const std::vector<std::size_t> inputs = methodInputs(method.info(), models.models.size(), models.baseIndex);
+    for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
+    if (method.info().needs != ExpertStatistic::None)
+        merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
     const bool takesBase = method.info().base != BaseUse::Ordinary && models.baseIndex;
     if (takesBase || merge.importance) merge.base = source(models.baseIndex.value());
     return merge;

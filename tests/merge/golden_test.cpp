@@ -87,8 +87,8 @@ public:
         for (const MatchedTensor& tensor : matched) {
             OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
-            merges.push_back(
-                assembleMerge(method, config_, models_, tensor, output, &alignment, statistics ? &*statistics : nullptr));
+            merges.push_back(assembleMerge(method, config_, models_, tensor, output, &alignment,
+                                           statistics ? &*statistics : nullptr, {}));
             names_.push_back(tensor.name);
         }
         ThreadPool threads(2);

@@ -17,13 +17,6 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// One entry of `models:`.
-struct ModelEntry {
-    std::string model;  // path or hub name, as written
-    ParameterMap parameters;
-    SourceMark mark;
-};
-
 enum class Statistic { MeanAbs, Rms, MaxAbs };
 std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max_abs"
 
@@ -47,6 +40,14 @@ struct CalibrationConfig {
     Packing packing = Packing::Stream;
     Dtype dtype = Dtype::BF16;    // compute dtype of the forward pass: BF16 or F32
     std::int64_t microBatch = 1;  // sequences per forward step; part of what fixes the bits
+    SourceMark mark;
+};
+
+/// One entry of `models:`.
+struct ModelEntry {
+    std::string model;  // path or hub name, as written
+    ParameterMap parameters;
+    std::optional<CalibrationConfig> calibration;  // what this model is run on, where it differs from the others
     SourceMark mark;
 };
 
@@ -96,8 +97,13 @@ struct MergeConfig {
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto" or a template
     std::optional<AimConfig> aim;
+    std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
     SourceMark methodMark, baseModelMark;
 };
+
+/// What a model is run on for statistics of experts: its own `calibration`, else that of the file, else aim.calibration;
+/// null when there is none. @param model index in `models`, or beyond them for a base that is not listed
+const CalibrationConfig* expertCalibration(const MergeConfig& config, std::size_t model);
 
 /// What a command needs of the file.
 enum class ConfigUse {

@@ -1,0 +1,188 @@
+#include "cli/expert_statistics_step.h"
+
+#include "cli/command_line.h"
+#include "cli/plan_step.h"
+#include "cli/statistics_step.h"
+
+#include "aimerge/calibration/torch_library.h"
+#include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/core/version.h"
+#include "aimerge/distributed/interruption.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* nameOf(ExpertStatistic kind) {
+    return kind == ExpertStatistic::Fisher ? "fisher" : "gram";
+}
+
+/// One expert's statistics in the cache.
+struct Measurement {
+    const Checkpoint& expert;
+    const CalibrationConfig& calibration;
+    ExpertStatistic kind;
+};
+
+/// Everything that fixes the result, apart from the number of threads (architecture.md, "bits").
+std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, int threads) {
+    Hasher hasher;
+    hasher.updateField(kVersion).updateField(nameOf(measurement.kind));
+    hasher.updateField(contentDigestOf(measurement.expert, threads)).updateField(digestOf(blocks).hex());
+    hasher.updateField(torchName(measurement.calibration.dtype));
+    hasher.updateField(std::to_string(measurement.calibration.microBatch));
+    return hasher.digest().hex();
+}
+
+/// Collective. Runs the expert over the blocks. @param folder on rank 0
+void measureInto(World& world, const Options& options, const Measurement& measurement, const TokenBlocks& rootBlocks,
+                 const std::string& folder) {
+    const TokenBlocks blocks = broadcastBlocks(world, rootBlocks);
+    const PlanSettings settings = planSettings(world, options, {blocks.blocks, blocks.length, &measurement.calibration});
+    const Plan plan = makePlan(measurement.expert, {}, settings);
+    const CalibrationJob job{measurement.expert,
+                             measurement.calibration,
+                             plan,
+                             blocks,
+                             threadsPerRank(world, options),
+                             memoryLimitBytes(options),
+                             progressMode(world, options),
+                             throwIfInterrupted};
+    const fs::path target = world.broadcast(folder);
+    if (!fs::is_directory(target))
+        throw UsageError("{}: rank {} does not see this folder; set AIMERGE_CACHE_DIR to a disk that all machines share",
+                         target.string(), world.rank());
+    if (measurement.kind == ExpertStatistic::Fisher)
+        measureFisherWithTorch(world, job, target);
+    else
+        measureGramsWithTorch(world, job, target);
+}
+
+/// Collective. @return the folder with the expert's statistics, on every rank
+fs::path provide(World& world, const Options& options, const Measurement& measurement) {
+    TokenBlocks blocks;
+    fs::path folder, partial;
+    std::optional<JobLock> lock;
+    bool isMissing = false;
+    if (world.isRoot()) {
+        const int threads = threadsPerRank(world, options);
+        blocks = loadTokenBlocks(measurement.calibration, measurement.expert);
+        const fs::path cache = fs::absolute(environment::cacheDirectory() / "expert-statistics");
+        folder = cache / cacheKey(measurement, blocks, threads);
+        isMissing = !fs::exists(folder);
+        if (isMissing) {
+            fs::create_directories(cache);
+            lock.emplace(JobLock::acquire(folder.string() + ".lock", commandLine()));
+            partial = folder.string() + ".partial";
+            fs::remove_all(partial);
+            fs::create_directory(partial);
+            spdlog::info("measuring {} of {} over {} blocks of {} tokens", nameOf(measurement.kind),
+                         measurement.expert.name(), blocks.blocks, blocks.length);
+        } else {
+            spdlog::info("{} of {} reused from {}: the model and the tokens are the same", nameOf(measurement.kind),
+                         measurement.expert.name(), folder.string());
+        }
+    }
+    if (world.any(isMissing)) {
+        measureInto(world, options, measurement, blocks, partial.string());
+        if (world.isRoot()) {
+            fs::rename(partial, folder);
+            syncDirectory(folder.parent_path());
+        }
+    }
+    return world.broadcast(folder.string());
+}
+
+std::uint64_t squared(std::int64_t value) {
+    return static_cast<std::uint64_t>(value * value);
+}
+
+/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer.
+struct StatisticSize {
+    std::uint64_t disk = 0, memory = 0;
+};
+
+StatisticSize sizeOf(const Measurement& measurement) {
+    const ModelConfig& config = measurement.expert.modelConfig();
+    const CalibrationConfig& calibration = measurement.calibration;
+    const auto length = static_cast<std::uint64_t>(calibration.sequenceLength);
+    const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
+    if (measurement.kind == ExpertStatistic::Fisher) {
+        std::uint64_t elements = 0;
+        for (const TensorInfo& tensor : measurement.expert.tensors())
+            elements += static_cast<std::uint64_t>(tensor.elements());
+        return {elements * sizeof(float), elements * sizeof(float) + state * static_cast<std::uint64_t>(config.layers)};
+    }
+    const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
+    const std::uint64_t ofLayer =
+        2 * squared(config.hiddenSize) + squared(config.heads * config.headDim) + squared(config.intermediateSize);
+    return {(ofLayer * static_cast<std::uint64_t>(config.layers) + squared(config.hiddenSize)) * sizeof(float),
+            ofLayer * sizeof(double) + squared(widest) * sizeof(float) +
+                state * static_cast<std::uint64_t>(calibration.sequences)};
+}
+
+std::vector<Measurement> measurementsOf(const MergeJob& job) {
+    std::vector<Measurement> measurements;
+    if (job.method->info().needs == ExpertStatistic::None) return measurements;
+    for (const std::size_t model : job.methodInputs) {
+        const CalibrationConfig* calibration = expertCalibration(job.config, model);
+        if (!calibration)
+            throw UsageError(
+                "{}: {} measures every expert on a text: give 'calibration' with a text 'corpus' or ready 'token_ids' at "
+                "the top of the file, or in the entry of {}",
+                job.config.methodMark.text(), job.config.method, job.models.models[model].name());
+        measurements.push_back({job.models.models[model], *calibration, job.method->info().needs});
+    }
+    return measurements;
+}
+
+}  // namespace
+
+void requireExpertCalibration(const MergeJob& job) {
+    const std::vector<Measurement> measurements = measurementsOf(job);
+    if (job.method->info().needs != ExpertStatistic::Fisher || !job.vocabulary) return;
+    for (const std::size_t model : job.methodInputs) {
+        if (!job.vocabulary->maps.at(model).isIdentity())
+            throw UsageError(
+                "{}: {} weighs the rows of the embedding by what was measured on each model's own; the vocabulary of {} "
+                "differs from the output's. Merge models of one vocabulary, or by another method",
+                job.config.methodMark.text(), job.config.method, job.models.models[model].name());
+    }
+}
+
+std::string expertStatisticsLine(const MergeJob& job) {
+    StatisticSize total;
+    const std::vector<Measurement> measurements = measurementsOf(job);
+    for (const Measurement& measurement : measurements) {
+        const StatisticSize size = sizeOf(measurement);
+        total.disk += size.disk;
+        total.memory = std::max(total.memory, size.memory);
+    }
+    if (measurements.empty()) return {};
+    return fmt::format("experts {} of {} models, unless cached: {} in {}, about {} of memory beside one layer\n",
+                       nameOf(job.method->info().needs), measurements.size(), formatBytes(total.disk),
+                       (environment::cacheDirectory() / "expert-statistics").string(), formatBytes(total.memory));
+}
+
+ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {
+    ProvidedStatistics provided;
+    for (const Measurement& measurement : measurementsOf(job)) {
+        const fs::path folder = provide(world, options, measurement);
+        provided.experts.push_back(ExpertStatistics::open(folder, measurement.expert.name()));
+        provided.keys += folder.filename().string() + "\n";
+    }
+    return provided;
+}
+
+}  // namespace aimerge
