@@ -1,0 +1,119 @@
+"""Merging by Fisher information: the measured values against torch's autograd, and the merge against the formula."""
+import json
+import shutil
+import unittest
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, read_folder
+
+EXPERTS = ("expert_a", "expert_b")
+
+
+def autograd_fisher(folder, blocks):
+    """Per block the gradient of the summed next-token loss, squared; the mean over blocks, in float64."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    sums = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    for block in blocks:
+        ids = torch.tensor(block, dtype=torch.int64)
+        loss = torch.nn.functional.cross_entropy(model(ids[None]).logits[0, :-1], ids[1:], reduction="sum")
+        model.zero_grad()
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            sums[name] += parameter.grad ** 2
+    return {name: (total / len(blocks)).numpy() for name, total in sums.items()}
+
+
+class FisherMerges(AimergeTest):
+    def fisher_config(self, **keys):
+        config = self.merge_config("fisher")
+        del config["base_model"]
+        for entry in config["models"]:
+            entry["parameters"] = {}
+        return {**config, "calibration": {"token_ids": str(self.blocks(5)), "dtype": "float32"}, **keys}
+
+    def measured(self):
+        """{key: tensors} of everything in the cache."""
+        return {folder.name: load_file(folder / "fisher.safetensors")
+                for folder in (self.cache / "expert-statistics").iterdir()}
+
+    def assert_fisher(self, got, folder):
+        blocks = json.loads((GOLDENS / "calibration/pipeline.json").read_text())["blocks"][:5]
+        want = autograd_fisher(folder, blocks)
+        self.assertEqual(set(got), set(want))
+        for name, values in want.items():
+            # Gradients err by their cancelling float32 terms, not by their own size: judged against the largest of the tensor.
+            root = np.sqrt(values)
+            np.testing.assert_allclose(np.sqrt(got[name].astype(np.float64)), root, rtol=1e-3, atol=1e-5 * root.max(), err_msg=name)
+
+    def test_values_equal_autograd_and_the_merge_is_their_mean(self):
+        out = self.folder / "merged"
+        self.aimerge("merge", self.config(self.fisher_config()), "--out", out)
+
+        ordered = []
+        for name in EXPERTS:
+            cache = self.folder / f"cache-{name}"
+            config = self.fisher_config()
+            config["models"] = [entry for entry in config["models"] if entry["model"].endswith(name)]
+            self.aimerge("merge", self.config(config), "--out", self.folder / f"only-{name}", AIMERGE_CACHE_DIR=str(cache))
+            (folder,) = (cache / "expert-statistics").iterdir()
+            tensors = load_file(folder / "fisher.safetensors")
+            self.assert_fisher(tensors, GOLDENS / "family_f32" / name)
+            ordered.append(tensors)
+
+        experts = [read_folder(GOLDENS / "family_f32" / name) for name in EXPERTS]
+        for name, entry in read_folder(out).items():
+            f = [tensors[name].astype(np.float64) for tensors in ordered]
+            x = [as_float(expert[name]) for expert in experts]
+            total = f[0] + f[1]
+            want = np.where(total > 1e-30, (f[0] * x[0] + f[1] * x[1]) / np.where(total > 0, total, 1), (x[0] + x[1]) / 2)
+            np.testing.assert_allclose(as_float(entry), want, rtol=1e-6, atol=1e-6, err_msg=name)
+
+    def test_a_tied_embedding_has_both_gradients(self):
+        tied = self.folder / "tied"
+        shutil.copytree(GOLDENS / "family_f32/expert_a", tied)
+        tensors = load_file(tied / "model.safetensors")
+        del tensors["lm_head.weight"]
+        save_file(tensors, tied / "model.safetensors", metadata={"format": "pt"})
+        config_file = tied / "config.json"
+        config_file.write_text(config_file.read_text().replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
+        config = self.fisher_config(models=[{"model": str(tied)}])
+        self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
+        (got,) = self.measured().values()
+        self.assert_fisher(got, tied)
+
+    def test_ranks_do_not_change_a_bit_and_a_second_run_measures_nothing(self):
+        config = self.config(self.fisher_config())
+        one = {"AIMERGE_CACHE_DIR": str(self.folder / "one")}
+        self.aimerge("merge", config, "--out", self.folder / "alone", "--threads", 1, **one)
+        self.aimerge("merge", config, "--out", self.folder / "two", "--threads", 1, ranks=2)
+        again = self.aimerge("merge", config, "--out", self.folder / "again", "--threads", 1, **one)
+        self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "two"))
+        self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "again"))
+        self.assertEqual(again.stderr.count("fisher of"), 2)
+        self.assertNotIn("measuring", again.stderr)
+
+    def test_an_expert_may_have_tokens_of_its_own(self):
+        config = self.fisher_config()
+        config["models"][1]["calibration"] = {"token_ids": str(self.blocks(5)), "dtype": "bfloat16"}
+        self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
+        self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "plain")
+        self.assertEqual(len(self.measured()), 3)
+
+    def test_dry_run_says_what_it_takes_and_measures_nothing(self):
+        result = self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "merged", "--dry-run")
+        self.assertRegex(result.stderr, r"experts fisher of 2 models, unless cached: .*B in ")
+        self.assertFalse((self.cache / "expert-statistics").exists())
+
+    def test_without_calibration_it_says_what_to_write(self):
+        config = self.fisher_config()
+        del config["calibration"]
+        result = self.aimerge("merge", self.config(config), "--out", self.folder / "merged", expect=2)
+        self.assertIn("fisher measures every expert on a text: give 'calibration'", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
