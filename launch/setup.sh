@@ -84,9 +84,11 @@ install_list() {
     printf '%s\n' "$digest" > "$stamp"
 }
 
+python_has_torch() { "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
+
 # torch has no wheel for Python 3.10, but its C++ part does not care about Python: unpack the wheel for another version.
 install_libtorch() {
-    if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    if python_has_torch; then
         install_list -libtorch
         return
     fi
@@ -111,9 +113,10 @@ install_list ""
 if [[ $with_test == yes ]]; then
     install_list -test
     # Only Python's torch loads them, and Python 3.10 has none.
-    if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then install_list -cuda; fi
+    if python_has_torch; then install_list -cuda; fi
 fi
 if [[ $with_cuda == yes ]]; then
+    python_has_torch || fail "--cuda needs Python 3.11 or newer: remove build/venv and name one by PYTHON=..."
     install_list -cuda
     has_cuda_compiler || install_list -nvcc
 fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets the machine up, builds with warnings as errors and runs every test.
+# Sets the machine up, builds with warnings as errors and runs every test. The CUDA build is compiled and linked too, where
+# its compiler is there or can be installed; its test needs a GPU and says so where there is none.
 #
 # usage: launch/test.sh [--quick]
 #   --quick  without the system tests, which run whole commands on a real model
@@ -16,6 +17,17 @@ esac
 ./launch/setup.sh --test
 ./launch/build.sh cpu -DAIMERGE_WERROR=ON
 cmake --build --preset cpu --parallel "$(nproc)"
+
+if reason="$(./launch/setup.sh --cuda 2>&1)"; then
+    mkdir -p build/cuda
+    cmake --preset cuda -DAIMERGE_WERROR=ON > build/cuda/configure.log 2>&1 || { cat build/cuda/configure.log >&2; exit 1; }
+    cmake --build --preset cuda --target aimerge device_test --parallel "$(nproc)"
+    build/cuda/bin/aimerge --version
+    ctest --preset cuda --label-regex gpu --verbose
+else
+    printf 'test: the CUDA build is left out: %s\n' "${reason##*$'\n'}"
+fi
+
 selection=()
 if [[ $quick == yes ]]; then
     selection=(--label-exclude system)

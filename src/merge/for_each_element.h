@@ -53,7 +53,7 @@ void forEachElement(const Combine& combine, const float* base, std::span<const f
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i)
-            to[i] = combine(Combine::kTakesBase ? base[i] : 0.0f, InputsAt<kInputs>{pointers, i, number});
+            to[i] = combine(Combine::kTakesBase ? base[i] : 0.0f, InputsAt<kInputs>{pointers, i, i, number});
     });
 }
 

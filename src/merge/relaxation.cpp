@@ -1,7 +1,6 @@
 #include "aimerge/merge/relaxation.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
-#include "aimerge/core/bfloat.h"
 #include "aimerge/core/error.h"
 #include "merge/row_runs.h"
 #include "merge/vectorised.h"
@@ -24,25 +23,11 @@ std::string relaxedModule(const std::string& tensor, const Shape& shape, const A
     return part == Part::Other && !statistics.contains(module) ? std::string{} : module;
 }
 
-float roundedToBf16(float value) __attribute__((always_inline));
-inline float roundedToBf16(float value) {
-    return floatFromBf16(bf16FromFloat(value));
-}
-
 template <DeltaRounding kRounding>
 void relaxRun(const float* factors, const float* base, const float* merged, float* out, std::size_t count) {
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) {
-            float target = merged[i], delta = target - base[i];
-            if constexpr (kRounding == DeltaRounding::Bfloat16) {
-                target = roundedToBf16(target);
-                delta = roundedToBf16(target - base[i]);
-            }
-            const std::uint32_t relaxed = bitsOfFloat(base[i] + delta * factors[i]);
-            const std::uint32_t heldBack = selectBits(factors[i] == 0, bitsOfFloat(base[i]), relaxed);
-            out[i] = floatOfBits(selectBits(factors[i] == 1, bitsOfFloat(target), heldBack));
-        }
+        for (std::size_t i = 0; i < count; ++i) out[i] = relaxElement<kRounding>(base[i], merged[i], factors[i]);
     });
 }
 

@@ -2,51 +2,21 @@
 
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/config/merge_config.h"
-#include "aimerge/core/file.h"
-#include "aimerge/merge/convert.h"
 #include "aimerge/merge/job_check.h"
 #include "aimerge/merge/tensor_assembly.h"
-#include "merge/memory_parameter.h"
+#include "merge/golden_tensors.h"
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include <filesystem>
+#include <set>
 
 namespace aimerge {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-const std::filesystem::path kGoldens = std::filesystem::path(AIMERGE_TEST_DATA) / "goldens";
-
-std::map<std::string, Floats> readTensors(const std::filesystem::path& file) {
-    const File opened = File::openForReading(file);
-    std::map<std::string, Floats> tensors;
-    for (const TensorInfo& tensor : readSafetensorsHeader(file).tensors) {
-        std::vector<std::byte> bytes(tensor.bytes.size());
-        opened.readAt(tensor.bytes.begin, bytes);
-        Floats& values = tensors[tensor.name];
-        values.resize(static_cast<std::size_t>(tensor.elements()));
-        toFloat(tensor.dtype, bytes.data(), values);
-    }
-    return tensors;
-}
-
-Json manifestEntries() {
-    return Json::parse(readTextFile(kGoldens / "manifest.json")).at("entries");
-}
-
-Json entryNamed(const std::string& name) {
-    for (const Json& entry : manifestEntries())
-        if (entry.at("name") == name) return entry;
-    throw std::out_of_range(name);
-}
-
 std::vector<std::string> namesOf(const std::function<bool(const Json&)>& wanted) {
     std::vector<std::string> names;
-    for (const Json& entry : manifestEntries())
+    for (const Json& entry : goldenEntries())
         if (wanted(entry)) names.push_back(entry.at("name"));
     return names;
 }
@@ -64,7 +34,7 @@ MergeConfig configOf(const Json& entry) {
 
 StatisticsByModule goldenStatistics() {
     StatisticsByModule statistics;
-    for (const auto& [module, values] : readTensors(kGoldens / "calibration/statistics_f32.safetensors"))
+    for (const auto& [module, values] : goldenValues("calibration/statistics_f32.safetensors"))
         statistics[module].meanAbs = values;
     return statistics;
 }
@@ -128,7 +98,7 @@ void expectWithinTolerance(const Json& entry, GoldenMerge& merge) {
     const double atol = entry.at("tolerance").at("atol"), rtol = entry.at("tolerance").at("rtol");
     const std::size_t allowed = entry.at("tolerance").value("max_violations", std::size_t{0});
     std::size_t violations = 0;
-    for (const auto& [name, golden] : readTensors(kGoldens / entry.at("file").get<std::string>())) {
+    for (const auto& [name, golden] : goldenValues(entry.at("file").get<std::string>())) {
         const Floats got = merge.values<float>(name);
         ASSERT_EQ(got.size(), golden.size()) << name;
         for (std::size_t i = 0; i < got.size(); ++i)
@@ -143,7 +113,7 @@ struct Roundings {
 
     void add(const Json& entry, GoldenMerge& merge) {
         interchangeable += entry.at("tolerance").value("max_violations", std::size_t{0});
-        for (const auto& [name, golden] : readTensors(kGoldens / entry.at("file").get<std::string>())) {
+        for (const auto& [name, golden] : goldenValues(entry.at("file").get<std::string>())) {
             const auto got = merge.values<std::uint16_t>(name);
             ASSERT_EQ(got.size(), golden.size()) << name;
             for (std::size_t i = 0; i < got.size(); ++i) different += got[i] != bf16FromFloat(golden[i]);
@@ -169,7 +139,7 @@ bool isOurArithmetic(const Json& entry) {
 
 std::set<std::string> goldenMethods() {
     std::set<std::string> names;
-    for (const std::string& name : namesOf(isOurArithmetic)) names.insert(entryNamed(name).at("config").at("merge_method"));
+    for (const std::string& name : namesOf(isOurArithmetic)) names.insert(goldenEntry(name).at("config").at("merge_method"));
     return names;
 }
 
@@ -178,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmet
                          [](const auto& test) { return test.param; });
 
 TEST_P(GoldenMerges, AreWithinTolerance) {
-    const Json entry = entryNamed(GetParam());
+    const Json entry = goldenEntry(GetParam());
     GoldenMerge merge(configOf(entry), Dtype::F32);
     expectWithinTolerance(entry, merge);
 }
@@ -189,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(, GoldenMethods, testing::ValuesIn(goldenMethods()), []
 TEST_P(GoldenMethods, RoundToTheSameBf16) {
     Roundings roundings;
     for (const std::string& name : namesOf(isOurArithmetic)) {
-        const Json entry = entryNamed(name);
+        const Json entry = goldenEntry(name);
         if (entry.at("config").at("merge_method") != GetParam()) continue;
         GoldenMerge merge(configOf(entry), Dtype::BF16);
         roundings.add(entry, merge);
@@ -210,14 +180,14 @@ INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const
                          });
 
 TEST_P(GoldenRelaxations, AreWithinTolerance) {
-    const Json entry = entryNamed(GetParam());
-    GoldenMerge merge(configOf(entryNamed(entry.at("merge"))), Dtype::F32, entry.at("omega").get<double>());
+    const Json entry = goldenEntry(GetParam());
+    GoldenMerge merge(configOf(goldenEntry(entry.at("merge"))), Dtype::F32, entry.at("omega").get<double>());
     expectWithinTolerance(entry, merge);
 }
 
 TEST_P(GoldenRelaxations, RoundToTheSameBf16) {
-    const Json entry = entryNamed(GetParam());
-    GoldenMerge merge(configOf(entryNamed(entry.at("merge"))), Dtype::BF16, entry.at("omega").get<double>());
+    const Json entry = goldenEntry(GetParam());
+    GoldenMerge merge(configOf(goldenEntry(entry.at("merge"))), Dtype::BF16, entry.at("omega").get<double>());
     Roundings roundings;
     roundings.add(entry, merge);
     roundings.expectFew();
@@ -226,11 +196,11 @@ TEST_P(GoldenRelaxations, RoundToTheSameBf16) {
 // The authors' code: merged in bf16, the delta rounded to bf16, product and sum in float32, one rounding. Its own merged
 // weights are given, because they were made in bf16 arithmetic.
 TEST(GoldenRelaxation, OfTheReferenceCodeIsBitExact) {
-    const auto base = readTensors(kGoldens / "family_bf16/base/model.safetensors");
-    const auto merged = readTensors(kGoldens / "merge/bf16in_task_arithmetic_bf16.safetensors");
+    const auto base = goldenValues("family_bf16/base/model.safetensors");
+    const auto merged = goldenValues("merge/bf16in_task_arithmetic_bf16.safetensors");
     const StatisticsByModule statistics = goldenStatistics();
     std::size_t elements = 0;
-    for (const auto& [name, golden] : readTensors(kGoldens / "aim/bf16in_task_arithmetic_bf16_0.4.safetensors")) {
+    for (const auto& [name, golden] : goldenValues("aim/bf16in_task_arithmetic_bf16_0.4.safetensors")) {
         const std::vector<float> a = importance(statistics.at(name.substr(0, name.rfind(".weight"))).meanAbs);
         Floats relaxed(golden.size());
         Relaxation(a, 0.4, DeltaRounding::Bfloat16).apply(0, base.at(name), merged.at(name), relaxed);

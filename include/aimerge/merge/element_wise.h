@@ -54,11 +54,12 @@ struct PerInput<Value, kAnyNumber> {
 template <int kInputs>
 struct InputsAt {
     const PerInput<const float*, kInputs>& inputs;
-    std::size_t element;
+    std::size_t offset;   // of the values from `inputs`
+    std::size_t element;  // its number in the stretch
     int number;
 
     AIMERGE_KERNEL int count() const { return kInputs == kAnyNumber ? number : kInputs; }
-    AIMERGE_KERNEL float operator[](int input) const { return inputs[input][element]; }
+    AIMERGE_KERNEL float operator[](int input) const { return inputs[input][offset]; }
 };
 
 /// Whether a merged change is divided by the sum of weights. A template parameter of combines: a loop that asks for each

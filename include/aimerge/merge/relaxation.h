@@ -6,10 +6,10 @@
 //
 // A in [0, 1] per input channel: the last axis of a matrix [out_features, in_features], the elements of a norm vector.
 
-#include "aimerge/config/merge_config.h"
-#include "aimerge/statistics/statistics.h"
-
 #include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/config/merge_config.h"
+#include "aimerge/merge/relax_element.h"
+#include "aimerge/statistics/statistics.h"
 
 #include <cstdint>
 #include <optional>
@@ -28,11 +28,6 @@ namespace aimerge {
 std::optional<std::vector<float>> importanceOf(const std::string& tensor, const Shape& shape, const AimConfig& aim,
                                                const StatisticsByModule& statistics, bool headIsWritten);
 
-enum class DeltaRounding {
-    None,     // float32 throughout
-    Bfloat16  // theta_merged and then theta_merged - theta_base are rounded to bf16 first, as the authors' code has them
-};
-
 /// The relaxation of one tensor for one omega.
 class Relaxation {
 public:
@@ -43,8 +38,11 @@ public:
     /// factor is 0 takes theta_base, bit for bit. `out` may be `merged`.
     void apply(std::int64_t first, std::span<const float> base, std::span<const float> merged, std::span<float> out) const;
 
+    /// 1 - A (1 - omega) per channel.
+    std::span<const float> factors() const { return factors_; }
+
 private:
-    std::vector<float> factors_;  // 1 - A (1 - omega)
+    std::vector<float> factors_;
     DeltaRounding rounding_;
 };
 

@@ -1,0 +1,15 @@
+#include "aimerge/merge/task_vectors.h"
+#include "merge/for_each_element.cuh"
+
+namespace aimerge {
+
+template <int kInputs, Normalize kNormalize>
+using RangeSum = SumCombine<KeepBetween, kInputs, kNormalize>;
+
+template <int kInputs, Normalize kNormalize>
+using RangeConsensus = ConsensusCombine<KeepBetween, kInputs, kNormalize>;
+
+}  // namespace aimerge
+
+AIMERGE_ON_DEVICE_NORMALIZING(RangeSum)
+AIMERGE_ON_DEVICE_NORMALIZING(RangeConsensus)
