@@ -36,10 +36,10 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     StageReport report;
     report.record.rank = world.rank();
     if (stage.empty()) {
-        IdleNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
+        StepNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
     } else {
         StatisticsObserver observer(job.base.name(), world.rank());
-        report.record = runStage(world, job, stage, idleRanks(job.plan), observer);
+        report.record = runStage(world, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}, observer);
         report.statistics = observer.statistics();
     }
     report.record.peakMemoryBytes = peakMemoryBytes();

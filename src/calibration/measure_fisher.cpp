@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/model/gradient.h"
+#include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
 #include "calibration/torch_threads.h"
 
@@ -29,6 +30,13 @@ at::Tensor languageModelLoss(const at::Tensor& logits, std::span<const std::int3
 /// Sums of squared gradients. Terms are positive, so that float32 loses at most a relative 2^-24 per block.
 class SquareSums : public GradientObserver {
 public:
+    SquareSums(const CalibrationJob& job, StepNotice& notice) : job_(job), notice_(notice) {}
+
+    void stop() override {
+        if (job_.safePoint) job_.safePoint();
+        notice_.stepDone();
+    }
+
     void observe(const std::string& parameter, const at::Tensor& gradient) override {
         at::Tensor& sum = sums_[parameter];
         if (!sum.defined()) sum = at::zeros(gradient.sizes(), at::kFloat);
@@ -37,21 +45,42 @@ public:
     }
 
     /// Divides by the number of blocks. @throws InputError
-    const std::map<std::string, at::Tensor>& means(std::int64_t blocks, const std::string& model) {
+    const std::map<std::string, at::Tensor>& means() {
         for (auto& [name, sum] : sums_) {
-            sum.div_(blocks);
+            sum.div_(job_.blocks.blocks);
             if (!sum.isfinite().all().item<bool>())
                 throw InputError(
                     "{}: the loss's gradient with respect to {} is NaN or beyond float32; check the model's weights, or "
                     "calibrate with dtype float32",
-                    model, name);
+                    job_.base.name(), name);
         }
         return sums_;
     }
 
 private:
+    const CalibrationJob& job_;
+    StepNotice& notice_;
     std::map<std::string, at::Tensor> sums_;
 };
+
+/// What rank 0 does.
+void measureAlone(World& world, const CalibrationJob& job, const Decoder& decoder, const std::filesystem::path& file) {
+    const std::int64_t group = sequencesAtOnce(decoder.config());
+    Progress progress(job.progress, "fisher", "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0);
+    StepNotice notice(world, otherRanks(world));
+    SquareSums sums(job, notice);
+    for (std::int64_t first = 0; first < job.blocks.blocks; first += group) {
+        const std::int64_t count = std::min(group, job.blocks.blocks - first);
+        const auto ids = std::span(job.blocks.ids)
+                             .subspan(static_cast<std::size_t>(first * job.blocks.length),
+                                      static_cast<std::size_t>(count * job.blocks.length));
+        differentiate(decoder, ids, job.blocks.length, languageModelLoss, sums);
+        progress.advance(static_cast<std::uint64_t>(count), 0);
+    }
+    notice.finish();
+    writeStatisticFile(file, sums.means());
+    progress.finish();
+}
 
 }  // namespace
 
@@ -61,24 +90,13 @@ void measureFisher(World& world, const CalibrationJob& job, const std::filesyste
         throw UsageError("{}: the Fisher information needs a next token; sequence_length is {}, give at least 2",
                          job.base.name(), job.blocks.length);
     const Decoder decoder(job.base, job.config.dtype, job.blocks.length);
-    const std::int64_t group = sequencesAtOnce(decoder.config());
-    Progress progress(job.progress, "fisher", "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0);
-    SquareSums sums;
-    for (std::int64_t first = 0; first < job.blocks.blocks; first += group) {
-        const std::int64_t count = std::min(group, job.blocks.blocks - first);
-        if (job.safePoint) job.safePoint();
-        if (world.isRoot()) {
-            const auto ids = std::span(job.blocks.ids)
-                                 .subspan(static_cast<std::size_t>(first * job.blocks.length),
-                                          static_cast<std::size_t>(count * job.blocks.length));
-            differentiate(decoder, ids, job.blocks.length, languageModelLoss, sums);
-        }
-        world.barrier();  // so that no single wait lasts as long as the whole measurement
-        progress.advance(static_cast<std::uint64_t>(count), 0);
+    if (world.isRoot()) {
+        measureAlone(world, job, decoder, folder / "fisher.safetensors");
+    } else {
+        const std::int64_t group = sequencesAtOnce(decoder.config());
+        StepNotice::follow(world, 0, (job.blocks.blocks + group - 1) / group * stopsOf(decoder));
     }
-    if (world.isRoot()) writeStatisticFile(folder / "fisher.safetensors", sums.means(job.blocks.blocks, job.base.name()));
     world.barrier();
-    progress.finish();
 }
 
 }  // namespace aimerge

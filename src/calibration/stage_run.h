@@ -13,10 +13,10 @@ namespace aimerge {
 /// two of them, but the hidden states of all micro-batches are, and the stages work one after another.
 enum class LayerOrder { Grouped, OneAtATime };
 
-/// Talks only to the neighbouring stages, and as the last stage to `idleRanks`; a stage that is the whole model talks to
-/// nobody.
+/// Talks only to the neighbouring stages and to `waitingRanks`; a stage that is the whole model talks to nobody.
+/// @param waitingRanks follow this rank (StepNotice): a step per micro-batch, under OneAtATime per micro-batch and layer
 /// @pre !stage.empty()
-StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
+StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
                      StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
 
 }  // namespace aimerge

@@ -67,6 +67,7 @@ public:
                 inputs_[static_cast<std::size_t>(layer)].push_back(state.clone());
                 decoder_.runLayer(layer, weights, state, nullptr);
             }
+            observer_.stop();
         }
     }
 
@@ -86,6 +87,7 @@ public:
                 observer_.observe(parameters[1].first, found[1]);
             states_[s] = found[2];
         }
+        observer_.stop();
     }
 
     /// states_ become gradients of the layer's input.
@@ -100,14 +102,14 @@ public:
             for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
             states_[s] = found.back();
         }
+        observer_.stop();
     }
 
     void backwardThroughEmbedding() {
         for (std::size_t s = 0; s < sequences_; ++s) {
-            at::Tensor gradient =
-                decoder_.config().tieWordEmbeddings
-                    ? tiedHead_[s]
-                    : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()}, states_[s].options());
+            at::Tensor gradient = decoder_.config().tieWordEmbeddings
+                                      ? tiedHead_[s].to(at::kFloat)
+                                      : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()}, at::kFloat);
             const std::span<const std::int32_t> ids = idsOf(s);
             // Token by token, in order: the bits must not depend on threads.
             for (std::size_t t = 0; t < ids.size(); ++t)

@@ -15,9 +15,17 @@ public:
     virtual ~GradientObserver() = default;
     /// Called once per parameter and sequence; of one parameter, the sequences come in ascending order. A head that is tied
     /// to the embedding has no gradient of its own: the embedding's has both contributions.
-    /// @param gradient of the parameter's shape, in the compute dtype; only valid during the call
+    /// @param gradient of the parameter's shape, in the compute dtype, that of an embedding in float32, where many tokens
+    /// add
+    ///        up; only valid during the call
     virtual void observe(const std::string& parameter, const at::Tensor& gradient) = 0;
+    /// All sequences have passed a layer, forwards or backwards, or the head: stopsOf(decoder) times in a call. May throw.
+    virtual void stop() {}
 };
+
+inline std::int64_t stopsOf(const Decoder& decoder) {
+    return 2 * decoder.layers() + 1;
+}
 
 /// A scalar from the logits [length, vocabulary] (float32) of a sequence with these ids.
 using SequenceLoss = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
