@@ -93,7 +93,7 @@ class FisherMerges(AimergeTest):
         again = self.aimerge("merge", config, "--out", self.folder / "again", "--threads", 1, **one)
         self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "two"))
         self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "again"))
-        self.assertEqual(again.stderr.count("fisher of"), 2)
+        self.assertEqual(again.stderr.count("reused from"), 2)
         self.assertNotIn("measuring", again.stderr)
 
     def test_an_expert_may_have_tokens_of_its_own(self):
