@@ -45,6 +45,7 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     }
     settings.omegas = job.points.size();
     settings.mergeBytesPerThread = mergeBufferBytesPerThread(settings.inputs, settings.omegas);
+    settings.mergeParameterBytes = mergeParameterBytes(*job.method, job.outputs);
     return settings;
 }
 

@@ -52,7 +52,8 @@ std::uint64_t estimateMemory(RankPlan& rank, const StageWeights& weights, const 
         least = calibration.leastBytes;
     }
     if (!rank.tensors.empty()) {  // calibration is over, and its memory free, when the merge begins
-        const std::uint64_t merge = settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank);
+        const std::uint64_t merge = settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) +
+                                    settings.mergeParameterBytes;
         rank.peakMemoryBytes = std::max(rank.peakMemoryBytes, merge);
         least = std::max(least, merge);
     }

@@ -16,6 +16,9 @@ namespace {
 /// Blocks that a group of tensors has at least, per thread: the last blocks of a group leave some threads idle.
 constexpr std::uint64_t kGroupBlocksPerThread = 16;
 
+/// No further tensor joins a group whose prepared parameters keep that much.
+constexpr std::uint64_t kGroupHeldBytes = std::uint64_t{256} << 20;
+
 /// What one thread works in.
 struct Workplace {
     std::vector<std::vector<std::byte>> blocks;  // finished bytes, per point
@@ -42,6 +45,8 @@ public:
     static std::uint64_t blocksOf(const TensorMerge& tensor) {
         return digestBlocks(static_cast<std::uint64_t>(elementCount(tensor.shape)) * bytesPerElement(tensor.dtype));
     }
+
+    std::uint64_t heldBytes() const { return prepared_->heldBytes(); }
 
     void mergeBlock(std::uint64_t block, SourceWindow& window, Workplace& place, MergeSink& sink) const {
         const std::size_t width = bytesPerElement(tensor_.dtype);
@@ -112,10 +117,12 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> 
         std::vector<std::unique_ptr<TensorRun>> runs;
         std::vector<BlockOfTensor> blocks;
         const std::size_t firstOfGroup = next;
-        while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers) {
+        std::uint64_t heldBytes = 0;
+        while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers && heldBytes < kGroupHeldBytes) {
             for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block)
                 blocks.push_back({runs.size(), block});
             runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows));
+            heldBytes += runs.back()->heldBytes();
             ++next;
         }
 
@@ -135,6 +142,16 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> 
 
 std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points) {
     return points * kDigestBlockBytes + SourceWindow::bytes(inputs) + inputs * selectionBytesPerThread() + sizeof(Workplace);
+}
+
+std::uint64_t mergeParameterBytes(const Method& method, std::span<const OutputTensor> tensors) {
+    std::uint64_t largest = 0, all = 0;
+    for (const OutputTensor& tensor : tensors) {
+        const std::uint64_t bytes = method.workingBytes(tensor.name, tensor.shape);
+        largest = std::max(largest, bytes);
+        all += bytes;
+    }
+    return largest + std::min(all - largest, kGroupHeldBytes);
 }
 
 }  // namespace aimerge

@@ -1,6 +1,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/merge/breadcrumbs.h"
+#include "aimerge/merge/closed_form.h"
 #include "aimerge/merge/dare.h"
 #include "aimerge/merge/della.h"
 #include "aimerge/merge/fisher.h"
@@ -23,11 +24,17 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
     return std::nullopt;
 }
 
+std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
+    return 0;
+}
+
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{
-        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),    &dareLinearMethod(),  &dareTiesMethod(),
-        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),   &dellaLinearMethod(), &slerpMethod(),
-        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(), &modelStockMethod(),  &fisherMethod()};
+    static const std::vector<const Method*> all{&linearMethod(),          &taskArithmeticMethod(), &tiesMethod(),
+                                                &dareLinearMethod(),      &dareTiesMethod(),       &breadcrumbsMethod(),
+                                                &breadcrumbsTiesMethod(), &dellaMethod(),          &dellaLinearMethod(),
+                                                &slerpMethod(),           &nuslerpMethod(),        &multislerpMethod(),
+                                                &karcherMethod(),         &modelStockMethod(),     &regMeanMethod(),
+                                                &actMatMethod(),          &wudiMethod(),           &fisherMethod()};
     return all;
 }
 

@@ -94,6 +94,7 @@ TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     const LlamaShape shape{8, 2, 2, 1, 16, 10};  // head_dim 4, keys and values 4 wide
     const Model model(shape);
     PlanSettings settings = calibratedSettings(2, 3, 5);
+    settings.mergeParameterBytes = 3'000'000;
     settings.omegas = 2;
 
     const Plan plan = makePlan(*model.base, model.output, settings);
@@ -116,7 +117,7 @@ TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     // Three states of 5 x 8, and at work 2 x 8 + 2 x 16 per token; two bytes each.
     EXPECT_EQ(first.hiddenStateBytes, 3 * 5 * 8 * 2 + 5 * (2 * 8 + 2 * 16) * 2u);
     EXPECT_FALSE(first.streamsLayers);
-    EXPECT_EQ(first.peakMemoryBytes, settings.mergeBytesPerThread);
+    EXPECT_EQ(first.peakMemoryBytes, settings.mergeBytesPerThread + settings.mergeParameterBytes);
     EXPECT_EQ(plan.totalBytesToWrite(), first.bytesToWrite + last.bytesToWrite);
 }
 

@@ -38,6 +38,7 @@ struct PlanSettings {
     std::uint64_t inputBytesPerElement = 2;  // of the widest input
     std::size_t omegas = 1;                  // outputs written per tensor
     std::uint64_t mergeBytesPerThread = 0;   // buffers of a merging thread
+    std::uint64_t mergeParameterBytes = 0;   // whatever a method keeps of whole parameters, at once
     bool merging = true;                     // false: calibrate only
 };
 

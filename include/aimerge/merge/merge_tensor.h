@@ -2,9 +2,11 @@
 // The executor: runs a method over output tensors, relaxes the result for every omega and hands out finished bytes. Inputs
 // are read once for all omegas (methods with a prepare pass read them once more). Work is shared out in blocks of the size
 // that the shard writer digests, over several tensors at a time, so that small tensors do not leave threads idle. Memory is
-// mergeBufferBytesPerThread() per thread, whatever the size of the tensors.
+// mergeBufferBytesPerThread() per thread, whatever the size of the tensors, and mergeParameterBytes() for methods that work
+// on whole parameters.
 
 #include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/checkpoint/shard_layout.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/merge/method.h"
 #include "aimerge/merge/relaxation.h"
@@ -68,5 +70,9 @@ void copyTensors(std::span<const TensorCopy> tensors, std::size_t points, Thread
 
 /// Upper bound of the memory that one thread of mergeTensors works in. @param inputs models, the base included
 std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points);
+
+/// Upper bound of what mergeTensors keeps besides: the method's working memory of a parameter, and the results that it holds
+/// for the others of a group. 0 for methods that keep small results only.
+std::uint64_t mergeParameterBytes(const Method& method, std::span<const OutputTensor> tensors);
 
 }  // namespace aimerge

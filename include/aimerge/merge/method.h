@@ -94,6 +94,9 @@ public:
     ///        Fisher values
     virtual void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                          std::span<float> out) const = 0;
+
+    /// What this object keeps in memory, when that grows with the parameter.
+    virtual std::uint64_t heldBytes() const { return 0; }
 };
 
 class Method {
@@ -108,6 +111,9 @@ public:
     /// @pre check() found nothing
     virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter,
                                                        const ResolvedParameters& values) const = 0;
+
+    /// Upper bound of the memory of prepare() and of what it returns, when that grows with the parameter.
+    virtual std::uint64_t workingBytes(const std::string& tensor, const Shape& shape) const;
 };
 
 /// All methods, in the order of the documentation.
