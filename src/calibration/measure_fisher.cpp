@@ -16,7 +16,7 @@ namespace {
 
 /// Sequences that share one reading of the layers. A tied head keeps a gradient of the whole vocabulary for each.
 std::int64_t sequencesAtOnce(const ModelConfig& config) {
-    return config.tieWordEmbeddings ? 1 : 4;
+    return config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
 }
 
 /// The sum of the next tokens' negative log-likelihoods.

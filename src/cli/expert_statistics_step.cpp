@@ -69,6 +69,49 @@ void measureInto(World& world, const Options& options, const Measurement& measur
         measureGramsWithTorch(world, job, target);
 }
 
+std::uint64_t squared(std::int64_t value) {
+    return static_cast<std::uint64_t>(value * value);
+}
+
+/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer.
+struct StatisticSize {
+    std::uint64_t disk = 0, memory = 0;
+};
+
+StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength) {
+    const ModelConfig& config = measurement.expert.modelConfig();
+    const CalibrationConfig& calibration = measurement.calibration;
+    const auto length = static_cast<std::uint64_t>(blockLength);
+    const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
+    if (measurement.kind == ExpertStatistic::Fisher) {
+        std::uint64_t elements = 0;
+        for (const TensorInfo& tensor : measurement.expert.tensors())
+            elements += static_cast<std::uint64_t>(tensor.elements());
+        const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
+        return {elements * sizeof(float), elements * sizeof(float) + state * states};
+    }
+    const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
+    const std::uint64_t ofLayer =
+        2 * squared(config.hiddenSize) + squared(config.heads * config.headDim) + squared(config.intermediateSize);
+    return {(ofLayer * static_cast<std::uint64_t>(config.layers) + squared(config.hiddenSize)) * sizeof(float),
+            ofLayer * sizeof(double) + squared(widest) * sizeof(float) + state * static_cast<std::uint64_t>(blocks)};
+}
+
+/// @throws UsageError
+void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, const fs::path& cache,
+                 std::uint64_t memoryLimit) {
+    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length);
+    const std::uint64_t free = freeDiskBytes(cache);
+    if (size.disk > free)
+        throw UsageError("{}: {} of {} needs {}, the disk has {} free; set AIMERGE_CACHE_DIR to another one", cache.string(),
+                         nameOf(measurement.kind), measurement.expert.name(), formatBytes(size.disk), formatBytes(free));
+    if (memoryLimit > 0 && size.memory > memoryLimit)
+        throw UsageError("--memory-limit {} is too small: measuring {} of {} takes {} beside one layer{}",
+                         formatBytes(memoryLimit), nameOf(measurement.kind), measurement.expert.name(),
+                         formatBytes(size.memory),
+                         measurement.kind == ExpertStatistic::InputGram ? "; fewer sequences take less" : "");
+}
+
 /// Collective. @return the folder with the expert's statistics, on every rank
 fs::path provide(World& world, const Options& options, const Measurement& measurement) {
     TokenBlocks blocks;
@@ -80,10 +123,13 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         blocks = loadTokenBlocks(measurement.calibration, measurement.expert);
         const fs::path cache = fs::absolute(environment::cacheDirectory() / "expert-statistics");
         folder = cache / cacheKey(measurement, blocks, threads);
-        isMissing = !fs::exists(folder);
-        if (isMissing) {
+        if (!fs::exists(folder)) {
+            requireRoom(measurement, blocks, cache, memoryLimitBytes(options));
             fs::create_directories(cache);
             lock.emplace(JobLock::acquire(folder.string() + ".lock", commandLine()));
+        }
+        isMissing = !fs::exists(folder);  // another job may have finished it before this one had the lock
+        if (isMissing) {
             partial = folder.string() + ".partial";
             fs::remove_all(partial);
             fs::create_directory(partial);
@@ -102,34 +148,6 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         }
     }
     return world.broadcast(folder.string());
-}
-
-std::uint64_t squared(std::int64_t value) {
-    return static_cast<std::uint64_t>(value * value);
-}
-
-/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer.
-struct StatisticSize {
-    std::uint64_t disk = 0, memory = 0;
-};
-
-StatisticSize sizeOf(const Measurement& measurement) {
-    const ModelConfig& config = measurement.expert.modelConfig();
-    const CalibrationConfig& calibration = measurement.calibration;
-    const auto length = static_cast<std::uint64_t>(calibration.sequenceLength);
-    const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
-    if (measurement.kind == ExpertStatistic::Fisher) {
-        std::uint64_t elements = 0;
-        for (const TensorInfo& tensor : measurement.expert.tensors())
-            elements += static_cast<std::uint64_t>(tensor.elements());
-        return {elements * sizeof(float), elements * sizeof(float) + state * static_cast<std::uint64_t>(config.layers)};
-    }
-    const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
-    const std::uint64_t ofLayer =
-        2 * squared(config.hiddenSize) + squared(config.heads * config.headDim) + squared(config.intermediateSize);
-    return {(ofLayer * static_cast<std::uint64_t>(config.layers) + squared(config.hiddenSize)) * sizeof(float),
-            ofLayer * sizeof(double) + squared(widest) * sizeof(float) +
-                state * static_cast<std::uint64_t>(calibration.sequences)};
 }
 
 std::vector<Measurement> measurementsOf(const MergeJob& job) {
@@ -165,7 +183,8 @@ std::string expertStatisticsLine(const MergeJob& job) {
     StatisticSize total;
     const std::vector<Measurement> measurements = measurementsOf(job);
     for (const Measurement& measurement : measurements) {
-        const StatisticSize size = sizeOf(measurement);
+        const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
+        const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
     }

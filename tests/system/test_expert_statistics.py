@@ -1,6 +1,10 @@
-"""Merging by Fisher information: the measured values against torch's autograd, and the merge against the formula."""
+"""Merging by what was measured on the experts: Fisher information against torch's autograd, Gram matrices against forward hooks,
+and the merges against their formulas."""
 import json
 import shutil
+import signal
+import subprocess
+import time
 import unittest
 
 import numpy as np
@@ -8,7 +12,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, read_folder
+from aimerge_command import BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, read_folder
 
 EXPERTS = ("expert_a", "expert_b")
 
@@ -93,7 +97,7 @@ class FisherMerges(AimergeTest):
         again = self.aimerge("merge", config, "--out", self.folder / "again", "--threads", 1, **one)
         self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "two"))
         self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "again"))
-        self.assertEqual(again.stderr.count("fisher of"), 2)
+        self.assertEqual(again.stderr.count("reused from"), 2)
         self.assertNotIn("measuring", again.stderr)
 
     def test_an_expert_may_have_tokens_of_its_own(self):
@@ -102,6 +106,20 @@ class FisherMerges(AimergeTest):
         self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
         self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "plain")
         self.assertEqual(len(self.measured()), 3)
+
+    def test_a_signal_ends_a_measurement_between_blocks(self):
+        path = self.folder / "many.safetensors"
+        save_file({"input_ids": np.tile(load_file(self.blocks(8))["input_ids"], (1000, 1))}, path)
+        config = self.config(self.fisher_config(calibration={"token_ids": str(path), "dtype": "float32"}))
+        process = subprocess.Popen([BINARY, "merge", str(config), "--out", str(self.folder / "merged")], text=True,
+                                   stderr=subprocess.PIPE, cwd=self.folder, env=environment(self.cache))
+        deadline = time.monotonic() + 60
+        while not list(self.cache.glob("expert-statistics/*.partial")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertEqual([found.suffix for found in (self.cache / "expert-statistics").iterdir()], [".partial"])
 
     def test_dry_run_says_what_it_takes_and_measures_nothing(self):
         result = self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "merged", "--dry-run")
@@ -113,6 +131,78 @@ class FisherMerges(AimergeTest):
         del config["calibration"]
         result = self.aimerge("merge", self.config(config), "--out", self.folder / "merged", expect=2)
         self.assertIn("fisher measures every expert on a text: give 'calibration'", result.stderr)
+
+
+def hooked_grams(folder, blocks):
+    """sum x x^T / tokens of every linear layer's input, in float64."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    sums, tokens = {}, sum(len(block) for block in blocks)
+
+    def watch(name):
+        def hook(module, arguments):
+            x = arguments[0].detach()[0]
+            sums[name] = sums.get(name, 0) + x.T @ x
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(watch(name))
+    with torch.no_grad():
+        for block in blocks:
+            model(torch.tensor(block)[None])
+    return {name: (total / tokens).numpy() for name, total in sums.items()}
+
+
+class RegMeanMerges(AimergeTest):
+    def regmean_config(self):
+        config = self.merge_config("regmean", parameters={"alpha": 0.9, "ridge": 1e-6},
+                                   calibration={"token_ids": str(self.blocks(8)), "dtype": "float32", "micro_batch": 3})
+        del config["base_model"]
+        return config
+
+    def test_linear_layers_are_merged_by_the_gram_matrices_of_forward_hooks(self):
+        out = self.folder / "merged"
+        self.aimerge("merge", self.config(self.regmean_config()), "--out", out, ranks=2)
+
+        blocks = json.loads((GOLDENS / "calibration/pipeline.json").read_text())["blocks"][:8]
+        grams = [hooked_grams(GOLDENS / "family_f32" / name, blocks) for name in EXPERTS]
+        experts = [read_folder(GOLDENS / "family_f32" / name) for name in EXPERTS]
+        for name, entry in read_folder(out).items():
+            w = [as_float(expert[name]).astype(np.float64) for expert in experts]
+            module = name.removesuffix(".weight")
+            if module not in grams[0]:
+                np.testing.assert_allclose(as_float(entry), (w[0] + w[1]) / 2, rtol=1e-6, atol=1e-7, err_msg=name)
+                continue
+            c = [0.9 * g[module] + 0.1 * np.diag(np.diag(g[module])) for g in grams]
+            ridge = 1e-6 * np.mean(np.diag(c[0] + c[1])) / 2 * np.eye(len(c[0]))
+            want = np.linalg.solve((c[0] + c[1] + 2 * ridge).T, (w[0] @ (c[0] + ridge) + w[1] @ (c[1] + ridge)).T).T
+            # The solution of a system of condition k errs by k times the 1e-6 or so of float32 activations, relative to the change.
+            change = np.abs(w[1] - w[0]).max()
+            condition = np.linalg.cond(c[0] + c[1] + 2 * ridge)
+            np.testing.assert_allclose(as_float(entry), want, rtol=1e-6, atol=1e-6 * condition * change, err_msg=name)
+
+    def test_ranks_do_not_change_a_bit(self):
+        config = self.config(self.regmean_config())
+        self.aimerge("merge", config, "--out", self.folder / "alone", "--threads", 1, AIMERGE_CACHE_DIR=str(self.folder / "one"))
+        for ranks in (2, 4):
+            self.aimerge("merge", config, "--out", self.folder / f"np{ranks}", "--threads", 1, ranks=ranks,
+                         AIMERGE_CACHE_DIR=str(self.folder / f"cache{ranks}"))
+            self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / f"np{ranks}"))
+
+    def test_an_interrupted_measurement_leaves_finished_experts_and_starts_the_other_again(self):
+        config = self.regmean_config()
+        config["calibration"]["micro_batch"] = 1
+        self.aimerge("merge", self.config(config), "--out", self.folder / "whole")
+        folders = sorted((self.cache / "expert-statistics").iterdir())
+        self.assertEqual([path.suffix for path in folders], ["", ""])
+        shutil.rmtree(folders[1])
+        unfinished = folders[1].with_suffix(".partial")
+        unfinished.mkdir()
+        (unfinished / "layer-00000.safetensors").write_bytes(b"cut short")
+        result = self.aimerge("merge", self.config(config), "--out", self.folder / "again")
+        self.assertEqual((result.stderr.count("reused from"), result.stderr.count("measuring gram")), (1, 1))
+        self.assertFalse(unfinished.exists())
+        self.assertEqual(file_bytes(self.folder / "whole"), file_bytes(self.folder / "again"))
 
 
 if __name__ == "__main__":
