@@ -28,20 +28,15 @@ fs::path findModelFolder(const std::string& name) {
     if (fs::is_directory(status)) return name;
     if (fs::exists(status)) throw InputError("{}: is a file, expected the folder of a model", name);
     if (status.type() == fs::file_type::none) throw InputError("{}: cannot be examined: {}", name, error.message());
-    if (isHubName(name)) return findInHubCache(name, environment::hubCacheDirectory());
+    const HubReference reference = HubReference::from(name);
+    if (isHubName(reference.name)) return findInHubCache(reference, environment::hubCacheDirectory());
     throw InputError("{}: no such folder; give a model's folder, or a hub name such as org/name", name);
 }
 
 nlohmann::ordered_json readConfig(const fs::path& folder) {
     const fs::path path = folder / "config.json";
-    if (!fs::exists(path)) {
-        if (fs::exists(folder / "adapter_config.json"))
-            throw InputError(
-                "{}: is an adapter (adapter_config.json), not a whole model; merge it into its base model first (PEFT: "
-                "merge_and_unload)",
-                folder.string());
+    if (!fs::exists(path))
         throw InputError("{}: config.json is missing, so this is no Hugging Face model folder", folder.string());
-    }
     return parseStrictJson<nlohmann::ordered_json>(readTextFile(path), path.string());
 }
 
@@ -71,6 +66,10 @@ std::string stampOf(const File& file) {
                        status.st_mtim.tv_nsec);
 }
 
+std::string adapterConfigText(const Adapter& adapter) {
+    return adapter.config.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
+}
+
 void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
     hasher.updateField(tensor.name).updateField(safetensorsName(tensor.dtype)).updateField(shapeText(tensor.shape));
 }
@@ -78,21 +77,47 @@ void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
 }  // namespace
 
 Checkpoint Checkpoint::open(const std::string& name) {
+    if (const auto parts = splitAdaptedName(name)) return openAdapted(name, *parts);
+    const fs::path folder = findModelFolder(name);
+    if (isAdapterFolder(folder))
+        throw InputError(
+            "{0}: is an adapter (adapter_config.json), not a whole model; write BASE+{0} with the model it is for", name);
+    return openModel(name, folder);
+}
+
+Checkpoint Checkpoint::openOver(const std::string& base, const std::string& name) {
+    if (base.empty() || splitAdaptedName(name) || !isAdapterFolder(findModelFolder(name))) return open(name);
+    return openAdapted(name, {base, name});
+}
+
+Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& parts) {
+    Checkpoint result = open(parts.base);
+    if (result.isAdapted())
+        throw InputError("{}: is for {}, which has an adapter already; merge that one into its base first", name,
+                         parts.base);
+    result.name_ = name;
+    Adapter adapter = readAdapter(findModelFolder(parts.adapter));
+    const auto lastPart = [](const std::string& path) { return path.substr(path.find_last_of('/') + 1); };
+    if (!adapter.trainedOn.empty() && lastPart(adapter.trainedOn) != lastPart(parts.base))
+        spdlog::info("{}: names the base model {}; it is applied to {}", adapter.configFile, adapter.trainedOn, parts.base);
+    result.apply(std::move(adapter));
+    return result;
+}
+
+Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder) {
     Checkpoint result;
     result.name_ = name;
-    result.folder_ = findModelFolder(name);
+    result.folder_ = folder;
     result.config_ = readConfig(result.folder_);
     result.modelConfig_ = parseModelConfig(result.config_, (result.folder_ / "config.json").string());
 
     const WeightFiles weights = findWeightFiles(result.folder_);
-    result.paths_ = weights.paths;
-    for (std::size_t index = 0; index < result.paths_.size(); ++index) {
-        for (TensorInfo& tensor : readSafetensorsHeader(result.paths_[index]).tensors) {
-            tensor.fileIndex = index;
+    for (const fs::path& path : weights.paths) {
+        for (TensorInfo& tensor : readSafetensorsHeader(path).tensors) {
+            tensor.fileIndex = result.files_.size();
             result.tensors_.push_back(std::move(tensor));
         }
-        result.files_.push_back(File::openForReading(result.paths_[index]));
-        result.mappings_.emplace_back(result.files_.back());
+        result.addFile(path);
     }
     if (result.tensors_.empty()) throw InputError("{}: its weight files hold no tensors", result.folder_.string());
     result.indexTensors();
@@ -105,7 +130,15 @@ Checkpoint Checkpoint::open(const std::string& name) {
     return result;
 }
 
+std::size_t Checkpoint::addFile(const fs::path& path) {
+    paths_.push_back(path);
+    files_.push_back(File::openForReading(path));
+    mappings_.emplace_back(files_.back());
+    return files_.size() - 1;
+}
+
 void Checkpoint::indexTensors() {
+    byName_.clear();
     std::sort(tensors_.begin(), tensors_.end(),
               [](const TensorInfo& a, const TensorInfo& b) { return modelOrderLess(a.name, b.name); });
     byName_.reserve(tensors_.size());
@@ -143,6 +176,7 @@ std::uint64_t Checkpoint::totalBytes() const {
 std::string Checkpoint::fileStamps() const {
     std::string stamps;
     for (const File& file : files_) stamps += stampOf(file);
+    if (adapter_) stamps += digestOf(adapterConfigText(*adapter_)).hex() + "\n";
     return stamps;
 }
 
@@ -150,6 +184,8 @@ Digest Checkpoint::contentDigest(ThreadPool& threads) const {
     // One list of blocks for all tensors, in the order of the files: large and small tensors share the threads evenly.
     std::vector<const TensorInfo*> tensors;
     for (const TensorInfo& tensor : tensors_) tensors.push_back(&tensor);
+    if (adapter_)
+        for (const auto& [parameter, update] : adapter_->updates) tensors.insert(tensors.end(), {&update.a, &update.b});
     std::sort(tensors.begin(), tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {
         return std::tie(a->fileIndex, a->bytes.begin) < std::tie(b->fileIndex, b->bytes.begin);
     });
@@ -178,16 +214,24 @@ Digest Checkpoint::contentDigest(ThreadPool& threads) const {
         const Digest digest = combineBlockDigests(parts);
         hasher.update(std::as_bytes(std::span(digest.bytes)));
     }
+    if (adapter_)
+        for (const auto& [parameter, update] : adapter_->updates)
+            hasher.updateField(fmt::format("{} {:a} {}", parameter, update.scaling, update.transposed));
     return hasher.digest();
 }
 
 Digest Checkpoint::headerDigest() const {
     Hasher hasher;
     hasher.updateField(config_.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace));
-    for (const TensorInfo& tensor : tensors_) {
+    const auto add = [&](const TensorInfo& tensor) {
         hashDescription(tensor, hasher);
         hasher.updateField(paths_[tensor.fileIndex].filename().string());
         hasher.updateField(fmt::format("{}-{}", tensor.bytes.begin, tensor.bytes.end));
+    };
+    for (const TensorInfo& tensor : tensors_) add(tensor);
+    if (adapter_) {
+        hasher.updateField(adapterConfigText(*adapter_));
+        for (const auto& [parameter, update] : adapter_->updates) add(update.a), add(update.b);
     }
     return hasher.digest();
 }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kLongestHubName = 96;
 constexpr std::uint64_t kLongestReference = 256;
+constexpr std::string_view kMain = "main";
 constexpr std::string_view kBlank = " \t\r\n";
 
 bool isHubNamePart(std::string_view part) {
@@ -29,11 +30,23 @@ std::string cacheFolderName(const std::string& name) {
     return folder;
 }
 
-std::string downloadAdvice(const std::string& name) {
-    return fmt::format("download it with `hf download {0}` (older tools: `huggingface-cli download {0}`)", name);
+std::string downloadAdvice(const HubReference& reference) {
+    const std::string what =
+        reference.revision == kMain ? reference.name : fmt::format("{} --revision {}", reference.name, reference.revision);
+    return fmt::format("download it with `hf download {0}` (older tools: `huggingface-cli download {0}`)", what);
 }
 
-/// The commit that refs/main names; empty when there is none.
+/// Names without a way out of the cache: parts as hub names have them, as many as there are ("refs/pr/3").
+bool isRevision(std::string_view revision) {
+    while (true) {
+        const std::size_t slash = revision.find('/');
+        if (!isHubNamePart(revision.substr(0, slash))) return false;
+        if (slash == std::string_view::npos) return true;
+        revision.remove_prefix(slash + 1);
+    }
+}
+
+/// The commit that a reference file names; empty when there is none.
 std::string readCommit(const fs::path& reference) {
     if (!fs::is_regular_file(reference)) return "";
     const std::string text = readTextFile(reference, kLongestReference);
@@ -47,6 +60,12 @@ std::string readCommit(const fs::path& reference) {
 
 }  // namespace
 
+HubReference HubReference::from(std::string_view text) {
+    const std::size_t at = text.find('@');
+    if (at == std::string_view::npos) return {std::string(text), std::string(kMain)};
+    return {std::string(text.substr(0, at)), std::string(text.substr(at + 1))};
+}
+
 bool isHubName(std::string_view name) {
     const std::size_t slash = name.find('/');
     if (name.size() > kLongestHubName) return false;
@@ -54,19 +73,23 @@ bool isHubName(std::string_view name) {
     return isHubNamePart(name.substr(0, slash)) && isHubNamePart(name.substr(slash + 1));
 }
 
-fs::path findInHubCache(const std::string& name, const fs::path& cache) {
+fs::path findInHubCache(const HubReference& reference, const fs::path& cache) {
+    const auto& [name, revision] = reference;
+    if (!isRevision(revision))
+        throw InputError("{}@{}: no revision has such a name; give a branch, a tag or a commit hash", name, revision);
     const fs::path model = cache / cacheFolderName(name);
     if (!fs::is_directory(model))
         throw InputError("{}: no such folder, and no such model in the local hub cache {}; {}", name, cache.string(),
-                         downloadAdvice(name));
-    const std::string commit = readCommit(model / "refs" / "main");
+                         downloadAdvice(reference));
+    if (revision != kMain && fs::is_directory(model / "snapshots" / revision)) return model / "snapshots" / revision;
+    const std::string commit = readCommit(model / "refs" / revision);
     if (commit.empty())
-        throw InputError("{}: the local hub cache has no main revision of it ({} is missing); {}", name,
-                         (model / "refs" / "main").string(), downloadAdvice(name));
+        throw InputError("{}: the local hub cache has no {} revision of it ({} is missing); {}", name, revision,
+                         (model / "refs" / revision).string(), downloadAdvice(reference));
     fs::path snapshot = model / "snapshots" / commit;
     if (!fs::is_directory(snapshot))
-        throw InputError("{}: the local hub cache lacks the files of its main revision ({}); {}", name, snapshot.string(),
-                         downloadAdvice(name));
+        throw InputError("{}: the local hub cache lacks the files of its {} revision ({}); {}", name, revision,
+                         snapshot.string(), downloadAdvice(reference));
     return snapshot;
 }
 

@@ -33,6 +33,11 @@ Place placeOf(std::string_view parameterName) {
     return {Part::Other};
 }
 
+std::string withLayer(std::string_view parameterName, std::int64_t layer) {
+    const std::size_t rest = parameterName.find('.', kLayerPrefix.size());
+    return std::string(kLayerPrefix) + std::to_string(layer) + std::string(parameterName.substr(rest));
+}
+
 bool modelOrderLess(std::string_view a, std::string_view b) {
     const Place placeOfA = placeOf(a), placeOfB = placeOf(b);
     return std::tie(placeOfA.part, placeOfA.layer, a) < std::tie(placeOfB.part, placeOfB.layer, b);

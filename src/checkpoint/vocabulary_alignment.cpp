@@ -191,10 +191,27 @@ VocabularyAlignment cutToSmallest(const Inputs& inputs, std::size_t baseIndex) {
     return alignment;
 }
 
+/// The tokenizer is that of a largest model: the base where it is one, else the first.
+VocabularyAlignment padToLargest(const Inputs& inputs, std::size_t baseIndex) {
+    VocabularyAlignment alignment;
+    alignment.tokenizer.input = baseIndex;
+    for (std::size_t index = 0; index < inputs.size(); ++index)
+        if (inputs[index].rows() > inputs[alignment.tokenizer.input].rows()) alignment.tokenizer.input = index;
+    alignment.rows = inputs[alignment.tokenizer.input].rows();
+    for (std::size_t index = 0; index < inputs.size(); ++index) {
+        RowMap map = RowMap::prefix(index, inputs[index].rows());
+        map.pad(alignment.rows - inputs[index].rows());
+        alignment.maps.push_back(std::move(map));
+    }
+    return alignment;
+}
+
 VocabularyAlignment withoutTokenizerSettings(const Inputs& inputs, std::size_t baseIndex, const VocabularyConfig& config,
-                                             const std::string& tensor) {
+                                             const std::string& tensor, UnequalVocabularies unequal) {
     const bool equal = std::all_of(inputs.begin(), inputs.end(),
                                    [&](const VocabularyInput& input) { return input.rows() == inputs.front().rows(); });
+    if (!equal && !config.unsafeTruncateEmbeddings && unequal == UnequalVocabularies::PaddedToLargest)
+        return padToLargest(inputs, baseIndex);
     if (!equal && !config.unsafeTruncateEmbeddings)
         throw InputError(
             "{}: the models have vocabularies of different size ({}); set `tokenizer_source: base` or "
@@ -211,9 +228,9 @@ bool VocabularyAlignment::isIdentity() const {
 }
 
 VocabularyAlignment alignVocabularies(const Inputs& inputs, std::size_t baseIndex, const VocabularyConfig& config,
-                                      const std::string& tensor) {
+                                      const std::string& tensor, UnequalVocabularies unequal) {
     requireEqualColumns(inputs, tensor);
-    if (config.source == VocabularySource::None) return withoutTokenizerSettings(inputs, baseIndex, config, tensor);
+    if (config.source == VocabularySource::None) return withoutTokenizerSettings(inputs, baseIndex, config, tensor, unequal);
     for (const VocabularyInput& input : inputs)
         if (input.vocabulary == nullptr)
             throw InputError("{}: tokenizer_source is set, but the tokenizer of this model was not found", input.model);

@@ -15,7 +15,6 @@ namespace {
 
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr const char* kAdapterConfig = "adapter_config.json";
 constexpr std::string_view kSafetensors = ".safetensors";
 
 std::vector<std::string> namesIn(const fs::path& folder) {
@@ -99,10 +98,6 @@ WeightFiles findWeightFiles(const fs::path& folder) {
         return {{folder / kSingleFile}, {}, {}, -1};
     }
     if (has(kIndex)) return readIndex(folder);
-    if (has(kAdapterConfig))
-        throw InputError(
-            "{}: is an adapter ({}), not a whole model; merge it into its base model first (PEFT: merge_and_unload)",
-            folder.string(), kAdapterConfig);
 
     std::vector<fs::path> others;
     for (const std::string& name : names) {

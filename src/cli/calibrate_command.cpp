@@ -49,6 +49,7 @@ void runCalibrate(World& world, const Options& options) {
     const MergeConfig config = shareConfig(world, options, ConfigUse::Calibrate);
     const CalibrationConfig& calibration = config.aim->calibration;
     const Checkpoint base = openInTurn(world, [&] { return Checkpoint::open(config.baseModel); });
+    requireWholeModel(base);
 
     CalibrationInput input;
     Source source = Source::Calibration;

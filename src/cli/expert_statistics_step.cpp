@@ -6,17 +6,18 @@
 
 #include "aimerge/calibration/torch_library.h"
 #include "aimerge/checkpoint/job_lock.h"
-#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/merge/resolve_parameters.h"
 
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 namespace aimerge {
@@ -150,17 +151,30 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
     return world.broadcast(folder.string());
 }
 
-std::vector<Measurement> measurementsOf(const MergeJob& job) {
-    std::vector<Measurement> measurements;
-    if (job.method->info().needs == ExpertStatistic::None) return measurements;
-    for (const std::size_t model : job.methodInputs) {
-        const CalibrationConfig* calibration = expertCalibration(job.config, model);
+/// What is to be measured, by the model's number in ModelSet::models. A model that several slices name takes the first
+/// calibration that an entry of it has.
+std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
+    const MethodInfo& method = job.method->info();
+    std::map<std::size_t, const ModelEntry*> entries;
+    if (method.needs == ExpertStatistic::None) return {};
+    for (std::size_t s = 0; s < job.models.slices.size(); ++s) {
+        const ModelSlice& slice = job.models.slices[s];
+        const std::vector<ModelEntry>& sources = job.config.slices[s].sources;
+        for (const std::size_t input : methodInputs(method, slice)) {
+            const ModelEntry*& entry = entries[slice.inputs[input].model];
+            if (input < sources.size() && !(entry && entry->calibration)) entry = &sources[input];
+        }
+    }
+
+    std::map<std::size_t, Measurement> measurements;
+    for (const auto& [model, entry] : entries) {
+        const CalibrationConfig* calibration = expertCalibration(job.config, entry);
         if (!calibration)
             throw UsageError(
                 "{}: {} measures every expert on a text: give 'calibration' with a text 'corpus' or ready 'token_ids' at "
                 "the top of the file, or in the entry of {}",
                 job.config.methodMark.text(), job.config.method, job.models.models[model].name());
-        measurements.push_back({job.models.models[model], *calibration, job.method->info().needs});
+        measurements.insert({model, {job.models.models[model], *calibration, method.needs}});
     }
     return measurements;
 }
@@ -168,10 +182,10 @@ std::vector<Measurement> measurementsOf(const MergeJob& job) {
 }  // namespace
 
 void requireExpertCalibration(const MergeJob& job) {
-    const std::vector<Measurement> measurements = measurementsOf(job);
-    if (job.method->info().needs != ExpertStatistic::Fisher || !job.vocabulary) return;
-    for (const std::size_t model : job.methodInputs) {
-        if (!job.vocabulary->maps.at(model).isIdentity())
+    const bool isFisher = job.method->info().needs == ExpertStatistic::Fisher;
+    for (const auto& [model, measurement] : measurementsOf(job)) {
+        requireWholeModel(measurement.expert);
+        if (isFisher && job.vocabulary && !job.vocabulary->maps.at(model).isIdentity())
             throw UsageError(
                 "{}: {} weighs the rows of the embedding by what was measured on each model's own; the vocabulary of {} "
                 "differs from the output's. Merge models of one vocabulary, or by another method",
@@ -181,8 +195,8 @@ void requireExpertCalibration(const MergeJob& job) {
 
 std::string expertStatisticsLine(const MergeJob& job) {
     StatisticSize total;
-    const std::vector<Measurement> measurements = measurementsOf(job);
-    for (const Measurement& measurement : measurements) {
+    const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
+    for (const auto& [model, measurement] : measurements) {
         const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
         const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength);
         total.disk += size.disk;
@@ -196,9 +210,10 @@ std::string expertStatisticsLine(const MergeJob& job) {
 
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {
     ProvidedStatistics provided;
-    for (const Measurement& measurement : measurementsOf(job)) {
+    provided.experts.resize(job.models.models.size());
+    for (const auto& [model, measurement] : measurementsOf(job)) {
         const fs::path folder = provide(world, options, measurement);
-        provided.experts.push_back(ExpertStatistics::open(folder, measurement.expert.name()));
+        provided.experts[model] = ExpertStatistics::open(folder, measurement.expert.name());
         provided.keys += folder.filename().string() + "\n";
     }
     return provided;

@@ -14,7 +14,8 @@
 namespace aimerge {
 
 /// Local. @throws UsageError when the method needs statistics and the config does not say on what the experts are to be run,
-/// or the models' vocabularies differ where that makes the statistics of rows meaningless
+/// or the models' vocabularies differ where that makes the statistics of rows meaningless; InputError when an expert has
+/// an adapter
 void requireExpertCalibration(const MergeJob& job);
 
 /// What measuring the experts takes, from headers and config alone: a line for the plan's table; empty when nothing is
@@ -22,7 +23,7 @@ void requireExpertCalibration(const MergeJob& job);
 std::string expertStatisticsLine(const MergeJob& job);
 
 struct ProvidedStatistics {
-    std::vector<ExpertStatistics> experts;  // one per input of the method; empty when it needs none
+    std::vector<ExpertStatistics> experts;  // one per model of the set, of those that are no input without content
     std::string keys;                       // says which they are: part of what decides the output's bytes
 };
 

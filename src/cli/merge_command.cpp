@@ -10,6 +10,7 @@
 #include "cli/shared_config.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/verify.h"
 #include "aimerge/core/error.h"
@@ -35,11 +36,19 @@ std::vector<fs::path> inputPaths(const MergeConfig& config) {
         paths.emplace_back(calibration.corpus);
         paths.emplace_back(calibration.tokenIds);
     };
-    for (const ModelEntry& entry : config.models) {
-        paths.emplace_back(entry.model);
-        if (entry.calibration) addCalibration(*entry.calibration);
+    const auto addModel = [&](const std::string& name) {
+        const auto parts = splitAdaptedName(name);
+        for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
+            paths.emplace_back(part);
+    };
+    for (const Slice& slice : config.slices) {
+        for (const ModelEntry& source : slice.sources) {
+            addModel(source.model);
+            if (source.calibration) addCalibration(*source.calibration);
+        }
+        addModel(slice.baseModel);
     }
-    paths.emplace_back(config.baseModel);
+    addModel(config.baseModel);
     if (config.calibration) addCalibration(*config.calibration);
     if (config.aim) {
         paths.emplace_back(config.aim->statisticsPath);

@@ -1,11 +1,13 @@
 #include "cli/merge_job.h"
 
+#include "cli/statistics_step.h"
+
+#include "aimerge/checkpoint/chat_template.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"
 #include "aimerge/merge/job_check.h"
-#include "aimerge/merge/resolve_parameters.h"
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
@@ -16,10 +18,10 @@ namespace {
 /// The dtype all inputs can be held in: their own when it is one, else float32.
 Dtype commonDtype(const MatchedTensor& tensor) {
     std::optional<Dtype> common;
-    for (const TensorInfo* input : tensor.inputs) {
-        if (!input) continue;
-        if (common && *common != input->dtype) return Dtype::F32;
-        common = input->dtype;
+    for (const MatchedInput& input : tensor.inputs) {
+        if (!input.tensor) continue;
+        if (common && *common != input.tensor->dtype) return Dtype::F32;
+        common = input.tensor->dtype;
     }
     return *common == Dtype::F64 ? Dtype::F32 : *common;
 }
@@ -37,29 +39,31 @@ std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
 }
 
 std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors,
-                                               const VocabularyConfig& config) {
+                                               const VocabularyConfig& config, UnequalVocabularies unequal) {
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
         return isVocabularyTensor(candidate.name) && candidate.action == MatchedTensor::Action::Merge;
     });
     if (tensor == tensors.end()) return std::nullopt;
+    for (const Checkpoint& model : models.models)
+        if (!storedTensor(model, tensor->name)) throw InputError("{}: tensor {} is missing", model.name(), tensor->name);
 
     std::vector<Vocabulary> vocabularies;  // reserved: the inputs point into it
     vocabularies.reserve(models.models.size());
     std::vector<VocabularyInput> inputs;
-    for (std::size_t i = 0; i < models.models.size(); ++i) {
-        VocabularyInput input{models.models[i].name(), tensor->inputs[i]->shape, nullptr};
+    for (const Checkpoint& model : models.models) {
+        VocabularyInput input{model.name(), storedTensor(model, tensor->name)->shape, nullptr};
         if (config.source != VocabularySource::None)
-            input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(models.models[i].folder()));
+            input.vocabulary = &vocabularies.emplace_back(Vocabulary::read(model.tokenizerFolder()));
         inputs.push_back(std::move(input));
     }
-    return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name);
+    return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name, unequal);
 }
 
 std::vector<OutputTensor> outputTensors(const MergeJob& job) {
     const std::optional<Dtype> requested = requestedDtype(job.config);
     std::vector<OutputTensor> outputs;
     for (const MatchedTensor& tensor : job.tensors) {
-        const TensorInfo& reference = *tensor.inputs[job.models.referenceIndex()];
+        const TensorInfo& reference = *tensor.inputs[job.models.slices[tensor.slice].referenceInput()].tensor;
         OutputTensor output{tensor.name, reference.dtype, reference.shape};
         if (tensor.action != MatchedTensor::Action::CopyIdentical && isMergeable(reference.dtype)) {
             output.dtype = requested.value_or(commonDtype(tensor));
@@ -93,30 +97,23 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     MergeJob job;
     job.method = &findMethod(config.method, config.methodMark);
     checkMergeConfig(*job.method, config);
-    if (config.aim && config.baseModel.empty()) {
-        throw UsageError("{}: aim needs a base_model, whose activations it is about", config.aim->mark.text());
-    }
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
-    job.methodInputs = methodInputs(job.method->info(), job.models.models.size(), job.models.baseIndex);
+    if (job.config.aim) requireWholeModel(job.base());
     job.tensors = matchTensors(job.models);
-    job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary);
+    job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
+    if (!job.config.chatTemplate.empty()) {
+        std::vector<std::filesystem::path> folders;
+        for (const Checkpoint& model : job.models.models) folders.push_back(model.tokenizerFolder());
+        job.chatTemplate = chatTemplateOf(job.config.chatTemplate, job.config.chatTemplateMark, folders);
+    }
     job.outputs = outputTensors(job);
     job.points = outputPoints(job.config);
     job.layout = layOutShards(job.outputs, maxShardBytes);
     for (const MatchedTensor& tensor : job.tensors) {
-        if (tensor.action == MatchedTensor::Action::Merge)
-            checkTensorParameters(*job.method, job.config, job.models, tensor);
+        if (tensor.action == MatchedTensor::Action::Merge) tensorParameters(*job.method, job.config, job.models, tensor);
     }
     return job;
-}
-
-ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor) {
-    const Place place = placeOf(tensor);
-    const std::optional<int> layer =
-        place.part == Part::Layer ? std::optional<int>(static_cast<int>(place.layer)) : std::nullopt;
-    const double depth = depthOfLayer(layer, static_cast<int>(job.base().modelConfig().layers));
-    return resolveParameters(job.method->info(), job.config, job.methodInputs, {tensor, depth});
 }
 
 std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys) {

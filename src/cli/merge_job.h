@@ -26,24 +26,21 @@ struct MergeJob {
     MergeConfig config;
     const Method* method = nullptr;
     ModelSet models;
-    std::vector<std::size_t> methodInputs;  // which models the method sees as its inputs, in order
     std::vector<MatchedTensor> tensors;
     std::optional<VocabularyAlignment> vocabulary;  // absent when the models have no vocabulary tensors
+    std::optional<std::string> chatTemplate;        // absent: as the tokenizer's files have it
     std::vector<OutputTensor> outputs;              // as `tensors`
     std::vector<OutputPoint> points;
     ShardLayout layout;  // the same for every point
 
     Dtype outputDtype() const;  // what config.json says
-    /// Index of every model that is not the base, in the order of the config.
+    /// Index of every model that is not base_model, in the order of the config.
     std::vector<std::size_t> experts() const;
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
 };
 
 /// Opens and validates everything; reads no weight. @throws UsageError, InputError
 MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes);
-
-/// The method's parameters for one output tensor.
-ResolvedParameters parametersOf(const MergeJob& job, const std::string& tensor);
 
 /// Digest of everything that decides the output's bytes, for recognising an unfinished output of the same job.
 /// @param statisticsDigest empty without AIM

@@ -34,17 +34,19 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
                           const MergeJob& job) {
     PlanSettings settings = planSettings(world, options, calibration);
     settings.merging = true;
-    settings.inputs = job.models.models.size();
+    settings.inputs = 0;
     settings.inputBytesPerElement = 0;
     for (const MatchedTensor& tensor : job.tensors) {
-        for (const TensorInfo* input : tensor.inputs) {
-            if (input)
+        settings.inputs = std::max(settings.inputs, tensor.inputs.size());
+        for (const MatchedInput& input : tensor.inputs) {
+            if (input.tensor)
                 settings.inputBytesPerElement =
-                    std::max<std::uint64_t>(settings.inputBytesPerElement, bytesPerElement(input->dtype));
+                    std::max<std::uint64_t>(settings.inputBytesPerElement, bytesPerElement(input.tensor->dtype));
         }
     }
     settings.omegas = job.points.size();
-    settings.mergeBytesPerThread = mergeBufferBytesPerThread(settings.inputs, settings.omegas);
+    const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
+    settings.mergeBytesPerThread = mergeBufferBytesPerThread((readsFisher ? 2 : 1) * settings.inputs, settings.omegas);
     settings.mergeParameterBytes = mergeParameterBytes(*job.method, job.outputs);
     return settings;
 }

@@ -1,5 +1,6 @@
 #include "cli/publish_step.h"
 
+#include "aimerge/checkpoint/chat_template.h"
 #include "aimerge/checkpoint/hub_cache.h"
 #include "aimerge/checkpoint/model_card.h"
 #include "aimerge/checkpoint/parameter_name.h"
@@ -8,25 +9,52 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
+#include "aimerge/merge/resolve_parameters.h"
+#include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 namespace aimerge {
 namespace {
 
 namespace fs = std::filesystem;
 
+/// num_hidden_layers, and lists with a value per layer (layer_types): each layer's is that of its slice's reference model.
+void setLayers(nlohmann::ordered_json& config, const MergeJob& job) {
+    if (!config.contains("num_hidden_layers")) return;
+    config["num_hidden_layers"] = job.models.outputLayers();
+    for (const auto& [key, list] : job.base().config().items()) {
+        if (!list.is_array() || !std::cmp_equal(list.size(), job.base().modelConfig().layers)) continue;
+        nlohmann::ordered_json values = nlohmann::ordered_json::array();
+        for (const ModelSlice& slice : job.models.slices) {
+            const SliceInput& input = slice.inputs[slice.referenceInput()];
+            const nlohmann::ordered_json own = job.models.models[input.model].config().value(key, nlohmann::ordered_json());
+            for (std::int64_t layer = input.firstLayer; layer < input.firstLayer + slice.layers; ++layer) {
+                if (!std::cmp_less(layer, own.size()))
+                    throw InputError("{}: config.json has no {} of layer {}, which {} has",
+                                     job.models.models[input.model].name(), key, layer, job.base().name());
+                values.push_back(own[static_cast<std::size_t>(layer)]);
+            }
+        }
+        config[key] = std::move(values);
+    }
+}
+
 nlohmann::ordered_json outputConfig(const MergeJob& job) {
     nlohmann::ordered_json config = withDtype(job.base().config(), job.outputDtype());
     if (job.vocabulary) config["vocab_size"] = job.vocabulary->rows;
     if (job.models.headIsWritten() && config.value("tie_word_embeddings", false)) config["tie_word_embeddings"] = false;
+    setLayers(config, job);
     return config;
 }
 
 CardModel cardModel(const Checkpoint& model) {
-    return {model.name(), !fs::exists(model.name()) && isHubName(model.name())};
+    const std::string name = HubReference::from(model.name()).name;
+    if (!fs::exists(model.name()) && isHubName(name)) return {name, true};
+    return {model.name(), false};
 }
 
 ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::string& title) {
@@ -56,19 +84,23 @@ nlohmann::ordered_json valuesText(const std::set<double>& values) {
     return values;
 }
 
-/// The parameters as they were used, defaults included.
+/// The parameters as they were used, defaults included; those with one value per input by model.
 nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     const std::vector<ParameterSpec>& specs = job.method->info().parameters;
     std::vector<std::set<double>> shared(specs.size());
-    std::vector<std::vector<std::set<double>>> perInput(specs.size(),
-                                                        std::vector<std::set<double>>(job.methodInputs.size()));
+    std::vector<std::vector<std::set<double>>> perModel(specs.size(),
+                                                        std::vector<std::set<double>>(job.models.models.size()));
     for (const MatchedTensor& tensor : job.tensors) {
         if (tensor.action != MatchedTensor::Action::Merge) continue;
-        const ResolvedParameters values = parametersOf(job, tensor.name);
+        const std::vector<std::size_t> inputs = methodInputs(job.method->info(), job.models.slices[tensor.slice]);
+        const ResolvedParameters values = tensorParameters(*job.method, job.config, job.models, tensor);
         for (std::size_t p = 0; p < specs.size(); ++p) {
-            if (specs[p].scope == ParameterScope::Shared) shared[p].insert(values.shared[p]);
-            for (std::size_t i = 0; specs[p].scope != ParameterScope::Shared && i < job.methodInputs.size(); ++i)
-                perInput[p][i].insert(values.perInput[p][i]);
+            if (specs[p].scope == ParameterScope::Shared) {
+                shared[p].insert(values.shared[p]);
+                continue;
+            }
+            for (std::size_t i = 0; i < inputs.size(); ++i)
+                perModel[p][tensor.inputs[inputs[i]].model].insert(values.perInput[p][i]);
         }
     }
     nlohmann::ordered_json settings = nlohmann::ordered_json::object();
@@ -77,9 +109,8 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
             settings[specs[p].name] = valuesText(shared[p]);
             continue;
         }
-        for (std::size_t i = 0; i < job.methodInputs.size(); ++i) {
-            settings[specs[p].name][job.models.models[job.methodInputs[i]].name()] = valuesText(perInput[p][i]);
-        }
+        for (std::size_t i = 0; i < job.models.models.size(); ++i)
+            if (!perModel[p][i].empty()) settings[specs[p].name][job.models.models[i].name()] = valuesText(perModel[p][i]);
     }
     return settings;
 }
@@ -111,6 +142,14 @@ ManifestFile placeStatisticsLog(const fs::path& build, const fs::path& folder) {
     return fileEntry(folder, kStatisticsLogName);
 }
 
+std::vector<TokenizerFile> tokenizerFiles(const MergeJob& job) {
+    const OutputTokenizer tokenizer =
+        job.vocabulary ? job.vocabulary->tokenizer : OutputTokenizer{job.models.referenceIndex(), {}, {}};
+    std::vector<TokenizerFile> files = outputTokenizerFiles(job.models.models[tokenizer.input].tokenizerFolder(), tokenizer);
+    if (job.chatTemplate) setChatTemplate(files, *job.chatTemplate);
+    return files;
+}
+
 void completePoint(const MergeJob& job, const OutputPoint& point, const std::vector<FinishedTensor>& finished,
                    const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
@@ -119,16 +158,16 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
     SideFiles files;
     files.config = outputConfig(job);
     files.copyFrom = job.base().folder();
-    files.tokenizer = job.vocabulary ? TokenizerCopy::WrittenByCaller : TokenizerCopy::FromSource;
+    const bool writesTokenizer = job.vocabulary || job.chatTemplate;
+    files.tokenizer = writesTokenizer ? TokenizerCopy::WrittenByCaller : TokenizerCopy::FromSource;
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 
     Manifest manifest = manifestOf(job, point);
     manifest.files = shardEntries(job.layout, finished);
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
-    if (job.vocabulary) {
-        const Checkpoint& source = job.models.models[job.vocabulary->tokenizer.input];
-        for (const TokenizerFile& file : outputTokenizerFiles(source.folder(), job.vocabulary->tokenizer)) {
+    if (writesTokenizer) {
+        for (const TokenizerFile& file : tokenizerFiles(job)) {
             manifest.files.push_back(
                 writeSideFile(folder, file.name, file.copyOf.empty() ? file.text : readTextFile(file.copyOf)));
         }

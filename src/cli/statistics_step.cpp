@@ -47,6 +47,14 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     return blocks;
 }
 
+void requireWholeModel(const Checkpoint& model) {
+    if (model.isAdapted())
+        throw InputError(
+            "{}: a model with an adapter cannot be calibrated; merge the two into a checkpoint first "
+            "(merge_method: linear, weight: 1)",
+            model.name());
+}
+
 std::string contentDigestOf(const Checkpoint& base, int threads) {
     const std::string stamps = base.fileStamps();
     const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(stamps).hex();

@@ -6,34 +6,22 @@
 #include "config/mapping_reader.h"
 #include "config/override.h"
 #include "config/parameter_reader.h"
+#include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
+
+#include <algorithm>
 
 namespace aimerge {
 namespace {
 
 constexpr std::uint64_t kLargestConfigBytes = std::uint64_t{16} << 20;
 
-const std::vector<std::string> kTopLevelKeys{"merge_method",
-                                             "base_model",
-                                             "models",
-                                             "parameters",
-                                             "dtype",
-                                             "out_dtype",
-                                             "tokenizer_source",
-                                             "tokenizer",
-                                             "chat_template",
-                                             "unsafe_truncate_embeddings",
-                                             "seed",
-                                             "aim",
+const std::vector<std::string> kTopLevelKeys{"merge_method", "base_model",    "models",
+                                             "slices",       "modules",       "parameters",
+                                             "dtype",        "out_dtype",     "tokenizer_source",
+                                             "tokenizer",    "chat_template", "unsafe_truncate_embeddings",
+                                             "seed",         "name",          "aim",
                                              "calibration"};
-
-/// mergekit's keys that mean something, which we do not do.
-void refuseUnsupportedKeys(const YamlNode& root) {
-    for (const char* key : {"slices", "modules"})
-        if (const YamlEntry* entry = root.find(key))
-            throw UsageError("{}: '{}' is not supported: whole models are merged; list them under 'models'",
-                             entry->mark.text(), key);
-}
 
 std::optional<Dtype> readDtype(const MappingReader& file, std::string_view key) {
     return file.choice<Dtype>(key, {{"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}});
@@ -44,44 +32,11 @@ SourceMark valueMark(const MappingReader& file, std::string_view key) {
     return entry == nullptr ? SourceMark{} : entry->value.mark;
 }
 
-ModelEntry readModel(const YamlNode& node, const std::string& name) {
-    const MappingReader reader(node, name, {"model", "parameters", "calibration"});
-    const auto model = reader.text("model");
-    if (!model) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
-    ModelEntry entry{.model = *model, .parameters = {}, .calibration = {}, .mark = reader.find("model")->value.mark};
-    if (const YamlEntry* parameters = reader.find("parameters"))
-        entry.parameters = readParameters(parameters->value, reader.nameOf("parameters"));
-    if (const YamlEntry* calibration = reader.find("calibration"))
-        entry.calibration = readWholeCalibration(*calibration, reader.nameOf("calibration"));
-    return entry;
-}
-
-/// The same folder has one spelling: no trailing slash, no "./".
-std::filesystem::path comparable(const std::string& model) {
-    const std::filesystem::path path = std::filesystem::path(model).lexically_normal();
-    return path.has_filename() ? path : path.parent_path();
-}
-
-std::vector<ModelEntry> readModels(const YamlEntry& section) {
-    if (section.value.kind != YamlNode::Kind::Sequence)
-        throw UsageError("{}: models must be a list of entries '- model: NAME', found {}", section.value.mark.text(),
-                         describe(section.value));
-    std::vector<ModelEntry> models;
-    for (std::size_t i = 0; i < section.value.items.size(); ++i) {
-        ModelEntry entry = readModel(section.value.items[i], fmt::format("models[{}]", i));
-        for (const ModelEntry& earlier : models)
-            if (comparable(earlier.model) == comparable(entry.model))
-                throw UsageError("{}: the model '{}' is listed twice, first at {}", entry.mark.text(), entry.model,
-                                 earlier.mark.text());
-        models.push_back(std::move(entry));
-    }
-    return models;
-}
-
 void requireFor(ConfigUse use, const MergeConfig& config, const std::string& fileName) {
     if (use == ConfigUse::Merge) {
         if (config.method.empty()) throw UsageError("{}: 'merge_method' is missing", fileName);
-        if (config.models.empty()) throw UsageError("{}: 'models' is missing or empty: list the models to merge", fileName);
+        if (config.slices.empty())
+            throw UsageError("{}: 'models' is missing or empty: list the models to merge, or their 'slices'", fileName);
     } else {
         if (config.baseModel.empty())
             throw UsageError("{}: 'base_model' is missing: it is the model whose activations are measured", fileName);
@@ -90,14 +45,14 @@ void requireFor(ConfigUse use, const MergeConfig& config, const std::string& fil
 }
 
 MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
-    refuseUnsupportedKeys(root);
     const MappingReader file(root, "", kTopLevelKeys);
     MergeConfig config;
     config.method = file.text("merge_method").value_or("");
     config.methodMark = valueMark(file, "merge_method");
-    config.baseModel = file.text("base_model").value_or("");
+    config.name = file.text("name").value_or("");
+    if (const YamlEntry* base = file.find("base_model")) config.baseModel = readModelReference(base->value, "base_model");
     config.baseModelMark = valueMark(file, "base_model");
-    if (const YamlEntry* models = file.find("models")) config.models = readModels(*models);
+    readSlices(file, config);
     if (const YamlEntry* parameters = file.find("parameters"))
         config.parameters = readParameters(parameters->value, "parameters");
     config.dtype = readDtype(file, "dtype");
@@ -105,6 +60,7 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     config.seed = file.naturalNumber("seed").value_or(config.seed);
     config.vocabulary = readVocabulary(file);
     config.chatTemplate = file.text("chat_template").value_or("");
+    config.chatTemplateMark = valueMark(file, "chat_template");
     // Written with nothing under it, the section is read for its message about what is missing.
     if (const YamlEntry* aim = root.find("aim")) config.aim = readAim(*aim, use);
     if (const YamlEntry* calibration = file.find("calibration"))
@@ -113,6 +69,17 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
 }
 
 }  // namespace
+
+const ModelEntry* Slice::find(const std::string& model) const {
+    const auto found = std::ranges::find(sources, model, &ModelEntry::model);
+    return found == sources.end() ? nullptr : &*found;
+}
+
+const std::string& MergeConfig::baseOf(const Slice& slice) const {
+    static const std::string none;
+    if (!slice.baseModel.empty()) return slice.baseModel;
+    return slice.wholeModels || slice.find(baseModel) != nullptr ? baseModel : none;
+}
 
 std::string_view statisticName(Statistic statistic) {
     switch (statistic) {
@@ -126,8 +93,8 @@ std::string_view statisticName(Statistic statistic) {
     return {};
 }
 
-const CalibrationConfig* expertCalibration(const MergeConfig& config, std::size_t model) {
-    if (model < config.models.size() && config.models[model].calibration) return &*config.models[model].calibration;
+const CalibrationConfig* expertCalibration(const MergeConfig& config, const ModelEntry* model) {
+    if (model && model->calibration) return &*model->calibration;
     if (config.calibration) return &*config.calibration;
     return config.aim && config.aim->hasCalibration ? &config.aim->calibration : nullptr;
 }

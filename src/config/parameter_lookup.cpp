@@ -16,27 +16,30 @@ double depthOfLayer(std::optional<int> layer, int layers) {
 }
 
 const ParameterSetting* findParameter(const MergeConfig& config, std::string_view parameter,
-                                      std::optional<std::size_t> model, const TensorPlace& tensor) {
-    if (model)
-        if (const ParameterSetting* own = settingIn(config.models.at(*model).parameters, parameter, tensor.name)) return own;
-    return settingIn(config.parameters, parameter, tensor.name);
+                                      std::optional<std::size_t> source, const TensorPlace& tensor) {
+    const Slice& slice = config.slices.at(tensor.slice);
+    std::vector<const ParameterMap*> places{&slice.parameters, &config.moduleParameters, &config.parameters};
+    if (source) places.insert(places.begin(), &slice.sources.at(*source).parameters);
+    for (const ParameterMap* place : places)
+        if (const ParameterSetting* setting = settingIn(*place, parameter, tensor.name)) return setting;
+    return nullptr;
 }
 
-std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+std::optional<double> lookUpNumber(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> source,
                                    const TensorPlace& tensor) {
-    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    const ParameterSetting* setting = findParameter(config, parameter, source, tensor);
     return setting == nullptr ? std::nullopt : setting->number(tensor.name, tensor.depth);
 }
 
-const Scalar* lookUpScalar(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+const Scalar* lookUpScalar(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> source,
                            const TensorPlace& tensor) {
-    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    const ParameterSetting* setting = findParameter(config, parameter, source, tensor);
     return setting == nullptr ? nullptr : setting->scalar(tensor.name, tensor.depth);
 }
 
-std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> model,
+std::optional<bool> lookUpBoolean(const MergeConfig& config, std::string_view parameter, std::optional<std::size_t> source,
                                   const TensorPlace& tensor) {
-    const ParameterSetting* setting = findParameter(config, parameter, model, tensor);
+    const ParameterSetting* setting = findParameter(config, parameter, source, tensor);
     return setting == nullptr ? std::nullopt : setting->boolean(tensor.name, tensor.depth);
 }
 

@@ -72,6 +72,7 @@ std::string slurmJobId() {
 
 std::filesystem::path hubCacheDirectory() {
     if (const auto cache = folder("HF_HUB_CACHE")) return *cache;
+    if (const auto cache = folder("HUGGINGFACE_HUB_CACHE")) return *cache;
     if (const auto home = folder("HF_HOME")) return *home / "hub";
     return userCacheDirectory() / "huggingface" / "hub";
 }

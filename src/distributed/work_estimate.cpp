@@ -11,11 +11,13 @@ namespace {
 constexpr double kFlopsPerSecondAndThread = 40e9;
 constexpr double kMergeBytesPerSecondAndThread = 2e9;
 
-std::size_t layersOf(const Checkpoint& base, const std::vector<OutputTensor>& output) {
-    if (base.modelConfig().layers > 0) return static_cast<std::size_t>(base.modelConfig().layers);
-    // config.json of an architecture that is not known: the names tell.
+/// Those of the base for a calibration, those of the output for a merge alone: slices may have given it others.
+std::size_t layersOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
+    const bool calibrates = settings.blocks > 0 || !settings.merging;
+    if (calibrates && base.modelConfig().layers > 0) return static_cast<std::size_t>(base.modelConfig().layers);
     std::int64_t last = -1;
-    for (const TensorInfo& tensor : base.tensors()) last = std::max(last, placeOf(tensor.name).layer);
+    if (calibrates)
+        for (const TensorInfo& tensor : base.tensors()) last = std::max(last, placeOf(tensor.name).layer);
     for (const OutputTensor& tensor : output) last = std::max(last, placeOf(tensor.name).layer);
     return static_cast<std::size_t>(last + 1);
 }
@@ -75,7 +77,7 @@ void Work::add(const Work& other) {
 
 ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
     ModelWork model;
-    model.layers.resize(layersOf(base, output));
+    model.layers.resize(layersOf(base, output, settings));
     if (settings.blocks > 0) addCalibration(model, base, settings);
     if (!settings.merging) return model;
     std::vector<const OutputTensor*> inModelOrder;

@@ -65,8 +65,8 @@ void checkSettings(const MethodInfo& method, const ParameterMap& parameters) {
     }
 }
 
-void warnOfUnread(const MethodInfo& method, const MergeConfig& config, const ModelEntry& entry) {
-    const bool isApartBase = method.base != BaseUse::Ordinary && entry.model == config.baseModel;
+void warnOfUnread(const MethodInfo& method, const std::string& base, const ModelEntry& entry) {
+    const bool isApartBase = method.base != BaseUse::Ordinary && entry.model == base;
     for (const auto& [name, setting] : entry.parameters) {
         const bool isShared = findSpec(method, name)->scope == ParameterScope::Shared;
         if (isShared)
@@ -77,32 +77,56 @@ void warnOfUnread(const MethodInfo& method, const MergeConfig& config, const Mod
     }
 }
 
-void checkModels(const MethodInfo& method, const MergeConfig& config) {
-    if (method.base == BaseUse::Required && config.baseModel.empty())
-        throw UsageError("{}: {} needs base_model: the model that the others were fine-tuned from", config.methodMark.text(),
+/// What a message about a slice says of its place and of where its models stand.
+std::string placeText(const MergeConfig& config, const Slice& slice) {
+    return (slice.wholeModels ? config.methodMark : slice.mark).text();
+}
+
+void requireBase(const MethodInfo& method, const MergeConfig& config, const Slice& slice) {
+    if (!config.baseOf(slice).empty()) return;
+    const bool fileHasNone = config.baseModel.empty();
+    if (method.base == BaseUse::Required && fileHasNone)
+        throw UsageError("{}: {} needs base_model: the model that the others were fine-tuned from", placeText(config, slice),
                          method.name);
-    std::size_t inputs = config.models.size();
-    const bool baseIsListed = std::ranges::find(config.models, config.baseModel, &ModelEntry::model) != config.models.end();
-    if (method.base != BaseUse::Ordinary && baseIsListed) --inputs;
-    if (method.base == BaseUse::Ordinary && !config.baseModel.empty() && !baseIsListed) ++inputs;
+    if (config.aim && fileHasNone)
+        throw UsageError("{}: aim needs a base_model, whose activations it is about", config.aim->mark.text());
+    if (method.base == BaseUse::Required || config.aim)
+        throw UsageError(
+            "{}: this slice has no base: {} needs base_model {} among its sources, with the layers that are its base, or a "
+            "base_model of the slice",
+            placeText(config, slice), config.aim ? "aim" : method.name, config.baseModel);
+}
+
+void checkModels(const MethodInfo& method, const MergeConfig& config, const Slice& slice) {
+    requireBase(method, config, slice);
+    const std::string& base = config.baseOf(slice);
+    const bool baseIsSource = slice.find(base) != nullptr;
+    std::size_t inputs = slice.sources.size();
+    if (method.base != BaseUse::Ordinary && baseIsSource) --inputs;
+    if (method.base == BaseUse::Ordinary && slice.wholeModels && !base.empty() && !baseIsSource) ++inputs;
     if (inputs >= method.minInputs && inputs <= method.maxInputs) return;
     const bool tooFew = inputs < method.minInputs;
     const std::size_t wanted = tooFew ? method.minInputs : method.maxInputs;
-    const bool baseIsApart = method.base != BaseUse::Ordinary && !config.baseModel.empty();
-    throw UsageError("{}: {} needs {} {} model{} under 'models'{}, found {}", config.methodMark.text(), method.name,
+    const bool baseIsApart = method.base != BaseUse::Ordinary && !base.empty();
+    throw UsageError("{}: {} needs {} {} model{} {}{}, found {}", placeText(config, slice), method.name,
                      method.minInputs == method.maxInputs ? "exactly" : (tooFew ? "at least" : "at most"), wanted,
-                     wanted == 1 ? "" : "s", baseIsApart ? " besides the base" : "", inputs);
+                     wanted == 1 ? "" : "s", slice.wholeModels ? "under 'models'" : "in each slice",
+                     baseIsApart ? " besides the base" : "", inputs);
 }
 
 }  // namespace
 
 void checkMergeConfig(const Method& method, const MergeConfig& config) {
     const MethodInfo& info = method.info();
-    checkModels(info, config);
+    for (const Slice& slice : config.slices) checkModels(info, config, slice);
     checkSettings(info, config.parameters);
-    for (const ModelEntry& entry : config.models) {
-        checkSettings(info, entry.parameters);
-        warnOfUnread(info, config, entry);
+    checkSettings(info, config.moduleParameters);
+    for (const Slice& slice : config.slices) {
+        checkSettings(info, slice.parameters);
+        for (const ModelEntry& entry : slice.sources) {
+            checkSettings(info, entry.parameters);
+            warnOfUnread(info, config.baseOf(slice), entry);
+        }
     }
 }
 

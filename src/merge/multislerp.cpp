@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -14,27 +15,32 @@ namespace {
 
 enum MultislerpParameter { kWeight, kNormalizeWeights, kEps };
 
+/// A mean of unit vectors shorter than this is what the rounding of float32 inputs leaves of directions that cancel.
+constexpr double kNoDirection = 0x1p-23;
+
 /// @throws InputError when more than two directions cancel each other
 std::vector<double> coefficientsFrom(std::vector<double> weights, double eps, const InnerProducts& products,
                                      const std::string& tensor) {
     const std::size_t n = weights.size();
     std::vector<double> lengths(n);
     for (std::size_t i = 0; i < n; ++i) lengths[i] = std::sqrt(products(0, i, i)) + eps;
-    double square = 0, radius = 0;
+    double square = 0, radius = 0, longest = 0, total = 0;
     for (std::size_t i = 0; i < n; ++i) {
         radius += weights[i] * (lengths[i] - eps);
+        longest = std::max(longest, products(0, i, i));
+        total += std::abs(weights[i]);
         for (std::size_t j = 0; j < n; ++j)
             square += weights[i] * weights[j] * products(0, i, j) / (lengths[i] * lengths[j]);
     }
     const double norm = std::sqrt(std::max(square, 0.0));
-    if (norm < eps) {
-        if (n == 2 || radius == 0) return weights;
+    if (norm < std::max(eps, kNoDirection * total)) {
+        if (n == 2 || longest == 0) return weights;
         throw InputError(
             "{}: the directions of the {} models cancel each other, so multislerp has none to give; change the "
             "weights",
             tensor, n);
     }
-    for (std::size_t i = 0; i < n; ++i) weights[i] *= radius / (lengths[i] * norm);
+    for (std::size_t i = 0; i < n; ++i) weights[i] *= std::cos(eps) * radius / (lengths[i] * norm);
     return weights;
 }
 

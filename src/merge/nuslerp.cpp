@@ -49,9 +49,10 @@ public:
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const std::vector<double>& weights = values.perInput[kWeight];
         const double sum = weights[0] + weights[1], t = std::abs(sum) < 1e-6 ? 0.5 : weights[1] / sum;
-        const Along along = values.shared[kFlatten] != 0   ? Along::Tensor
-                            : values.shared[kRowWise] != 0 ? Along::Columns
-                                                           : Along::Rows;
+        const bool isVector = parameter.shape().size() < 2;  // whose only axis is both
+        const Along along = isVector || values.shared[kFlatten] != 0 ? Along::Tensor
+                            : values.shared[kRowWise] != 0           ? Along::Columns
+                                                                     : Along::Rows;
         const bool hasBase = parameter.hasBase();
         const InnerProducts products = innerProducts(parameter, hasBase ? Vectors::Changes : Vectors::Inputs, along);
         WeightedChanges changes(hasBase ? Reference::Base : Reference::FirstInput, along,

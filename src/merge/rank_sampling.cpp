@@ -5,25 +5,46 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <numeric>
 
 namespace aimerge {
 namespace {
 
-constexpr std::size_t kMostBins = 2048;
+/// Bins are a fraction of an octave wide and reach this many octaves down from the largest magnitude; what is smaller, zeros
+/// above all, shares the lowest bin.
+constexpr std::uint32_t kOctaves = 10, kMantissaBits = 23, kMostBinsPerOctave = 64;
+constexpr std::size_t kMostBins = kOctaves * kMostBinsPerOctave + 1;
 
-/// The smallest and the largest key.
-std::array<std::uint32_t, 2> rangeOf(std::span<const std::uint32_t> keys) {
+/// Up to so many open elements, it is cheaper to compare each with the whole row than to sort their bins.
+constexpr std::size_t kFewOpen = 32;
+
+/// About a bin for every 3 elements. @return the bits of a key that its bin does not look at
+unsigned shiftFor(std::size_t elements) {
+    unsigned shift = kMantissaBits - 6;
+    for (std::size_t most = 1024; most > elements && shift < kMantissaBits; most /= 2) ++shift;
+    return shift;
+}
+
+std::uint32_t largestOf(std::span<const std::uint32_t> keys) {
     const std::uint32_t* const key = keys.data();
     const std::size_t count = keys.size();
     return vectorised([=]() AIMERGE_INLINE_BODY {
-        std::uint32_t low = 0xFFFFFFFFu, high = 0;
-        for (std::size_t i = 0; i < count; ++i) {
-            low = std::min(low, key[i]);
-            high = std::max(high, key[i]);
-        }
-        return std::array{low, high};
+        std::uint32_t largest = 0;
+        for (std::size_t i = 0; i < count; ++i) largest = key[i] > largest ? key[i] : largest;
+        return largest;
+    });
+}
+
+/// By looking at the whole row.
+std::uint32_t rankWithin(std::span<const std::uint32_t> keys, std::size_t element) {
+    const std::uint32_t* const key = keys.data();
+    const std::uint32_t own = keys[element];
+    const std::size_t count = keys.size();
+    return vectorised([=]() AIMERGE_INLINE_BODY {
+        std::uint32_t below = 0;
+        for (std::size_t i = 0; i < element; ++i) below += key[i] <= own;
+        for (std::size_t i = element + 1; i < count; ++i) below += key[i] < own;
+        return below;
     });
 }
 
@@ -40,69 +61,90 @@ double RankBounds::probability(std::size_t rank) const {
     return least_ + step_ * static_cast<double>(rank);
 }
 
-/// Fills starts_. Four histograms in turn, so that neighbours in the same bin do not wait for each other.
+/// Fills binOf_ and bins_ up to their keys. Two histograms in turn, so that neighbours in the same bin do not wait for each
+/// other.
 void RankSampler::countBins(std::span<const std::uint32_t> keys) {
-    const auto [low, high] = rangeOf(keys);
-    const std::size_t wanted = std::min(kMostBins, std::bit_ceil(keys.size()));
-    lowest_ = low;
-    shift_ = 0;
-    while (((high - low) >> shift_) >= wanted) ++shift_;
-    const std::size_t bins = ((high - low) >> shift_) + 1;
+    const unsigned shift = shiftFor(keys.size());
+    const std::uint32_t largest = largestOf(keys), reach = kOctaves << kMantissaBits;
+    const std::uint32_t floor = largest > reach ? largest - reach : 0;
+    const std::size_t bins = ((largest - floor) >> shift) + 1;
 
-    std::array<std::array<std::uint32_t, kMostBins>, 4> counts;
-    for (auto& part : counts) std::fill_n(part.begin(), bins, 0u);
-    std::size_t i = 0;
-    for (; i + 4 <= keys.size(); i += 4)
-        for (std::size_t part = 0; part < 4; ++part) ++counts[part][(keys[i + part] - low) >> shift_];
-    for (; i < keys.size(); ++i) ++counts[0][(keys[i] - low) >> shift_];
-
-    starts_.resize(bins + 1);
-    std::uint32_t start = 0;
-    for (std::size_t bin = 0; bin < bins; ++bin) {
-        starts_[bin] = start;
-        start += counts[0][bin] + counts[1][bin] + counts[2][bin] + counts[3][bin];
-    }
-    starts_[bins] = start;
-}
-
-/// By looking at all elements of the row: it is asked for few.
-std::uint32_t RankSampler::rankWithin(std::span<const std::uint32_t> keys, std::size_t element) const {
+    binOf_.resize(keys.size());
     const std::uint32_t* const key = keys.data();
-    const std::uint32_t own = keys[element];
+    std::uint16_t* const bin = binOf_.data();
     const std::size_t count = keys.size();
-    return vectorised([=]() AIMERGE_INLINE_BODY {
-        std::uint32_t below = 0;
-        for (std::size_t i = 0; i < element; ++i) below += key[i] <= own;
-        for (std::size_t i = element + 1; i < count; ++i) below += key[i] < own;
-        return below;
+    vectorised([=]() AIMERGE_INLINE_BODY {
+        for (std::size_t i = 0; i < count; ++i)
+            bin[i] = static_cast<std::uint16_t>(((key[i] > floor ? key[i] : floor) - floor) >> shift);
     });
+
+    std::array<std::array<std::uint32_t, kMostBins>, 2> counts;
+    for (auto& part : counts) std::fill_n(part.begin(), bins, 0u);
+    for (std::size_t i = 0; i + 2 <= count; i += 2) {
+        ++counts[0][bin[i]];
+        ++counts[1][bin[i + 1]];
+    }
+    if (count % 2 != 0) ++counts[0][bin[count - 1]];
+
+    bins_.assign(bins + 1, {});
+    std::uint32_t start = 0;
+    for (std::size_t b = 0; b < bins; ++b) {
+        bins_[b].start = bins_[b].cursor = start;
+        start += counts[0][b] + counts[1][b];
+    }
+    bins_[bins].start = start;
+    for (std::size_t i = 0; i < count; ++i) bins_[bin[i]].some = key[i];
 }
 
 void RankSampler::sample(std::span<const std::uint32_t> keys, const std::uint32_t* words, const RankBounds& bounds,
                          std::span<std::uint32_t> kept) {
     if (keys.empty()) return;
     countBins(keys);
-    const std::size_t bins = starts_.size() - 1;
-    surely_.resize(bins);
-    possibly_.resize(bins);
-    for (std::size_t bin = 0; bin < bins; ++bin) {
-        if (starts_[bin] == starts_[bin + 1]) continue;  // of no element
-        surely_[bin] = bounds.bound(starts_[bin]);
-        possibly_[bin] = bounds.bound(starts_[bin + 1] - 1);
+    for (std::size_t b = 0; b + 1 < bins_.size(); ++b) {
+        const std::uint32_t start = bins_[b].start, end = bins_[b + 1].start;
+        if (start == end) continue;  // of no element
+        bins_[b].surely = bounds.bound(start);
+        bins_[b].possibly = bounds.bound(end - 1);
     }
 
     open_.resize(keys.size());
     std::size_t open = 0;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-        const std::size_t bin = (keys[i] - lowest_) >> shift_;
+        Bin& bin = bins_[binOf_[i]];
         const std::uint32_t draw = words[i] >> 8;
-        kept[i] = draw < surely_[bin];
+        bin.differences |= keys[i] ^ bin.some;
+        kept[i] = draw < bounds.bound(bin.cursor++);  // right, but for open elements of mixed bins
         open_[open] = static_cast<std::uint32_t>(i);
-        open += (draw >= surely_[bin]) & (draw < possibly_[bin]);
+        open += (draw >= bin.surely) & (draw < bin.possibly);
     }
+    const auto isMixed = [&](std::uint32_t element) { return bins_[binOf_[element]].differences != 0; };
+    open = static_cast<std::size_t>(std::remove_if(open_.begin(), open_.begin() + static_cast<std::ptrdiff_t>(open),
+                                                   [&](std::uint32_t element) { return !isMixed(element); }) -
+                                    open_.begin());
+    if (open > kFewOpen) return settleMixedBins(keys, words, bounds, open, kept);
     for (std::size_t i = 0; i < open; ++i) {
         const std::size_t element = open_[i];
         kept[element] = words[element] >> 8 < bounds.bound(rankWithin(keys, element));
+    }
+}
+
+/// Sorts the mixed bins, and decides all of their elements by rank.
+void RankSampler::settleMixedBins(std::span<const std::uint32_t> keys, const std::uint32_t* words, const RankBounds& bounds,
+                                  std::size_t open, std::span<std::uint32_t> kept) {
+    std::vector<std::uint8_t> isOpen(bins_.size());
+    for (std::size_t i = 0; i < open; ++i) isOpen[binOf_[open_[i]]] = 1;
+    for (Bin& bin : bins_) bin.cursor = bin.start;
+    members_.resize(keys.size());
+    for (std::size_t i = 0; i < keys.size(); ++i)
+        if (isOpen[binOf_[i]] != 0) members_[bins_[binOf_[i]].cursor++] = std::uint64_t{keys[i]} << 32 | i;
+
+    for (std::size_t b = 0; b < bins_.size(); ++b) {
+        if (isOpen[b] == 0) continue;
+        std::sort(members_.begin() + bins_[b].start, members_.begin() + bins_[b].cursor);
+        for (std::uint32_t rank = bins_[b].start; rank < bins_[b].cursor; ++rank) {
+            const auto element = static_cast<std::uint32_t>(members_[rank]);
+            kept[element] = words[element] >> 8 < bounds.bound(rank);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // Which elements of a row are kept when the probability grows with the rank of the magnitude. Ranks are settled by a
-// histogram: most elements are kept or dropped whatever their rank within its bin, and only where the draw falls between the
+// histogram: most elements are kept or dropped whatever their rank within its bin, and only where a draw falls between the
 // bounds of a bin is the order within that bin looked at.
 
 #include <cstddef>
@@ -39,14 +39,23 @@ public:
     void ranks(std::span<const std::uint32_t> keys, std::span<std::uint32_t> ranks);
 
 private:
-    void countBins(std::span<const std::uint32_t> keys);
-    std::uint32_t rankWithin(std::span<const std::uint32_t> keys, std::size_t element) const;
+    /// Elements of similar magnitude, which have consecutive ranks.
+    struct Bin {
+        std::uint32_t start = 0;                 // rank of the first
+        std::uint32_t cursor = 0;                // rank of the next in index order: its rank, if all have one magnitude
+        std::uint32_t some = 0;                  // the key of one of them
+        std::uint32_t differences = 0;           // bits in which others differ from it
+        std::uint32_t surely = 0, possibly = 0;  // draws below are kept, draws from there on dropped, whatever the rank
+    };
 
-    unsigned shift_ = 0;
-    std::uint32_t lowest_ = 0;
-    std::vector<std::uint32_t> starts_;             // rank of each bin's first element; one more at the end
-    std::vector<std::uint32_t> surely_, possibly_;  // per bin: draws below these are kept at the bin's lowest / highest rank
-    std::vector<std::uint32_t> open_;               // elements that their bin does not decide
+    void countBins(std::span<const std::uint32_t> keys);
+    void settleMixedBins(std::span<const std::uint32_t> keys, const std::uint32_t* words, const RankBounds& bounds,
+                         std::size_t open, std::span<std::uint32_t> kept);
+
+    std::vector<Bin> bins_;               // in ascending order, one more at the end
+    std::vector<std::uint16_t> binOf_;    // of every element
+    std::vector<std::uint32_t> open_;     // elements that their bin does not decide
+    std::vector<std::uint64_t> members_;  // key and index of the elements of mixed bins, at their bins' ranks
 };
 
 }  // namespace aimerge

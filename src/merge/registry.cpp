@@ -1,5 +1,6 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/arcee_fusion.h"
 #include "aimerge/merge/breadcrumbs.h"
 #include "aimerge/merge/closed_form.h"
 #include "aimerge/merge/dare.h"
@@ -9,10 +10,15 @@
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/multislerp.h"
+#include "aimerge/merge/nearswap.h"
 #include "aimerge/merge/nuslerp.h"
+#include "aimerge/merge/passthrough.h"
+#include "aimerge/merge/ram.h"
+#include "aimerge/merge/sce.h"
 #include "aimerge/merge/slerp.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
+#include "aimerge/merge/widen.h"
 
 #include <fmt/ranges.h>
 
@@ -29,12 +35,12 @@ std::uint64_t Method::workingBytes(const std::string&, const Shape&) const {
 }
 
 const std::vector<const Method*>& methods() {
-    static const std::vector<const Method*> all{&linearMethod(),          &taskArithmeticMethod(), &tiesMethod(),
-                                                &dareLinearMethod(),      &dareTiesMethod(),       &breadcrumbsMethod(),
-                                                &breadcrumbsTiesMethod(), &dellaMethod(),          &dellaLinearMethod(),
-                                                &slerpMethod(),           &nuslerpMethod(),        &multislerpMethod(),
-                                                &karcherMethod(),         &modelStockMethod(),     &regMeanMethod(),
-                                                &actMatMethod(),          &wudiMethod(),           &fisherMethod()};
+    static const std::vector<const Method*> all{
+        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),     &dareLinearMethod(),  &dareTiesMethod(),
+        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
+        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
+        &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
+        &regMeanMethod(),     &actMatMethod(),          &wudiMethod(),     &fisherMethod(),      &passthroughMethod()};
     return all;
 }
 

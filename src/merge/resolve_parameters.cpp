@@ -7,16 +7,16 @@
 namespace aimerge {
 namespace {
 
-double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> model,
+double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> source,
                 const TensorPlace& tensor, const std::string& modelName) {
     std::optional<double> value;
     if (spec.type == ParameterType::Boolean) {
-        if (const std::optional<bool> flag = lookUpBoolean(config, spec.name, model, tensor)) value = *flag;
+        if (const std::optional<bool> flag = lookUpBoolean(config, spec.name, source, tensor)) value = *flag;
     } else if (spec.type == ParameterType::Choice) {
-        if (const Scalar* chosen = lookUpScalar(config, spec.name, model, tensor))
+        if (const Scalar* chosen = lookUpScalar(config, spec.name, source, tensor))
             value = static_cast<double>(std::ranges::find(spec.choices, chosen->text) - spec.choices.begin());
     } else {
-        value = lookUpNumber(config, spec.name, model, tensor);
+        value = lookUpNumber(config, spec.name, source, tensor);
     }
     if (!value) value = spec.fallback;
     if (value) return *value;
@@ -28,15 +28,17 @@ double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optio
 
 }  // namespace
 
-std::vector<std::size_t> methodInputs(const MethodInfo& method, std::size_t models, std::optional<std::size_t> baseIndex) {
+std::vector<std::size_t> methodInputs(const MethodInfo& method, const ModelSlice& slice) {
+    const bool basePartakes = method.base == BaseUse::Ordinary && slice.baseIsListed;
     std::vector<std::size_t> inputs;
-    for (std::size_t model = 0; model < models; ++model)
-        if (method.base == BaseUse::Ordinary || baseIndex != model) inputs.push_back(model);
+    for (std::size_t input = 0; input < slice.inputs.size(); ++input)
+        if (basePartakes || slice.baseInput != input) inputs.push_back(input);
     return inputs;
 }
 
-ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config,
-                                     std::span<const std::size_t> inputs, const TensorPlace& tensor) {
+ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config, std::span<const InputPlace> inputs,
+                                     const TensorPlace& tensor) {
+    const Slice& slice = config.slices.at(tensor.slice);
     ResolvedParameters resolved;
     resolved.seed = config.seed;
     resolved.shared.resize(method.parameters.size());
@@ -47,10 +49,12 @@ ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig
             resolved.shared[i] = valueFor(spec, config, std::nullopt, tensor, "(all)");
             continue;
         }
-        for (const std::size_t input : inputs) {
-            const bool listed = input < config.models.size();
-            resolved.perInput[i].push_back(valueFor(spec, config, listed ? std::optional(input) : std::nullopt, tensor,
-                                                    listed ? config.models[input].model : config.baseModel));
+        for (const InputPlace& input : inputs) {
+            const bool isSource = input.input < slice.sources.size();
+            const TensorPlace place{input.name, tensor.depth, tensor.slice};
+            resolved.perInput[i].push_back(valueFor(spec, config, isSource ? std::optional(input.input) : std::nullopt,
+                                                    place,
+                                                    isSource ? slice.sources[input.input].model : config.baseOf(slice)));
         }
     }
     return resolved;

@@ -7,50 +7,36 @@
 namespace aimerge {
 namespace {
 
-TensorPlace placeIn(const ModelSet& models, const std::string& name) {
-    const Place place = placeOf(name);
-    const std::optional<int> layer = place.part == Part::Layer ? std::optional(static_cast<int>(place.layer)) : std::nullopt;
-    return {name, depthOfLayer(layer, static_cast<int>(models.reference().modelConfig().layers))};
+InputView viewOf(const ModelSet& models, const MatchedInput& input) {
+    return {&models.models.at(input.model), input.tensor};
 }
 
-ResolvedParameters parametersOf(const Method& method, const MergeConfig& config, const ModelSet& models,
-                                const MatchedTensor& matched) {
-    const auto inputs = methodInputs(method.info(), models.models.size(), models.baseIndex);
-    const TensorPlace place = placeIn(models, matched.name);
-    ResolvedParameters values = resolveParameters(method.info(), config, inputs, place);
-    if (const auto problem = method.check(values)) {
-        std::optional<std::size_t> model;
-        if (problem->input && inputs[*problem->input] < config.models.size()) model = inputs[*problem->input];
-        const std::string& parameter = method.info().parameters[problem->parameter].name;
-        const ParameterSetting* setting = findParameter(config, parameter, model, place);
-        throw UsageError("{}: {}: {}", (setting ? setting->mark : config.methodMark).text(), matched.name, problem->text);
-    }
-    return values;
-}
-
-InputView viewOf(const ModelSet& models, const MatchedTensor& matched, std::size_t model) {
-    return {&models.models.at(model), matched.inputs.at(model)};
-}
-
-std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const MatchedTensor& matched, std::size_t model,
+std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const MatchedTensor& matched, const MatchedInput& input,
                                              const VocabularyAlignment* alignment) {
-    const bool asItStands = !alignment || !isVocabularyTensor(matched.name) || alignment->maps.at(model).isIdentity();
-    if (asItStands) return directSource(viewOf(models, matched, model));
+    const bool asItStands = !alignment || !isVocabularyTensor(matched.name) || alignment->maps.at(input.model).isIdentity();
+    if (asItStands) return directSource(viewOf(models, input));
     std::vector<InputView> views;
-    for (std::size_t i = 0; i < models.models.size(); ++i) views.push_back(viewOf(models, matched, i));
-    return alignedSource(model, std::move(views), alignment->maps[model]);
+    for (const Checkpoint& model : models.models) views.push_back({&model, storedTensor(model, matched.name)});
+    return alignedSource(input.model, std::move(views), alignment->maps[input.model]);
 }
 
-/// What the method needs to know of the parameter in each input. Empty for a parameter without Gram matrices.
+/// The name along whose activations a tensor is relaxed: the base's, which counts its layers by itself.
+std::string nameInBase(const ModelSet& models, const MatchedTensor& matched) {
+    if (placeOf(matched.name).part != Part::Layer) return matched.name;
+    return matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
+}
+
+/// What the method needs to know of the parameter in each of its inputs. Empty for a parameter without Gram matrices.
 std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic needs, const MatchedTensor& matched,
                                                               const std::vector<std::size_t>& inputs,
                                                               std::span<const ExpertStatistics> experts) {
+    const bool isInLayer = placeOf(matched.name).part == Part::Layer;
     std::vector<std::shared_ptr<const TensorSource>> sources;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-        const TensorInfo& own = *matched.inputs[inputs[i]];
+    for (const std::size_t input : inputs) {
+        const auto& [model, tensor] = matched.inputs[input];
         if (needs == ExpertStatistic::Fisher) {
-            sources.push_back(experts[i].fisherOf(own.name, own.shape));
-        } else if (auto gram = experts[i].gramOf(matched.name, own.shape)) {
+            sources.push_back(experts[model].fisherOf(tensor->name, tensor->shape));
+        } else if (auto gram = experts[model].gramOf(isInLayer ? tensor->name : matched.name, tensor->shape)) {
             sources.push_back(std::move(gram));
         }
     }
@@ -61,38 +47,55 @@ std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic ne
 
 }  // namespace
 
+ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
+                                    const MatchedTensor& matched) {
+    const bool isInLayer = placeOf(matched.name).part == Part::Layer;
+    std::vector<InputPlace> inputs;
+    for (const std::size_t input : methodInputs(method.info(), models.slices[matched.slice]))
+        inputs.push_back({input, isInLayer ? matched.inputs[input].tensor->name : matched.name});
+    const TensorPlace place{matched.name, matched.depth, matched.slice};
+    ResolvedParameters values = resolveParameters(method.info(), config, inputs, place);
+    if (const auto problem = method.check(values)) {
+        std::optional<std::size_t> source;
+        if (problem->input && inputs[*problem->input].input < config.slices[matched.slice].sources.size())
+            source = inputs[*problem->input].input;
+        const std::string& parameter = method.info().parameters[problem->parameter].name;
+        const ParameterSetting* setting = findParameter(config, parameter, source, place);
+        throw UsageError("{}: {}: {}", (setting ? setting->mark : config.methodMark).text(), matched.name, problem->text);
+    }
+    return values;
+}
+
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts) {
-    TensorMerge merge{matched.name, output.shape, output.dtype, &method, parametersOf(method, config, models, matched),
+    TensorMerge merge{matched.name, output.shape, output.dtype, &method, tensorParameters(method, config, models, matched),
                       {},           {},           {},           {}};
     if (statistics)
-        merge.importance = importanceOf(matched.name, output.shape, config.aim.value(), *statistics, models.headIsWritten());
+        merge.importance =
+            importanceOf(nameInBase(models, matched), output.shape, config.aim.value(), *statistics, models.headIsWritten());
 
-    std::vector<std::shared_ptr<const TensorSource>> sources(models.models.size());
-    const auto source = [&](std::size_t model) {
-        if (!sources[model]) sources[model] = sourceOf(models, matched, model, alignment);
-        return sources[model];
+    std::vector<std::shared_ptr<const TensorSource>> sources(matched.inputs.size());
+    const auto source = [&](std::size_t input) {
+        if (!sources[input]) sources[input] = sourceOf(models, matched, matched.inputs[input], alignment);
+        return sources[input];
     };
-    const std::vector<std::size_t> inputs = methodInputs(method.info(), models.models.size(), models.baseIndex);
+    const ModelSlice& slice = models.slices[matched.slice];
+    const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
     for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
     if (method.info().needs != ExpertStatistic::None)
         merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
-    const bool takesBase = method.info().base != BaseUse::Ordinary && models.baseIndex;
-    if (takesBase || merge.importance) merge.base = source(models.baseIndex.value());
+    const bool takesBase = method.info().base != BaseUse::Ordinary && slice.baseInput;
+    if (takesBase || merge.importance) merge.base = source(slice.baseInput.value());
     return merge;
 }
 
-void checkTensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
-                           const MatchedTensor& matched) {
-    parametersOf(method, config, models, matched);
-}
-
 TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, const OutputTensor& output) {
-    TensorCopy copy{matched.name, output.dtype, {viewOf(models, matched, models.referenceIndex())}};
+    const std::size_t reference = models.slices[matched.slice].referenceInput();
+    TensorCopy copy{matched.name, output.dtype, {viewOf(models, matched.inputs[reference])}};
     if (matched.action == MatchedTensor::Action::CopyFromBase) return copy;
-    for (std::size_t model = 0; model < models.models.size(); ++model)
-        if (model != models.referenceIndex()) copy.inputs.push_back(viewOf(models, matched, model));
+    for (std::size_t input = 0; input < matched.inputs.size(); ++input)
+        if (input != reference) copy.inputs.push_back(viewOf(models, matched.inputs[input]));
     return copy;
 }
 

@@ -1,6 +1,7 @@
 #include "aimerge/merge/tensor_source.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/merge/adapted_source.h"
 #include "aimerge/merge/convert.h"
 
 #include <algorithm>
@@ -37,7 +38,7 @@ class AlignedSource : public TensorSource {
 public:
     AlignedSource(std::size_t owner, std::vector<InputView> views, const RowMap& map)
         : TensorSource(views.at(owner).origin(), Dtype::F32), columns_(views.at(owner).tensor->shape.at(1)) {
-        for (const InputView& view : views) models_.push_back(std::make_unique<DirectSource>(view));
+        for (const InputView& view : views) models_.push_back(directSource(view));
         for (std::int64_t row = 0; row < map.alignedRows();) {
             const std::int64_t run = map.copyRun(row);
             const auto sources = map.sources(row);
@@ -86,7 +87,7 @@ private:
     }
 
     void readRows(std::size_t model, std::int64_t first, std::span<float> out) const {
-        const DirectSource& source = *models_[model];
+        const TensorSource& source = *models_[model];
         std::vector<std::byte> bytes(out.size() * bytesPerElement(source.dtype()));
         source.fetch(first, bytes);
         source.convert(first, bytes.data(), out);
@@ -108,7 +109,7 @@ private:
     }
 
     std::int64_t columns_;
-    std::vector<std::unique_ptr<DirectSource>> models_;
+    std::vector<std::shared_ptr<const TensorSource>> models_;
     std::vector<Stretch> stretches_;  // all rows, ascending
     std::vector<float> padding_;
     std::int64_t paddingFirst_ = -1;
@@ -136,6 +137,7 @@ void TensorSource::convert(std::int64_t first, const std::byte* fetched, std::sp
 }
 
 std::shared_ptr<const TensorSource> directSource(const InputView& view) {
+    if (const LowRankUpdate* update = view.model->updateOf(*view.tensor)) return adaptedSource(view, *update);
     return std::make_shared<DirectSource>(view);
 }
 

@@ -26,6 +26,7 @@ class HubHome {
 public:
     explicit HubHome(const fs::path& home) {
         ::unsetenv("HF_HUB_CACHE");
+        ::unsetenv("HUGGINGFACE_HUB_CACHE");
         ::setenv("HF_HOME", home.c_str(), 1);
     }
     ~HubHome() { ::unsetenv("HF_HOME"); }
@@ -58,12 +59,32 @@ TEST(HubCache, OpensTheSnapshotOfMain) {
     EXPECT_NE(checkpoint.find("model.norm.weight"), nullptr);
 }
 
+TEST(HubCache, FindsARevisionByBranchTagAndCommit) {
+    const TempFolder cache;
+    const fs::path model = cache / "models--org--tiny";
+    writeBytes(model / "refs/main", "1111");
+    writeBytes(model / "refs/v2", "2222");
+    writeBytes(model / "refs/refs/pr/3", "2222");
+    for (const char* commit : {"1111", "2222"}) fs::create_directories(model / "snapshots" / commit);
+    const auto found = [&](const char* text) { return findInHubCache(HubReference::from(text), cache.path()).filename(); };
+
+    EXPECT_EQ(found("org/tiny"), "1111");
+    EXPECT_EQ(found("org/tiny@main"), "1111");
+    EXPECT_EQ(found("org/tiny@v2"), "2222");
+    EXPECT_EQ(found("org/tiny@refs/pr/3"), "2222");
+    EXPECT_EQ(found("org/tiny@2222"), "2222");
+    EXPECT_THAT(messageOf<InputError>([&] { found("org/tiny@v3"); }),
+                AllOf(HasSubstr("has no v3 revision"), HasSubstr("`hf download org/tiny --revision v3`")));
+    for (const char* text : {"org/tiny@", "org/tiny@../..", "org/tiny@a//b"})
+        EXPECT_THAT(messageOf<InputError>([&] { found(text); }), HasSubstr("no revision has such a name")) << text;
+}
+
 TEST(HubCache, AcceptsABlankAfterTheCommit) {
     const TempFolder cache;
     writeBytes(cache / "models--gpt2/refs/main", std::string(kCommit) + "\n");
     fs::create_directories(cache / "models--gpt2/snapshots" / kCommit);
 
-    EXPECT_EQ(findInHubCache("gpt2", cache.path()), cache / "models--gpt2/snapshots" / kCommit);
+    EXPECT_EQ(findInHubCache(HubReference::from("gpt2"), cache.path()), cache / "models--gpt2/snapshots" / kCommit);
 }
 
 TEST(HubCache, GivesTheDownloadCommandForWhatIsMissing) {
@@ -78,7 +99,8 @@ TEST(HubCache, GivesTheDownloadCommandForWhatIsMissing) {
                 {"org/empty-ref", "has no main revision"},
                 {"org/no-snapshot", "lacks the files of its main revision"}};
     for (const auto& row : rows) {
-        const std::string message = messageOf<InputError>([&] { findInHubCache(row.name, cache.path()); });
+        const std::string message =
+            messageOf<InputError>([&] { findInHubCache(HubReference::from(row.name), cache.path()); });
 
         EXPECT_THAT(message,
                     AllOf(HasSubstr(row.name + ": "), HasSubstr(row.message), HasSubstr("`hf download " + row.name + "`"),
@@ -90,7 +112,8 @@ TEST(HubCache, DoesNotFollowAReferenceOutOfTheCache) {
     const TempFolder cache;
     writeBytes(cache / "models--org--evil/refs/main", "../../../etc");
 
-    EXPECT_THAT(messageOf<InputError>([&] { findInHubCache("org/evil", cache.path()); }), HasSubstr("holds no commit hash"));
+    EXPECT_THAT(messageOf<InputError>([&] { findInHubCache(HubReference::from("org/evil"), cache.path()); }),
+                HasSubstr("holds no commit hash"));
 }
 
 TEST(HubCache, PrefersAFolderOfThatName) {

@@ -20,7 +20,8 @@ using testing::IsEmpty;
 
 MergeConfig configOf(const std::vector<std::string>& models, const std::string& base) {
     MergeConfig config;
-    for (const std::string& model : models) config.models.push_back({model, {}, {}});
+    config.slices.push_back({.wholeModels = true});
+    for (const std::string& model : models) config.slices[0].sources.push_back({model, {}, {}});
     config.baseModel = base;
     return config;
 }
@@ -155,6 +156,59 @@ TEST_F(ModelSetTest, WarnsOfWhatTheMergeSurvives) {
 
     EXPECT_THAT(log.text(), AllOf(HasSubstr("rope_theta is 1000000"), HasSubstr("rms_norm_eps is 1e-06"),
                                   HasSubstr("stores lm_head.weight although config.json ties it")));
+}
+
+ModelEntry entryOf(const std::string& model, const std::optional<LayerRange>& layers) {
+    ModelEntry entry;
+    entry.model = model;
+    entry.layers = layers;
+    return entry;
+}
+
+TEST_F(ModelSetTest, FindsTheLayersOfEverySlice) {
+    MergeConfig config;
+    config.slices.resize(2);
+    config.slices[0].sources.push_back(entryOf(at("a"), LayerRange{0, 1, {}}));
+    config.slices[0].sources.push_back(entryOf(at("b"), LayerRange{1, 2, {}}));
+    config.slices[1].sources.push_back(entryOf(at("b"), std::nullopt));
+
+    const ModelSet set = ModelSet::open(config);
+
+    EXPECT_EQ(set.models.size(), 2u);
+    EXPECT_EQ(set.slices[0].inputs[1].firstLayer, 1);
+    EXPECT_EQ(set.slices[1].inputs[0].model, 1u);
+    EXPECT_EQ(set.slices[1].firstLayer, 1);
+    EXPECT_EQ(set.outputLayers(), 3);
+}
+
+TEST_F(ModelSetTest, GivesTheLayersOfTheSourcesToABaseThatIsNone) {
+    MergeConfig config;
+    config.slices.resize(1);
+    config.slices[0].sources.push_back(entryOf(at("a"), LayerRange{1, 2, {}}));
+    config.slices[0].baseModel = at("base");
+
+    const ModelSlice slice = ModelSet::open(config).slices[0];
+
+    EXPECT_EQ(slice.baseInput, 1u);
+    EXPECT_EQ(slice.inputs[1].firstLayer, 1);
+    EXPECT_FALSE(slice.baseIsListed);
+}
+
+TEST_F(ModelSetTest, RefusesRangesThatDoNotFit) {
+    const auto refused = [&](LayerRange a, LayerRange b) {
+        MergeConfig config;
+        config.slices.resize(1);
+        config.slices[0].sources.push_back(entryOf(at("a"), a));
+        config.slices[0].sources.push_back(entryOf(at("b"), b));
+        return messageOf<UsageError>([&] { ModelSet::open(config); });
+    };
+    const SourceMark first{"merge.yaml", 4, 9}, second{"merge.yaml", 6, 9};
+
+    EXPECT_EQ(refused({0, 3, first}, {0, 1, second}),
+              "merge.yaml:4:9: layer_range [0, 3) goes beyond the 2 layers of " + at("a"));
+    EXPECT_EQ(refused({0, 2, first}, {0, 1, second}), "merge.yaml:6:9: " + at("b") + " gives 1 layers to this slice, but " +
+                                                          at("a") +
+                                                          " gives 2 at merge.yaml:4:9; every source gives the same number");
 }
 
 }  // namespace

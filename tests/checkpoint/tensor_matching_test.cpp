@@ -29,7 +29,8 @@ protected:
         b_.write(folder_ / "b");
         base_.write(folder_ / "base");
         MergeConfig config;
-        for (const char* name : {"a", "b"}) config.models.push_back({(folder_ / name).string(), {}, {}});
+        config.slices.push_back({.wholeModels = true});
+        for (const char* name : {"a", "b"}) config.slices[0].sources.push_back({(folder_ / name).string(), {}, {}});
         config.baseModel = (folder_ / "base").string();
         return ModelSet::open(config);
     }
@@ -59,7 +60,7 @@ TEST_F(TensorMatching, MergesWhatAllHaveInModelOrder) {
         EXPECT_EQ(tensors[i].action, Action::Merge);
         ASSERT_EQ(tensors[i].inputs.size(), 3u);
         for (std::size_t model = 0; model < 3; ++model)
-            EXPECT_EQ(tensors[i].inputs[model], models.models[model].find(tensors[i].name));
+            EXPECT_EQ(tensors[i].inputs[model].tensor, models.models[model].find(tensors[i].name));
     }
     EXPECT_THAT(log_.text(), IsEmpty());
 }
@@ -101,9 +102,9 @@ TEST_F(TensorMatching, CopiesWhatOnlyTheBaseHas) {
     const MatchedTensor* copied = findIn(tensors, "model.extra.two");
     ASSERT_NE(copied, nullptr);
     EXPECT_EQ(copied->action, Action::CopyFromBase);
-    EXPECT_EQ(copied->inputs[0], nullptr);
-    EXPECT_EQ(copied->inputs[1], nullptr);
-    EXPECT_EQ(copied->inputs[2], models.reference().find("model.extra.two"));
+    EXPECT_EQ(copied->inputs[0].tensor, nullptr);
+    EXPECT_EQ(copied->inputs[1].tensor, nullptr);
+    EXPECT_EQ(copied->inputs[2].tensor, models.reference().find("model.extra.two"));
     EXPECT_THAT(log_.text(), HasSubstr("warning: 2 tensors are only in " + (folder_ / "base").string() +
                                        " and are copied from it unmerged (model.extra.one, ...)"));
 }
@@ -111,7 +112,7 @@ TEST_F(TensorMatching, CopiesWhatOnlyTheBaseHas) {
 TEST_F(TensorMatching, MergesASingleModelWithItself) {
     base_.write(folder_ / "only");
     MergeConfig config;
-    config.models.push_back({(folder_ / "only").string(), {}, {}});
+    config.slices.push_back({.sources = {{(folder_ / "only").string(), {}, {}}}, .wholeModels = true});
     const ModelSet models = ModelSet::open(config);
 
     for (const MatchedTensor& tensor : matchTensors(models)) EXPECT_EQ(tensor.action, Action::Merge) << tensor.name;
@@ -145,7 +146,7 @@ TEST_F(TensorMatching, LeavesDifferentVocabulariesToTheirOwnStep) {
 
     const std::vector<MatchedTensor> tensors = matchTensors(models);
 
-    EXPECT_EQ(findIn(tensors, "lm_head.weight")->inputs[1]->shape, (Shape{7, 4}));
+    EXPECT_EQ(findIn(tensors, "lm_head.weight")->inputs[1].tensor->shape, (Shape{7, 4}));
     EXPECT_EQ(findIn(tensors, "lm_head.weight")->action, Action::Merge);
 }
 
@@ -167,9 +168,9 @@ TEST_F(TensorMatching, PutsTheEmbeddingInThePlaceOfATiedHead) {
     const MatchedTensor& head = tensors.back();
     EXPECT_EQ(head.name, "lm_head.weight");
     EXPECT_EQ(head.action, Action::Merge);
-    EXPECT_EQ(head.inputs[0], models.models[0].find("model.embed_tokens.weight"));
-    EXPECT_EQ(head.inputs[1], models.models[1].find("lm_head.weight"));
-    EXPECT_EQ(head.inputs[2], models.models[2].find("model.embed_tokens.weight"));
+    EXPECT_EQ(head.inputs[0].tensor, models.models[0].find("model.embed_tokens.weight"));
+    EXPECT_EQ(head.inputs[1].tensor, models.models[1].find("lm_head.weight"));
+    EXPECT_EQ(head.inputs[2].tensor, models.models[2].find("model.embed_tokens.weight"));
 }
 
 TEST_F(TensorMatching, WritesNoHeadWhereAllAreTied) {

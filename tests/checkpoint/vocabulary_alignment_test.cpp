@@ -198,6 +198,30 @@ TEST(VocabularyAlignment, CutsAllToTheSmallestWhenAllowed) {
     EXPECT_EQ(alignment.tokenizer.dropFrom, 3);
 }
 
+TEST(VocabularyAlignment, PadsToTheLargestWhereTheMethodDoes) {
+    const std::vector<VocabularyInput> inputs = {{"base", {3, 2}}, {"first", {5, 2}}, {"second", {4, 2}}};
+
+    const auto alignment = alignVocabularies(inputs, 0, VocabularyConfig{}, kTensor, UnequalVocabularies::PaddedToLargest);
+
+    EXPECT_EQ(alignment.rows, 5);
+    EXPECT_EQ(alignment.tokenizer.input, 1u);
+    EXPECT_TRUE(alignment.tokenizer.unchanged());
+    EXPECT_EQ(alignment.maps[0].alignedRows(), 3);
+    EXPECT_TRUE(alignment.maps[1].isIdentity());
+    EXPECT_EQ(alignment.maps[2].alignedRows(), 4);
+    for (const RowMap& map : alignment.maps) EXPECT_EQ(map.rows(), 5);
+}
+
+TEST(VocabularyAlignment, TakesSettingsBeforeWhatTheMethodDoes) {
+    const Family family;
+    VocabularyConfig cut;
+    cut.unsafeTruncateEmbeddings = true;
+
+    EXPECT_EQ(alignVocabularies(family.inputs, 0, cut, kTensor, UnequalVocabularies::PaddedToLargest).rows, 3);
+    const VocabularyConfig base = sourceOf(VocabularySource::Base);
+    EXPECT_EQ(alignVocabularies(family.inputs, 0, base, kTensor, UnequalVocabularies::PaddedToLargest).rows, 2);
+}
+
 struct BadRequest {
     const char* name;
     std::function<void(Family&, VocabularyConfig&)> spoil;

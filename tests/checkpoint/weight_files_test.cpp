@@ -70,7 +70,6 @@ TEST(WeightFiles, AreRefusedWithTheWayOut) {
         {{"model-Q4.gguf"}, "has GGUF weights (model-Q4.gguf)"},
         {{"a.safetensors", "b.safetensors"},
          "has 2 safetensors files, a.safetensors and others, but no model.safetensors.index.json"},
-        {{"adapter_config.json", "adapter_model.safetensors"}, "is an adapter"},
     };
     for (const auto& row : rows) {
         const TempFolder folder;

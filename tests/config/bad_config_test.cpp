@@ -35,8 +35,6 @@ TEST(BadConfig, TheWholeFile) {
             {"merge_method: ties\nmodels: []\n", ": 'models' is missing or empty"},
             {"merge_method: [ties]\n", ":1:15: merge_method must be text, found a list"},
             {"merge_method: ''\n", ":1:15: merge_method is an empty text"},
-            {"merge_method: ties\nslices:\n  - sources: []\n", ":2:1: 'slices' is not supported: whole models are merged"},
-            {"modules: {}\n", ":1:1: 'modules' is not supported"},
             {"merge_methd: ties\n",
              ":1:1: unknown key 'merge_methd' at the top level; did you mean 'merge_method'? (known keys: merge_method, "
              "base_model"},
@@ -55,7 +53,8 @@ TEST(BadConfig, TheListOfModels) {
             {"models:\n  - a\n", ":3:5: models[0] must be a mapping with the keys model, parameters, found 'a'"},
             {"models:\n  - parameters: {}\n", ":3:5: models[0] needs a 'model'"},
             {"models:\n  - model:\n", ":3:5: models[0] needs a 'model'"},
-            {"models:\n  - model: {path: x}\n", ":3:12: models[0].model must be text, found a mapping"},
+            {"models:\n  - model: [x]\n",
+             ":3:12: models[0].model must be text, or a mapping with the key model, found a list"},
             {"models:\n  - model: a\n    weight: 1\n",
              ":4:5: unknown key 'weight' in models[0] (known keys: model, parameters)"},
             {"models:\n  - model: a\n  - model: b\n    parmeters: 1\n",
@@ -63,6 +62,67 @@ TEST(BadConfig, TheListOfModels) {
             {"models:\n  - model: ./a\n  - model: a/\n", ":4:12: the model 'a/' is listed twice, first at merge.yaml:3:12"},
         },
         method, ConfigUse::Merge);
+}
+
+TEST(BadConfig, Slices) {
+    expectRefused(
+        {
+            {"slices: a\n", ":2:9: slices must be a list of slices '- sources: [...]', found 'a'"},
+            {"slices: []\n", ": 'models' is missing or empty: list the models to merge, or their 'slices'"},
+            {"slices:\n  - sources: []\n", ":3:5: slices[0] needs 'sources'"},
+            {"slices:\n  - source: []\n",
+             ":3:5: unknown key 'source' in slices[0]; did you mean 'sources'? (known keys: sources, base_model, "
+             "parameters)"},
+            {"slices:\n  - sources: [{model: a}]\n    residual_weight: 0.5\n",
+             ":4:5: 'residual_weight' in slices[0] is not supported"},
+            {"slices:\n  - sources:\n    - model: a\n      layer_rnge: [0, 1]\n",
+             ":5:7: unknown key 'layer_rnge' in slices[0].sources[0]; did you mean 'layer_range'?"},
+            {"slices:\n  - sources: [{model: a, layer_range: 3}]\n",
+             ":3:39: slices[0].sources[0].layer_range must be a list of two layers [from, to), found '3'"},
+            {"slices:\n  - sources: [{model: a, layer_range: [3]}]\n",
+             ":3:39: slices[0].sources[0].layer_range must be a list of two layers [from, to), found 1 of them"},
+            {"slices:\n  - sources: [{model: a, layer_range: [2, 2]}]\n",
+             ":3:39: slices[0].sources[0].layer_range is empty: [2, 2) has no layer; its end is exclusive"},
+            {"slices:\n  - sources: [{model: a, layer_range: [3, 1]}]\n",
+             ":3:39: slices[0].sources[0].layer_range is empty"},
+            {"slices:\n  - sources: [{model: a, layer_range: [-1, 1]}]\n",
+             ":3:40: slices[0].sources[0].layer_range must be whole numbers of at least 0, found '-1'"},
+            {"slices:\n  - sources: [{model: a, layer_range: [0, 1.5]}]\n",
+             ":3:43: slices[0].sources[0].layer_range must be whole numbers of at least 0, found '1.5'"},
+            {"slices:\n  - sources: [{model: a}, {model: a}]\n",
+             ":3:35: the model 'a' is listed twice, first at merge.yaml:3:23"},
+            {"models: [{model: a}]\nslices: [{sources: [{model: a}]}]\n",
+             ":3:1: 'models' and 'slices' exclude each other: whole models, or layers of them"},
+            {"models: [{model: a, layer_range: [0, 1]}]\n", ":2:21: unknown key 'layer_range' in models[0]"},
+        },
+        "merge_method: passthrough\n", ConfigUse::Merge);
+}
+
+TEST(BadConfig, Modules) {
+    expectRefused(
+        {
+            {"modules: {}\n", ":2:1: modules needs the module 'default'"},
+            {"modules: {vision: {models: [{model: a}]}}\n", ":2:11: the module 'vision' is not supported"},
+            {"modules: {default: {modls: []}}\n",
+             ":2:21: unknown key 'modls' in modules.default; did you mean 'models'? (known keys: models, slices, "
+             "parameters)"},
+            {"modules: {default: {models: [{model: a}], slices: []}}\n",
+             ":2:43: 'modules.default.models' and 'modules.default.slices' exclude each other"},
+            {"modules: {default: {models: [{model: a}]}}\nslices: [{sources: [{model: a}]}]\n",
+             ":3:1: 'slices' and 'modules' exclude each other; write it inside of modules.default"},
+        },
+        "merge_method: ties\n", ConfigUse::Merge);
+}
+
+TEST(BadConfig, ReferencesToModels) {
+    expectRefused(
+        {
+            {"base_model: [a]\n", ":4:13: base_model must be text, or a mapping with the key model, found a list"},
+            {"base_model: {model: {revision: x}}\n", ":4:21: base_model.model needs a 'path'"},
+            {"base_model: {model: a, lora: b}\n", ":4:24: unknown key 'lora' in base_model (known keys: model)"},
+            {"base_model: ''\n", ":4:13: base_model is an empty text"},
+        },
+        "merge_method: ties\nmodels: [{model: a}]\ndtype: float32\n", ConfigUse::Merge);
 }
 
 TEST(BadConfig, Parameters) {

@@ -12,8 +12,10 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
+/// @param model beyond the listed ones: a base that is not listed
 std::string corpusOf(const MergeConfig& config, std::size_t model) {
-    const CalibrationConfig* calibration = expertCalibration(config, model);
+    const std::vector<ModelEntry>& listed = config.slices.at(0).sources;
+    const CalibrationConfig* calibration = expertCalibration(config, model < listed.size() ? &listed[model] : nullptr);
     return calibration ? calibration->corpus : "none";
 }
 
@@ -30,6 +32,13 @@ TEST(ExpertCalibration, IsTheModelsOwnElseTheFilesElseThatOfAim) {
     EXPECT_EQ(corpusOf(onlyAim, 1), "own.txt");
     EXPECT_EQ(corpusOf(neither, 0), "none");
     EXPECT_EQ(corpusOf(neither, 1), "own.txt");
+}
+
+TEST(ExpertCalibration, MayStandInASourceOfASlice) {
+    const MergeConfig config = parsed(
+        "merge_method: fisher\nslices: [{sources: [{model: a, layer_range: [0, 2], calibration: {corpus: own.txt}}]}]\n");
+
+    EXPECT_EQ(corpusOf(config, 0), "own.txt");
 }
 
 TEST(ExpertCalibration, IsNotThatOfAnAimSectionWithAGivenLog) {

@@ -50,17 +50,18 @@ TEST(MergeConfig, ReadsWhatMergekitReads) {
     EXPECT_EQ(config.vocabulary.source, VocabularySource::None);
     EXPECT_FALSE(config.aim.has_value());
 
-    ASSERT_EQ(config.models.size(), 3u);
-    EXPECT_EQ(config.models[0].model, "org/math");
-    EXPECT_EQ(config.models[0].mark.text(), "merge.yaml:5:12");
-    EXPECT_EQ(config.models[0].parameters.at("density").conditions.at(0).values.at(1).text, "0.9");
-    EXPECT_EQ(config.models[0].parameters.at("density").conditions.at(0).values.at(1).mark.text(), "merge.yaml:8:22");
-    const ParameterSetting& weight = config.models[1].parameters.at("weight");
+    ASSERT_EQ(config.slices.at(0).sources.size(), 3u);
+    EXPECT_EQ(config.slices[0].sources[0].model, "org/math");
+    EXPECT_EQ(config.slices[0].sources[0].mark.text(), "merge.yaml:5:12");
+    EXPECT_EQ(config.slices[0].sources[0].parameters.at("density").conditions.at(0).values.at(1).text, "0.9");
+    EXPECT_EQ(config.slices[0].sources[0].parameters.at("density").conditions.at(0).values.at(1).mark.text(),
+              "merge.yaml:8:22");
+    const ParameterSetting& weight = config.slices[0].sources[1].parameters.at("weight");
     ASSERT_EQ(weight.conditions.size(), 2u);
     EXPECT_EQ(weight.conditions[0].filter, "self_attn");
     EXPECT_EQ(weight.conditions[0].values.size(), 2u);
     EXPECT_EQ(weight.conditions[1].filter, "");
-    EXPECT_TRUE(config.models[2].parameters.empty());
+    EXPECT_TRUE(config.slices[0].sources[2].parameters.empty());
 
     EXPECT_EQ(config.parameters.at("normalize").conditions.at(0).values.at(0).text, "true");
     EXPECT_EQ(config.parameters.at("lambda").conditions.at(0).filter, "mlp");
@@ -86,7 +87,7 @@ TEST(MergeConfig, CalibrateNeedsNoModels) {
         parsed("base_model: base\naim: {calibration: {corpus: text.txt}}\n", {}, ConfigUse::Calibrate);
 
     EXPECT_EQ(config.baseModel, "base");
-    EXPECT_TRUE(config.models.empty());
+    EXPECT_TRUE(config.slices.empty());
     EXPECT_TRUE(config.aim->omegas.empty());
 }
 
@@ -94,7 +95,7 @@ TEST(MergeConfig, CalibrateTakesAFileMadeForMergingToo) {
     const MergeConfig config =
         parsed(kThreeLines + "aim: {omega: 0.4, calibration: {corpus: text.txt}}\n", {}, ConfigUse::Calibrate);
 
-    EXPECT_EQ(config.models.size(), 2u);
+    EXPECT_EQ(config.slices.at(0).sources.size(), 2u);
     EXPECT_THAT(config.aim->omegas, testing::ElementsAre(0.4));
 }
 

@@ -14,7 +14,7 @@ TEST(Override, ReplacesAndAddsValuesInOrder) {
                                                     "aim.omega=0.2", "aim.omega=0.6", "aim.statistics=log.h5"});
 
     EXPECT_EQ(config.method, "linear");
-    EXPECT_EQ(config.models[1].parameters.at("weight").conditions.at(0).values.at(1).text, "1");
+    EXPECT_EQ(config.slices[0].sources[1].parameters.at("weight").conditions.at(0).values.at(1).text, "1");
     EXPECT_THAT(config.aim->omegas, testing::ElementsAre(0.6));
 }
 
@@ -24,7 +24,7 @@ TEST(Override, ValuesAreYaml) {
 
     EXPECT_THAT(config.aim->omegas, testing::ElementsAre(0.2, 0.4));
     EXPECT_EQ(config.chatTemplate, "a: b");
-    EXPECT_EQ(config.models[0].model, "x=y");
+    EXPECT_EQ(config.slices[0].sources[0].model, "x=y");
     EXPECT_EQ(config.baseModel, "");
 }
 
@@ -35,10 +35,10 @@ TEST(Override, TheTextIsThatOfTheResultingConfig) {
     const MergeConfig again = parsed(config.text);
 
     EXPECT_EQ(again.chatTemplate, "line\n1: # no");
-    EXPECT_EQ(again.models[0].parameters.at("weight").conditions.at(0).values.at(0).text, "0.5");
+    EXPECT_EQ(again.slices[0].sources[0].parameters.at("weight").conditions.at(0).values.at(0).text, "0.5");
     EXPECT_EQ(again.outDtype, Dtype::F16);
     EXPECT_EQ(again.dtype, std::nullopt);
-    EXPECT_EQ(again.models[1].model, "b");
+    EXPECT_EQ(again.slices[0].sources[1].model, "b");
 }
 
 TEST(Override, ErrorsNameTheOverride) {

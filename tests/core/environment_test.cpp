@@ -33,19 +33,10 @@ protected:
     }
 
 private:
-    static constexpr std::array kNames{"AIMERGE_TOOLS_DIR",
-                                       "SLURM_JOB_ID",
-                                       "SLURM_STEP_NUM_TASKS",
-                                       "OMPI_COMM_WORLD_SIZE",
-                                       "PMIX_RANK",
-                                       "PMI_RANK",
-                                       "HOME",
-                                       "XDG_CACHE_HOME",
-                                       "AIMERGE_CACHE_DIR",
-                                       "AIMERGE_PYTHON",
-                                       "HF_HOME",
-                                       "HF_HUB_CACHE",
-                                       "AIMERGE_COLLECTIVE_TIMEOUT"};
+    static constexpr std::array kNames{
+        "AIMERGE_TOOLS_DIR", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS",  "OMPI_COMM_WORLD_SIZE",      "PMIX_RANK",
+        "PMI_RANK",          "HOME",         "XDG_CACHE_HOME",        "AIMERGE_CACHE_DIR",         "AIMERGE_PYTHON",
+        "HF_HOME",           "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "AIMERGE_COLLECTIVE_TIMEOUT"};
     std::vector<std::optional<std::string>> old_;
 };
 

@@ -25,9 +25,14 @@ std::vector<std::string> namesOf(const std::function<bool(const Json&)>& wanted)
 MergeConfig configOf(const Json& entry) {
     Json config = entry.at("config");
     const std::filesystem::path family = kGoldens / ("family_" + entry.at("family").get<std::string>());
-    for (Json& model : config["models"]) model["model"] = (family / model["model"].get<std::string>()).string();
+    const auto locate = [&](Json& sources) {
+        for (Json& source : sources) source["model"] = (family / source["model"].get<std::string>()).string();
+    };
+    if (config.contains("models")) locate(config["models"]);
+    if (config.contains("slices"))
+        for (Json& slice : config["slices"]) locate(slice["sources"]);
     if (config.contains("base_model")) config["base_model"] = (family / config["base_model"].get<std::string>()).string();
-    if (entry.at("options").is_object())
+    if (entry.contains("options") && entry.at("options").is_object())
         for (const auto& [key, value] : entry.at("options").items()) config[key] = value;
     return parseMergeConfig(config.dump(), entry.at("name"), {}, ConfigUse::Merge);
 }
@@ -52,10 +57,11 @@ public:
             statistics = goldenStatistics();
         }
         const std::vector<MatchedTensor> matched = matchTensors(models_);
-        const VocabularyAlignment alignment = alignmentOf(matched);
+        const VocabularyAlignment alignment = alignmentOf(matched, method.info().unequalVocabularies);
         std::vector<TensorMerge> merges;
         for (const MatchedTensor& tensor : matched) {
-            OutputTensor output{tensor.name, dtype, tensor.inputs.at(models_.referenceIndex())->shape};
+            OutputTensor output{tensor.name, dtype,
+                                tensor.inputs.at(models_.slices.at(tensor.slice).referenceInput()).tensor->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
             merges.push_back(assembleMerge(method, config_, models_, tensor, output, &alignment,
                                            statistics ? &*statistics : nullptr, {}));
@@ -73,18 +79,18 @@ public:
     }
 
 private:
-    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched) const {
+    VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched, UnequalVocabularies unequal) const {
         const auto tensor =
             std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
         std::vector<Vocabulary> vocabularies;
         vocabularies.reserve(models_.models.size());
         std::vector<VocabularyInput> inputs;
         for (std::size_t i = 0; i < models_.models.size(); ++i) {
-            inputs.push_back({models_.models[i].name(), tensor->inputs[i]->shape, nullptr});
+            inputs.push_back({models_.models[i].name(), storedTensor(models_.models[i], tensor->name)->shape, nullptr});
             if (config_.vocabulary.source == VocabularySource::None) continue;
             inputs.back().vocabulary = &vocabularies.emplace_back(Vocabulary::read(models_.models[i].folder()));
         }
-        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name);
+        return alignVocabularies(inputs, models_.referenceIndex(), config_.vocabulary, tensor->name, unequal);
     }
 
     MergeConfig config_;
@@ -143,9 +149,15 @@ std::set<std::string> goldenMethods() {
     return names;
 }
 
+/// A golden's name as googletest allows it.
+std::string testName(const testing::TestParamInfo<std::string>& test) {
+    std::string name = test.param;
+    std::ranges::replace(name, '.', '_');
+    return name;
+}
+
 class GoldenMerges : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(, GoldenMerges, testing::ValuesIn(namesOf(isOurArithmetic)), testName);
 
 TEST_P(GoldenMerges, AreWithinTolerance) {
     const Json entry = goldenEntry(GetParam());
@@ -173,11 +185,7 @@ class GoldenRelaxations : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const Json& entry) {
                              return entry.at("kind") == "aim" && entry.at("family") == "f32";
                          })),
-                         [](const auto& test) {
-                             std::string name = test.param;
-                             std::ranges::replace(name, '.', '_');
-                             return name;
-                         });
+                         testName);
 
 TEST_P(GoldenRelaxations, AreWithinTolerance) {
     const Json entry = goldenEntry(GetParam());

@@ -64,10 +64,15 @@ TEST(CheckMergeConfig, RefusesWhatTheyDoNot) {
 }
 
 TEST(MethodInputs, LeaveOutTheBaseWhereItIsTreatedApart) {
-    EXPECT_THAT(methodInputs(infoOf("ties"), 3, 1), ElementsAre(0, 2));
-    EXPECT_THAT(methodInputs(infoOf("ties"), 3, 2), ElementsAre(0, 1));
-    EXPECT_THAT(methodInputs(infoOf("linear"), 3, 1), ElementsAre(0, 1, 2));
-    EXPECT_THAT(methodInputs(infoOf("linear"), 2, std::nullopt), ElementsAre(0, 1));
+    EXPECT_THAT(methodInputs(infoOf("ties"), {.inputs = {{0}, {1}, {2}}, .baseInput = 1}), ElementsAre(0, 2));
+    EXPECT_THAT(methodInputs(infoOf("ties"), {.inputs = {{0}, {1}, {2}}, .baseInput = 2}), ElementsAre(0, 1));
+    EXPECT_THAT(methodInputs(infoOf("linear"), {.inputs = {{0}, {1}, {2}}, .baseInput = 1}), ElementsAre(0, 1, 2));
+    EXPECT_THAT(methodInputs(infoOf("linear"), {.inputs = {{0}, {1}}}), ElementsAre(0, 1));
+}
+
+TEST(MethodInputs, LeaveOutTheBaseOfASliceThatIsNoSourceOfIt) {
+    EXPECT_THAT(methodInputs(infoOf("passthrough"), {.inputs = {{0}, {1}}, .baseInput = 1, .baseIsListed = false}),
+                ElementsAre(0));
 }
 
 TEST(ResolveParameters, AsksTheModelThenTheGlobalOnesThenTheDefault) {
@@ -75,14 +80,15 @@ TEST(ResolveParameters, AsksTheModelThenTheGlobalOnesThenTheDefault) {
         "merge_method: ties\nbase_model: base\nparameters: {weight: 0.5, density: 0.25, lambda: [0, 2]}\n"
         "models: [{model: a, parameters: {weight: [{filter: mlp, value: 3}], lambda: 7}}, {model: base}, {model: b, "
         "parameters: {density: 0.75}}]\n");
-    const std::vector<std::size_t> inputs{0, 2};
+    const std::vector<InputPlace> inputs{{0, "model.layers.1.mlp.up_proj.weight"}, {2, "model.layers.1.mlp.up_proj.weight"}};
     const ResolvedParameters mlp =
         resolveParameters(infoOf("ties"), config, inputs, {"model.layers.1.mlp.up_proj.weight", 0.5});
     EXPECT_THAT(mlp.perInput[0], ElementsAre(3, 0.5));      // weight
     EXPECT_THAT(mlp.perInput[1], ElementsAre(0.25, 0.75));  // density
     EXPECT_THAT(mlp.shared,
                 ElementsAre(0, 0, 1, 1, 0, 0));  // lambda of the gradient's middle; normalize, rescale, int8_mask
-    const ResolvedParameters norm = resolveParameters(infoOf("ties"), config, inputs, {"model.norm.weight", 0});
+    const std::vector<InputPlace> normInputs{{0, "model.norm.weight"}, {2, "model.norm.weight"}};
+    const ResolvedParameters norm = resolveParameters(infoOf("ties"), config, normInputs, {"model.norm.weight", 0});
     EXPECT_THAT(norm.perInput[0], ElementsAre(0.5, 0.5));
     EXPECT_EQ(norm.shared[2], 0);
 }
@@ -90,14 +96,14 @@ TEST(ResolveParameters, AsksTheModelThenTheGlobalOnesThenTheDefault) {
 TEST(ResolveParameters, GivesAnUnlistedBaseTheGlobalValues) {
     const MergeConfig config = configOf(
         "merge_method: linear\nbase_model: base\nparameters: {weight: 2}\nmodels: [{model: a, parameters: {weight: 1}}]\n");
-    const std::vector<std::size_t> inputs{0, 1};
+    const std::vector<InputPlace> inputs{{0, "w"}, {1, "w"}};
     EXPECT_THAT(resolveParameters(infoOf("linear"), config, inputs, {"w", 0}).perInput[0], ElementsAre(1, 2));
 }
 
 TEST(ResolveParameters, NamesModelAndTensorOfAMissingValue) {
     const MergeConfig config =
         configOf("merge_method: linear\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n");
-    const std::vector<std::size_t> inputs{0, 1};
+    const std::vector<InputPlace> inputs{{0, "model.norm.weight"}, {1, "model.norm.weight"}};
     try {
         resolveParameters(infoOf("linear"), config, inputs, {"model.norm.weight", 0});
         FAIL() << "accepted";

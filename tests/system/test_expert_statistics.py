@@ -39,6 +39,10 @@ class FisherMerges(AimergeTest):
             entry["parameters"] = {}
         return {**config, "calibration": {"token_ids": str(self.blocks(5)), "dtype": "float32"}, **keys}
 
+    def merged(self, name, config):
+        self.aimerge("merge", self.config(config), "--out", self.folder / name)
+        return self.folder / name
+
     def measured(self):
         """{key: tensors} of everything in the cache."""
         return {folder.name: load_file(folder / "fisher.safetensors")
@@ -125,6 +129,24 @@ class FisherMerges(AimergeTest):
         result = self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "merged", "--dry-run")
         self.assertRegex(result.stderr, r"experts fisher of 2 models, unless cached: .*B in ")
         self.assertFalse((self.cache / "expert-statistics").exists())
+
+    def test_slices_are_merged_by_what_was_measured_on_each_models_own_layers(self):
+        """All layers in two slices are the whole models; layer 2 moved to place 0 is still weighed by layer 2's values."""
+        for method in ("fisher", "regmean"):
+            with self.subTest(method):
+                whole = self.fisher_config(merge_method=method)
+                sliced = self.fisher_config(merge_method=method)
+                sources = sliced.pop("models")
+                parts = {"split": [[0, 2], [2, 3]], "turned": [[2, 3], [0, 2]]}
+                folders = {"whole": read_folder(self.merged(f"{method}-whole", whole))}
+                for name, ranges in parts.items():
+                    sliced["slices"] = [{"sources": [{**entry, "layer_range": part} for entry in sources]} for part in ranges]
+                    folders[name] = read_folder(self.merged(f"{method}-{name}", sliced))
+                self.assertEqual(folders["split"], folders["whole"])
+                for place, layer in enumerate((2, 0, 1)):
+                    for tensor in [name for name in folders["whole"] if name.startswith(f"model.layers.{layer}.")]:
+                        moved = tensor.replace(f"layers.{layer}.", f"layers.{place}.", 1)
+                        self.assertEqual(folders["turned"][moved], folders["whole"][tensor], f"{method} {moved}")
 
     def test_without_calibration_it_says_what_to_write(self):
         config = self.fisher_config()

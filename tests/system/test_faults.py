@@ -26,11 +26,11 @@ def ranks_of(mpirun):
 class Faults(AimergeTest):
     """A slow job: many omegas, so that there is time to hit it."""
 
-    def slow_config(self):
+    def slow_config(self, method="ties"):
         log = self.folder / "stats.h5"
         if not log.exists():
             self.aimerge("calibrate", self.config(self.merge_config(omega=0.4)), "--out", log)
-        config = self.merge_config("ties", parameters={"density": 0.5})
+        config = self.merge_config(method, parameters={"density": 0.5})
         config["aim"] = {"omega": [round(i / 400, 4) for i in range(400)], "statistics": str(log)}
         return self.config(config, "slow.yaml")
 
@@ -50,9 +50,9 @@ class Faults(AimergeTest):
     def all_bytes(self, out):
         return {folder.name: file_bytes(folder) for folder in sorted(out.iterdir()) if folder.is_dir()}
 
-    def hit(self, number, ranks, target, other_ranks):
+    def hit(self, number, ranks, target, other_ranks, method="ties"):
         """Hits a running job, then finishes it with another number of ranks and compares with an undisturbed one."""
-        config = self.slow_config()
+        config = self.slow_config(method)
         whole, out = self.folder / "whole", self.folder / "out"
         self.aimerge("merge", config, "--out", whole)
         process = self.start("merge", config, "--out", out, ranks=ranks)
@@ -74,6 +74,9 @@ class Faults(AimergeTest):
 
     def test_a_killed_single_process(self):
         self.hit(signal.SIGKILL, 0, lambda process, number: process.send_signal(number), 4)
+
+    def test_a_rerun_draws_the_same_masks(self):
+        self.hit(signal.SIGKILL, 0, lambda process, number: process.send_signal(number), 2, method="della")
 
     def test_an_interrupted_job_exits_75(self):
         self.assertEqual(self.hit(signal.SIGTERM, 0, lambda process, number: process.send_signal(number), 0), 75)

@@ -30,6 +30,17 @@ class SameBytes(AimergeTest):
                 self.assertEqual(statistics(together / "aimerge_statistics.h5"), statistics(alone / "aimerge_statistics.h5"))
         self.assertGreater(len(file_bytes(alone)), 3)
 
+    def test_of_random_methods_for_any_number_of_ranks_and_threads(self):
+        for method in ("dare_ties", "della"):
+            config = self.config(self.merge_config(method, parameters={"density": 0.5}))
+            alone = self.folder / method
+            self.aimerge("merge", config, "--out", alone, "--threads", 1)
+            for ranks, threads in ((1, 2), (2, 1), (3, 5)):
+                with self.subTest(method=method, ranks=ranks, threads=threads):
+                    together = self.folder / f"{method}-{ranks}-{threads}"
+                    self.aimerge("merge", config, "--out", together, "--threads", threads, ranks=ranks)
+                    self.assertEqual(file_bytes(together), file_bytes(alone))
+
     def test_with_layer_streaming(self):
         config = self.config(self.merge_config(omega=0.4))
         self.aimerge("calibrate", config, "--out", self.folder / "resident.h5", "--threads", 1)

@@ -1,7 +1,12 @@
 #pragma once
 // A Hugging Face model folder opened for reading: config.json, the safetensors headers, and byte ranges of tensors on
 // demand. Opening reads headers only. Reading is local, thread-safe and allocates nothing.
+//
+// A base model with a LoRA adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
+// those that it changes stand as in the base, with updateOf() saying what is to be added. So read() and map() give the bytes
+// of the base; merge/tensor_source.h gives the values of the adapted model.
 
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/model_config.h"
 #include "aimerge/checkpoint/safetensors.h"
 #include "aimerge/core/file.h"
@@ -12,6 +17,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,13 +28,22 @@ namespace aimerge {
 
 class Checkpoint {
 public:
-    /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main)
+    /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,
+    /// each
+    ///        of them one of these
     /// @throws InputError: no such folder or cached model (gives the download command), no safetensors weights, bad index
-    ///         (missing shard, tensor absent from its shard, path outside the folder), bad header, bad config.json
+    ///         (missing shard, tensor absent from its shard, path outside the folder), bad header, bad config.json; what
+    ///         readAdapter() throws, an adapter that does not fit the base, an adapter alone
     static Checkpoint open(const std::string& name);
 
-    const std::string& name() const { return name_; }  // as the user wrote it
-    const std::filesystem::path& folder() const { return folder_; }
+    /// The same, where `name` may also be an adapter alone, which is applied to `base`.
+    /// @param base empty: there is none
+    static Checkpoint openOver(const std::string& base, const std::string& name);
+
+    const std::string& name() const { return name_; }                // as the user wrote it
+    const std::filesystem::path& folder() const { return folder_; }  // of the base model, where there is an adapter
+    const std::filesystem::path& tokenizerFolder() const;            // the adapter's when it has a tokenizer, else folder()
+    bool isAdapted() const { return adapter_.has_value(); }
     const nlohmann::ordered_json& config() const { return config_; }  // config.json
     const ModelConfig& modelConfig() const { return modelConfig_; }
     const std::vector<std::filesystem::path>& files() const { return paths_; }
@@ -36,6 +51,9 @@ public:
     /// In model order (checkpoint/parameter_name.h): embeddings, layers 0..n-1, final norm, lm_head, then the rest by name.
     const std::vector<TensorInfo>& tensors() const { return tensors_; }
     const TensorInfo* find(std::string_view name) const;
+
+    /// What the adapter adds to a tensor of tensors(); null when nothing. Its factors can be given to read() and map().
+    const LowRankUpdate* updateOf(const TensorInfo& tensor) const;
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const;
@@ -45,16 +63,33 @@ public:
 
     std::uint64_t totalBytes() const;  // of all tensors
 
-    /// Names, sizes and modification times of the weight files: equal stamps mean that nothing was written since.
+    /// Names, sizes and modification times of the weight files, and the digest of an adapter's config: equal stamps mean
+    /// that nothing was written since.
     std::string fileStamps() const;
 
-    /// Digest of every tensor's name, dtype, shape and bytes, whatever the sharding. Reads the whole checkpoint once.
+    /// Digest of every tensor's name, dtype, shape and bytes, whatever the sharding, and of an adapter's factors and
+    /// scaling. Reads the whole checkpoint once.
     Digest contentDigest(ThreadPool& threads) const;
 
-    /// Digest of config.json and of the headers; cheap.
+    /// Digest of config.json, of the headers, and of an adapter's config; cheap.
     Digest headerDigest() const;
 
 private:
+    static Checkpoint openModel(const std::string& name, const std::filesystem::path& folder);
+    static Checkpoint openAdapted(const std::string& name, const AdaptedName& parts);
+
+    /// Opens a weight file for reading. @return its number
+    std::size_t addFile(const std::filesystem::path& path);
+
+    /// Makes this the model with the adapter. @throws InputError when it does not fit
+    void apply(Adapter adapter);
+    /// As PEFT does: a model that ties its head to the embeddings gets one of its own when the adapter stores either in
+    /// full; the head is then the base's embeddings until it is replaced.
+    void untieHead(const Adapter& adapter);
+    void replaceTensor(TensorInfo replacement, const Adapter& adapter);
+    void checkUpdate(const std::string& parameter, const LowRankUpdate& update, const Adapter& adapter) const;
+    void checkSavedModules(const Adapter& adapter) const;
+
     /// Sorts tensors_ and fills byName_. @throws InputError when a name occurs twice
     void indexTensors();
 
@@ -68,6 +103,7 @@ private:
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, std::size_t>
         byName_;  // views into tensors_, whose heap block moves with the object
+    std::optional<Adapter> adapter_;
 };
 
 }  // namespace aimerge

@@ -1,6 +1,6 @@
 #pragma once
 // Models that the Hugging Face tools have downloaded to this machine. Nothing is ever downloaded here.
-//     <cache>/models--org--name/refs/main            holds a commit hash
+//     <cache>/models--org--name/refs/<revision>      holds a commit hash; main where no revision is asked for
 //     <cache>/models--org--name/snapshots/<hash>/    the model folder, its files being links
 
 #include <filesystem>
@@ -9,13 +9,21 @@
 
 namespace aimerge {
 
+/// A model of the hub as the user names it: "org/name" or "org/name@revision".
+struct HubReference {
+    std::string name;
+    std::string revision;  // a branch, a tag or a commit hash; "main" where none is written
+
+    static HubReference from(std::string_view text);
+};
+
 /// "org/name", or "name" alone as of the oldest models: letters, digits, '-', '_' and '.', as the hub allows.
 bool isHubName(std::string_view name);
 
-/// The snapshot of refs/main.
+/// The snapshot that the revision names, or is.
 /// @param cache environment::hubCacheDirectory()
-/// @pre isHubName(name)
+/// @pre isHubName(reference.name)
 /// @throws InputError with the download command when the model is not there, or only in part
-std::filesystem::path findInHubCache(const std::string& name, const std::filesystem::path& cache);
+std::filesystem::path findInHubCache(const HubReference& reference, const std::filesystem::path& cache);
 
 }  // namespace aimerge

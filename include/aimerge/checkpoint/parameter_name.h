@@ -16,6 +16,9 @@ struct Place {
 
 Place placeOf(std::string_view parameterName);
 
+/// "model.layers.12.mlp.up_proj.weight" with another layer's number. @pre placeOf(parameterName).part is Layer
+std::string withLayer(std::string_view parameterName, std::int64_t layer);
+
 /// Model order: embeddings, layers 0..n-1, final norm, head, the rest; by name within each.
 bool modelOrderLess(std::string_view a, std::string_view b);
 

@@ -41,15 +41,23 @@ struct VocabularyAlignment {
     bool isIdentity() const;
 };
 
+/// What becomes of vocabularies of different size when the config has no tokenizer settings.
+enum class UnequalVocabularies {
+    Refused,
+    PaddedToLargest  // row t is the same token in all inputs; rows that an input lacks are the mean of those it has
+};
+
 /// Ids of the output vocabulary that no token names (holes of a tokenizer) take that tokenizer's model's row in every input.
 ///
 /// @param inputs in the order of the config; @param baseIndex of base_model, or of the first model where there is no base
 /// @param tensor a vocabulary tensor's name, for messages
+/// @param unequal what the merge method makes of them; settings in the config come first
 /// @throws InputError: sizes differ and no setting says what to do (names tensor, shapes and the keys that solve it),
 /// columns
 ///         differ, a tokenizer is missing, an override asks for a token that its model has not
 /// @throws UsageError: a setting names a model that is not an input
 VocabularyAlignment alignVocabularies(const std::vector<VocabularyInput>& inputs, std::size_t baseIndex,
-                                      const VocabularyConfig& config, const std::string& tensor);
+                                      const VocabularyConfig& config, const std::string& tensor,
+                                      UnequalVocabularies unequal = UnequalVocabularies::Refused);
 
 }  // namespace aimerge

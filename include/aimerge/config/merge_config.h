@@ -43,12 +43,30 @@ struct CalibrationConfig {
     SourceMark mark;
 };
 
-/// One entry of `models:`.
-struct ModelEntry {
-    std::string model;  // path or hub name, as written
-    ParameterMap parameters;
-    std::optional<CalibrationConfig> calibration;  // what this model is run on, where it differs from the others
+/// Layers [from, to) of a model.
+struct LayerRange {
+    std::int64_t from = 0, to = 0;  // 0 <= from < to
     SourceMark mark;
+};
+
+/// One entry of `models:`, or of the `sources:` of a slice.
+struct ModelEntry {
+    std::string model;  // path or hub name; "org/name@revision" where one is given
+    ParameterMap parameters;
+    SourceMark mark;
+    std::optional<LayerRange> layers = {};              // absent: all
+    std::optional<CalibrationConfig> calibration = {};  // what this model is run on, where it differs from the others
+};
+
+/// Consecutive layers of the output, each merged from one layer of every source. `models:` is one slice over all layers.
+struct Slice {
+    std::vector<ModelEntry> sources = {};  // not empty, no model twice
+    std::string baseModel = {};            // its own base_model; empty when absent
+    ParameterMap parameters = {};
+    SourceMark mark = {};
+    bool wholeModels = false;  // written as `models:`, where a base_model that is not listed takes part
+
+    const ModelEntry* find(const std::string& model) const;  // nullptr when it is no source
 };
 
 struct AimConfig {
@@ -89,25 +107,31 @@ struct MergeConfig {
     std::filesystem::path file;
     std::string text;                      // the YAML as given (with --set applied), for the model card and the manifest
     std::string method;                    // merge_method
+    std::string name;                      // of the document; empty when absent
     std::string baseModel;                 // empty when absent
-    std::vector<ModelEntry> models;        // in file order; the base may be among them
+    std::vector<Slice> slices;             // in the order of the output's layers
+    ParameterMap moduleParameters;         // of modules.default
     ParameterMap parameters;               // global
     std::optional<Dtype> dtype, outDtype;  // BF16, F16, F32
     std::uint64_t seed = 42;               // of methods that draw random numbers
     VocabularyConfig vocabulary;
-    std::string chatTemplate;  // chat_template: "", "auto" or a template
+    std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;
     std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
-    SourceMark methodMark, baseModelMark;
+    SourceMark methodMark, baseModelMark, chatTemplateMark;
+
+    /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.
+    const std::string& baseOf(const Slice& slice) const;
 };
 
 /// What a model is run on for statistics of experts: its own `calibration`, else that of the file, else aim.calibration;
-/// null when there is none. @param model index in `models`, or beyond them for a base that is not listed
-const CalibrationConfig* expertCalibration(const MergeConfig& config, std::size_t model);
+/// null when there is none.
+/// @param model null for a base that is not listed
+const CalibrationConfig* expertCalibration(const MergeConfig& config, const ModelEntry* model);
 
 /// What a command needs of the file.
 enum class ConfigUse {
-    Merge,     // method and models are required
+    Merge,     // method and models or slices are required
     Calibrate  // only base_model and aim.calibration are; the rest is parsed when present
 };
 

@@ -23,7 +23,8 @@ double collectiveTimeoutSeconds();
 /// SLURM_JOB_ID: names the job in locks and logs. Empty outside of Slurm.
 std::string slurmJobId();
 
-/// HF_HUB_CACHE, else HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub.
+/// HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE (its older name), else HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
+/// ~/.cache/huggingface/hub.
 std::filesystem::path hubCacheDirectory();
 
 /// OMPI_COMM_WORLD_SIZE (mpirun), PMIX_RANK (srun --mpi=pmix) or PMI_RANK: MPI is initialised only when one of them is set.

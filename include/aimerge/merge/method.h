@@ -3,6 +3,7 @@
 // element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
 // docs/methods.md shows how to add one: one file and one line in src/merge/registry.cpp.
 
+#include "aimerge/checkpoint/vocabulary_alignment.h"
 #include "aimerge/config/parameter.h"
 #include "aimerge/merge/parameter_reader.h"
 
@@ -62,6 +63,7 @@ struct MethodInfo {
     std::vector<ParameterSpec> parameters;
     ExpertStatistic needs = ExpertStatistic::None;
     bool isRandom = false;  // draws from ResolvedParameters::seed
+    UnequalVocabularies unequalVocabularies = UnequalVocabularies::Refused;
 
     static constexpr std::size_t kAnyNumberOfInputs = std::numeric_limits<std::size_t>::max();
 };

@@ -17,18 +17,18 @@ namespace aimerge {
 /// @pre matched.action is Merge
 /// @param output the same tensor's name, shape and dtype in the output
 /// @param alignment null when every model's vocabulary tensors are taken as they are
-/// @param statistics null without AIM; @pre config.aim and a base model otherwise
-/// @param experts what the method needs of each of its inputs; empty when it needs nothing
+/// @param statistics null without AIM; @pre config.aim and a base in every slice otherwise
+/// @param experts what the method needs to know, one per model of the set; not looked at when it needs nothing
 /// @throws UsageError: a required parameter has no value for this tensor, or its values cannot be used;
 ///         InputError: no statistics for a weight that is to be relaxed, or of an expert
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts);
 
-/// The checks of assembleMerge that need neither weights nor statistics, for all tensors before any work begins.
-/// @throws UsageError
-void checkTensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
-                           const MatchedTensor& matched);
+/// The parameter values of assembleMerge, which need neither weights nor statistics; per input as methodInputs() lists them.
+/// @throws UsageError, as assembleMerge
+ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
+                                    const MatchedTensor& matched);
 
 /// @pre matched.action is not Merge
 TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, const OutputTensor& output);

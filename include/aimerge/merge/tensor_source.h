@@ -49,7 +49,7 @@ struct InputView {
     std::string origin() const { return model->name() + ": " + tensor->name; }
 };
 
-/// The tensor as it stands.
+/// The tensor as it stands, or as the model's adapter changes it.
 /// @pre isMergeable(view.tensor->dtype)
 std::shared_ptr<const TensorSource> directSource(const InputView& view);
 

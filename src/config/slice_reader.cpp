@@ -1,0 +1,166 @@
+#include "config/slice_reader.h"
+
+#include "config/calibration_config.h"
+#include "config/parameter_reader.h"
+#include "config/scalar_text.h"
+
+namespace aimerge {
+namespace {
+
+/// The same folder has one spelling: no trailing slash, no "./".
+std::filesystem::path comparable(const std::string& model) {
+    const std::filesystem::path path = std::filesystem::path(model).lexically_normal();
+    return path.has_filename() ? path : path.parent_path();
+}
+
+/// The items of a list. @param what one of them: "entries '- model: NAME'"
+const std::vector<YamlNode>& listOf(const YamlNode& node, const std::string& name, std::string_view what) {
+    if (node.kind != YamlNode::Kind::Sequence)
+        throw UsageError("{}: {} must be a list of {}, found {}", node.mark.text(), name, what, describe(node));
+    return node.items;
+}
+
+std::int64_t layerOf(const YamlNode& node, const std::string& name) {
+    const std::string& text = scalarText(node, name, "two whole numbers [from, to)");
+    const auto layer = wholeNumberFromText(text);
+    if (!layer || *layer < 0)
+        throw UsageError("{}: {} must be whole numbers of at least 0, found '{}'", node.mark.text(), name, text);
+    return *layer;
+}
+
+LayerRange layerRangeOf(const YamlNode& node, const std::string& name) {
+    const std::vector<YamlNode>& ends = listOf(node, name, "two layers [from, to)");
+    if (ends.size() != 2)
+        throw UsageError("{}: {} must be a list of two layers [from, to), found {} of them", node.mark.text(), name,
+                         ends.size());
+    const LayerRange range{layerOf(ends[0], name), layerOf(ends[1], name), node.mark};
+    if (range.from >= range.to)
+        throw UsageError("{}: {} is empty: [{}, {}) has no layer; its end is exclusive", node.mark.text(), name, range.from,
+                         range.to);
+    return range;
+}
+
+ParameterMap parametersIn(const MappingReader& reader) {
+    const YamlEntry* parameters = reader.find("parameters");
+    return parameters == nullptr ? ParameterMap{} : readParameters(parameters->value, reader.nameOf("parameters"));
+}
+
+enum class Layers { All, MayBeGiven };
+
+ModelEntry readEntry(const YamlNode& node, const std::string& name, Layers layers) {
+    std::vector<std::string> keys{"model", "parameters", "calibration"};
+    if (layers == Layers::MayBeGiven) keys.insert(keys.begin() + 1, "layer_range");
+    const MappingReader reader(node, name, keys);
+    const YamlEntry* model = reader.find("model");
+    if (model == nullptr) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
+    ModelEntry entry{readModelReference(model->value, reader.nameOf("model")), parametersIn(reader), model->value.mark};
+    if (const YamlEntry* calibration = reader.find("calibration"))
+        entry.calibration = readWholeCalibration(*calibration, reader.nameOf("calibration"));
+    if (layers == Layers::All) return entry;
+    if (const YamlEntry* range = reader.find("layer_range"))
+        entry.layers = layerRangeOf(range->value, reader.nameOf("layer_range"));
+    return entry;
+}
+
+std::vector<ModelEntry> readEntries(const YamlNode& node, const std::string& name, Layers layers) {
+    const std::vector<YamlNode>& items = listOf(node, name, "entries '- model: NAME'");
+    std::vector<ModelEntry> models;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        ModelEntry entry = readEntry(items[i], fmt::format("{}[{}]", name, i), layers);
+        for (const ModelEntry& earlier : models)
+            if (comparable(earlier.model) == comparable(entry.model))
+                throw UsageError("{}: the model '{}' is listed twice, first at {}", entry.mark.text(), entry.model,
+                                 earlier.mark.text());
+        models.push_back(std::move(entry));
+    }
+    return models;
+}
+
+Slice readSlice(const YamlNode& node, const std::string& name) {
+    if (node.kind == YamlNode::Kind::Mapping)
+        if (const YamlEntry* residual = node.find("residual_weight"))
+            throw UsageError("{}: 'residual_weight' in {} is not supported; remove it", residual->mark.text(), name);
+    const MappingReader reader(node, name, {"sources", "base_model", "parameters"});
+    Slice slice;
+    slice.mark = node.mark;
+    if (const YamlEntry* sources = reader.find("sources"))
+        slice.sources = readEntries(sources->value, reader.nameOf("sources"), Layers::MayBeGiven);
+    if (slice.sources.empty())
+        throw UsageError("{}: {} needs 'sources': a list of models and their layers", node.mark.text(), name);
+    if (const YamlEntry* base = reader.find("base_model"))
+        slice.baseModel = readModelReference(base->value, reader.nameOf("base_model"));
+    slice.parameters = parametersIn(reader);
+    return slice;
+}
+
+/// `models` or `slices`, of the file or of a module.
+std::vector<Slice> slicesIn(const MappingReader& reader) {
+    const YamlEntry* models = reader.find("models");
+    const YamlEntry* slices = reader.find("slices");
+    if (models != nullptr && slices != nullptr)
+        throw UsageError("{}: '{}' and '{}' exclude each other: whole models, or layers of them", slices->mark.text(),
+                         reader.nameOf("models"), reader.nameOf("slices"));
+    std::vector<Slice> result;
+    if (models != nullptr) {
+        Slice whole;
+        whole.sources = readEntries(models->value, reader.nameOf("models"), Layers::All);
+        whole.mark = models->mark;
+        whole.wholeModels = true;
+        if (!whole.sources.empty()) result.push_back(std::move(whole));
+    } else if (slices != nullptr) {
+        const std::string name = reader.nameOf("slices");
+        const std::vector<YamlNode>& items = listOf(slices->value, name, "slices '- sources: [...]'");
+        for (std::size_t i = 0; i < items.size(); ++i) result.push_back(readSlice(items[i], fmt::format("{}[{}]", name, i)));
+    }
+    return result;
+}
+
+void readModules(const YamlEntry& modules, MergeConfig& config) {
+    if (modules.value.kind == YamlNode::Kind::Mapping)
+        for (const YamlEntry& module : modules.value.entries)
+            if (module.key != "default")
+                throw UsageError("{}: the module '{}' is not supported; a language model has one, named 'default'",
+                                 module.mark.text(), module.key);
+    const MappingReader reader(modules.value, "modules", {"default"});
+    const YamlEntry* only = reader.find("default");
+    if (only == nullptr) throw UsageError("{}: modules needs the module 'default'", modules.mark.text());
+    const MappingReader module(only->value, "modules.default", {"models", "slices", "parameters"});
+    config.slices = slicesIn(module);
+    config.moduleParameters = parametersIn(module);
+}
+
+}  // namespace
+
+std::string readModelReference(const YamlNode& node, const std::string& name) {
+    if (node.kind != YamlNode::Kind::Mapping) {
+        const std::string& text = scalarText(node, name, "text, or a mapping with the key model");
+        if (text.empty()) throw UsageError("{}: {} is an empty text", node.mark.text(), name);
+        return text;
+    }
+    if (node.find("model") != nullptr) {
+        const MappingReader reader(node, name, {"model"});
+        const YamlEntry* model = reader.find("model");
+        if (model == nullptr) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
+        return readModelReference(model->value, reader.nameOf("model"));
+    }
+    const MappingReader reader(node, name, {"path", "revision"});
+    const auto path = reader.text("path");
+    if (!path) throw UsageError("{}: {} needs a 'path': a folder or a hub name", node.mark.text(), name);
+    const auto revision = reader.text("revision");
+    return revision ? fmt::format("{}@{}", *path, *revision) : *path;
+}
+
+void readSlices(const MappingReader& file, MergeConfig& config) {
+    const YamlEntry* modules = file.find("modules");
+    if (modules == nullptr) {
+        config.slices = slicesIn(file);
+        return;
+    }
+    for (const char* key : {"models", "slices"})
+        if (const YamlEntry* entry = file.find(key))
+            throw UsageError("{}: '{}' and 'modules' exclude each other; write it inside of modules.default",
+                             entry->mark.text(), key);
+    readModules(*modules, config);
+}
+
+}  // namespace aimerge

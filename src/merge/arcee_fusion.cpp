@@ -1,0 +1,191 @@
+#include "aimerge/merge/arcee_fusion.h"
+
+#include "aimerge/merge/selection.h"
+#include "merge/derived_reader.h"
+#include "merge/exponential.h"
+#include "merge/for_each_element.h"
+#include "merge/inner_products.h"
+#include "merge/row_runs.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+namespace aimerge {
+namespace {
+
+constexpr double kFloor = 1e-8;  // added to every probability
+
+/// Element i adds to lane i mod kLanes: a fixed order that vectorises.
+double sumOf(const std::vector<double>& values) {
+    constexpr std::size_t kLanes = 16;
+    std::array<double, kLanes> lanes{};
+    double* const to = lanes.data();
+    const double* const from = values.data();
+    const std::size_t count = values.size();
+    vectorised([=]() AIMERGE_INLINE_BODY {
+        double sums[kLanes] = {};
+        std::size_t i = 0;
+        for (; i + kLanes <= count; i += kLanes)
+            for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += from[i + lane];
+        for (std::size_t lane = 0; lane < kLanes; ++lane) to[lane] = sums[lane];
+        for (; i < count; ++i) to[i % kLanes] += from[i];
+    });
+    return std::accumulate(lanes.begin(), lanes.end(), 0.0);
+}
+
+/// softmax(values) + kFloor.
+void probabilities(const std::vector<float>& values, std::vector<double>& out) {
+    const double largest = *std::ranges::max_element(values);
+    const float* const from = values.data();
+    double* const to = out.data();
+    const std::size_t count = values.size();
+    vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < count; ++i) to[i] = exponential(from[i] - largest);
+    });
+    const double sum = sumOf(out);
+    vectorised([=]() AIMERGE_INLINE_BODY {
+        for (std::size_t i = 0; i < count; ++i) to[i] = to[i] / sum + kFloor;
+    });
+}
+
+/// One worker's row of base and input.
+class Row {
+public:
+    explicit Row(std::size_t columns) : base_(columns), input_(columns), q_(columns), p_(columns) {}
+
+    void copy(std::size_t column, std::size_t count, const float* base, const float* input) {
+        std::copy_n(base, count, base_.data() + column);
+        std::copy_n(input, count, input_.data() + column);
+    }
+
+    /// kappa.
+    double divergence() {
+        if (base_ == input_) return 0;
+        probabilities(base_, q_);
+        probabilities(input_, p_);
+        double* const p = p_.data();
+        const double* const q = q_.data();
+        const std::size_t count = p_.size();
+        vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+            for (std::size_t i = 0; i < count; ++i) p[i] = p[i] * logarithmOfRatio(p[i], q[i]) - (p[i] - q[i]);
+        });
+        return sumOf(p_);
+    }
+
+private:
+    std::vector<float> base_, input_;
+    std::vector<double> q_, p_;
+};
+
+/// kappa of every row, rounded to float32.
+std::vector<float> divergencesOf(ParameterReader& parameter, MatrixShape matrix) {
+    std::vector<float> divergences(static_cast<std::size_t>(matrix.rows));
+    const auto columns = static_cast<std::size_t>(matrix.columns);
+    std::vector<Row> rows(static_cast<std::size_t>(parameter.threads().threads()), Row(columns));
+    const std::int64_t rowsPerBlock = std::max<std::int64_t>(1, ParameterReader::kSpanElements / matrix.columns);
+    const std::int64_t blocks = (matrix.rows + rowsPerBlock - 1) / rowsPerBlock;
+    const std::size_t only = 0;
+
+    parameter.threads().forEach(static_cast<std::size_t>(blocks), [&](std::size_t block, int worker) {
+        Row& values = rows[static_cast<std::size_t>(worker)];
+        const std::int64_t begin = static_cast<std::int64_t>(block) * rowsPerBlock;
+        const std::int64_t end = std::min(matrix.rows, begin + rowsPerBlock);
+        parameter.visit(
+            begin * matrix.columns, (end - begin) * matrix.columns, {&only, 1}, worker, [&](const ParameterChunk& chunk) {
+                forEachRowRun(chunk.first, chunk.count, matrix.columns,
+                              [&](std::int64_t row, std::int64_t column, std::size_t offset, std::size_t count) {
+                                  const auto at = static_cast<std::size_t>(column);
+                                  values.copy(at, count, chunk.base + offset, chunk.inputs[0] + offset);
+                                  if (at + count == columns)
+                                      divergences[static_cast<std::size_t>(row)] = static_cast<float>(values.divergence());
+                              });
+            });
+    });
+    return divergences;
+}
+
+/// h.
+float thresholdOf(ParameterReader& parameter, MatrixShape matrix, const std::vector<float>& divergences) {
+    DerivedReader importance(parameter, [&](const ParameterChunk& chunk, float* out) {
+        forEachRowRun(chunk.first, chunk.count, matrix.columns,
+                      [&](std::int64_t row, std::int64_t, std::size_t offset, std::size_t count) {
+                          const float divergence = divergences[static_cast<std::size_t>(row)];
+                          const float* const base = chunk.base + offset;
+                          const float* const input = chunk.inputs[0] + offset;
+                          float* const to = out + offset;
+                          vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+                              for (std::size_t i = 0; i < count; ++i)
+                                  to[i] = importanceOfChange(base[i], input[i], divergence);
+                          });
+                      });
+    });
+    const std::int64_t elements = parameter.elements();
+    std::vector<SelectionRequest> requests;
+    for (const float z : {0.25f, 0.5f, 0.75f}) {
+        const auto place = static_cast<std::int64_t>(z * static_cast<float>(elements - 1));
+        requests.push_back({0, elements - place});
+    }
+    // Three values of one input: in the memory that the executor allows for two.
+    SelectionSettings settings;
+    settings.collected /= 2;
+    settings.mostSampled /= 2;
+    const std::vector<MagnitudeCut> cuts = selectLargest(importance, requests, settings);
+    const float q25 = floatOfBits(cuts[0].magnitude), q50 = floatOfBits(cuts[1].magnitude),
+                q75 = floatOfBits(cuts[2].magnitude);
+    return q50 + 1.5f * (q75 - q25);
+}
+
+class PreparedArceeFusion : public PreparedParameter {
+public:
+    PreparedArceeFusion(std::vector<float> divergences, float threshold, std::int64_t columns)
+        : divergences_(std::move(divergences)), threshold_(threshold), columns_(columns) {}
+
+    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
+                 std::span<float> out) const override {
+        forEachRowRun(first, out.size(), columns_,
+                      [&](std::int64_t row, std::int64_t, std::size_t offset, std::size_t count) {
+                          const ArceeFusionCombine kernel{divergences_[static_cast<std::size_t>(row)], threshold_};
+                          const float* const input = inputs[0] + offset;
+                          forEachElement<1>(kernel, base + offset, {&input, 1}, out.subspan(offset, count));
+                      });
+    }
+
+private:
+    std::vector<float> divergences_;
+    float threshold_;
+    std::int64_t columns_;
+};
+
+class ArceeFusion : public Method {
+public:
+    const MethodInfo& info() const override {
+        static const MethodInfo info{.name = "arcee_fusion",
+                                     .description = "Takes over the other model's most important changes, whole",
+                                     .paper = "Goddard et al. 2024, mergekit, arXiv 2403.13257",
+                                     .base = BaseUse::Required,
+                                     .minInputs = 1,
+                                     .maxInputs = 1,
+                                     .parameters = {}};
+        return info;
+    }
+
+    std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters&) const override {
+        const MatrixShape matrix = MatrixShape::of(parameter.shape(), Along::Rows);
+        std::vector<float> divergences = divergencesOf(parameter, matrix);
+        const float threshold = thresholdOf(parameter, matrix, divergences);
+        return std::make_unique<PreparedArceeFusion>(std::move(divergences), threshold, matrix.columns);
+    }
+};
+
+}  // namespace
+
+const Method& arceeFusionMethod() {
+    static const ArceeFusion method;
+    return method;
+}
+
+}  // namespace aimerge

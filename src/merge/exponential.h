@@ -1,0 +1,64 @@
+#pragma once
+// exp and ln in plain float64 arithmetic, for loops over elements: the C library's would give other bits on other
+// instruction sets, and are not vectorised.
+
+#include <bit>
+#include <cstdint>
+
+namespace aimerge {
+
+/// e^x to about 2e-16 of it. @pre x <= 700; below -700 it is e^-700
+__attribute__((always_inline)) inline double exponential(double x) {
+    constexpr double kLog2OfE = 0x1.71547652b82fep0;
+    constexpr double kLn2High = 0x1.62e42fefa3800p-1, kLn2Low = 0x1.ef35793c76730p-45;  // kLn2High times an int is exact
+    constexpr double kToInteger = 0x1.8p52;  // added, it leaves the nearest whole number in the low bits
+    const double bounded = x > -700.0 ? x : -700.0;
+    const double shifted = bounded * kLog2OfE + kToInteger;
+    const double whole = shifted - kToInteger;
+    const double r = (bounded - whole * kLn2High) - whole * kLn2Low;  // |r| <= ln 2 / 2: the Taylor series to r^13
+
+    double series = 1.0 / 6227020800;
+    series = series * r + 1.0 / 479001600;
+    series = series * r + 1.0 / 39916800;
+    series = series * r + 1.0 / 3628800;
+    series = series * r + 1.0 / 362880;
+    series = series * r + 1.0 / 40320;
+    series = series * r + 1.0 / 5040;
+    series = series * r + 1.0 / 720;
+    series = series * r + 1.0 / 120;
+    series = series * r + 1.0 / 24;
+    series = series * r + 1.0 / 6;
+    series = series * r + 0.5;
+    series = series * r + 1.0;
+    series = series * r + 1.0;
+    const std::uint64_t exponent = (std::bit_cast<std::uint64_t>(shifted) + 1023) << 52;
+    return series * std::bit_cast<double>(exponent);
+}
+
+/// ln(a / b), accurate relative to its own size also where a and b are close. @pre a and b are positive and normal, and so
+/// is a / b
+__attribute__((always_inline)) inline double logarithmOfRatio(double a, double b) {
+    constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+    constexpr std::uint64_t kSqrtHalf = 0x3FE6A09E667F3BCDu;  // bits
+    constexpr double kToInteger = 0x1.8p52;
+    // a / b = 2^e m with m in [sqrt(1/2), sqrt 2): e by adding up exponents, then ln m = 2 artanh((m - 1) / (m + 1)).
+    const std::uint64_t exponent = (std::bit_cast<std::uint64_t>(a / b) - kSqrtHalf + (std::uint64_t{1} << 62)) >> 52;
+    const std::uint64_t e = exponent - 1024;  // modulo 2^64
+    const double whole = std::bit_cast<double>(std::bit_cast<std::uint64_t>(kToInteger) + e) - kToInteger;
+    const double scaled = b * std::bit_cast<double>((e + 1023) << 52);  // b 2^e: exact
+    const double s = (a - scaled) / (a + scaled), square = s * s;       // |s| <= 0.172
+
+    double series = 1.0 / 21;
+    series = series * square + 1.0 / 19;
+    series = series * square + 1.0 / 17;
+    series = series * square + 1.0 / 15;
+    series = series * square + 1.0 / 13;
+    series = series * square + 1.0 / 11;
+    series = series * square + 1.0 / 9;
+    series = series * square + 1.0 / 7;
+    series = series * square + 1.0 / 5;
+    series = series * square + 1.0 / 3;
+    return whole * kLn2 + 2 * (s + s * square * series);
+}
+
+}  // namespace aimerge

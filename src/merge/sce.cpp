@@ -1,0 +1,217 @@
+#include "aimerge/merge/sce.h"
+
+#include "aimerge/merge/selection.h"
+#include "merge/derived_reader.h"
+#include "merge/for_each_element.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <optional>
+
+namespace aimerge {
+namespace {
+
+enum SceParameter { kSelectTopk };
+
+constexpr std::size_t kLanes = 16;
+
+/// Element i of a span adds to lane i mod kLanes: one chain of additions per lane, however the span is cut into chunks.
+using Lanes = std::array<double, kLanes>;
+
+void variancesOf(const ParameterChunk& chunk, float* out) {
+    withInputCount(chunk.inputs.size(), [&](auto count) {
+        constexpr int kInputs = decltype(count)::value;
+        const auto pointers = PerInput<const float*, kInputs>::from(chunk.inputs.data());
+        const int number = static_cast<int>(chunk.inputs.size());
+        const float* const base = chunk.base;
+        const std::size_t elements = chunk.count;
+        vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+            for (std::size_t i = 0; i < elements; ++i)
+                out[i] = varianceOfChanges(base[i], InputsAt<kInputs>{pointers, i, number});
+        });
+    });
+}
+
+/// Calls use(offset, count, leastKept) for the elements of [first, first + count) before and behind the cut's index.
+template <typename Use>
+void forEachSideOf(const MagnitudeCut& cut, std::int64_t first, std::size_t count, const Use& use) {
+    const auto before = static_cast<std::size_t>(
+        std::clamp<std::int64_t>(cut.equalEnd - first, 0, static_cast<std::int64_t>(count)));  // equal ones are kept
+    if (before > 0) use(std::size_t{0}, before, cut.magnitude);
+    if (before < count) use(before, count - before, cut.magnitude + 1);
+}
+
+/// @param variances of the elements; null: all are kept
+void addSquares(const float* base, const float* input, const float* variances, std::uint32_t leastKept, std::size_t count,
+                std::size_t firstLane, Lanes& lanes) {
+    Lanes* const to = &lanes;
+    const auto addAll = [=](auto isKept) {
+        vectorised([=]() AIMERGE_INLINE_BODY {
+            const auto add = [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
+                const std::uint32_t delta = bitsOfFloat(input[i] - base[i]);
+                const double kept = static_cast<double>(floatOfBits(selectBits(isKept(i), delta, 0u)));
+                (*to)[lane] += kept * kept;
+            };
+            std::size_t i = 0;
+            for (; i < count && (firstLane + i) % kLanes != 0; ++i) add(i, (firstLane + i) % kLanes);
+            for (; i + kLanes <= count; i += kLanes)
+                for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
+            for (; i < count; ++i) add(i, (firstLane + i) % kLanes);
+        });
+    };
+    if (variances == nullptr) return addAll([](std::size_t) AIMERGE_INLINE_BODY { return true; });
+    addAll([=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(variances[i]) >= leastKept; });
+}
+
+std::vector<std::size_t> allInputs(const ParameterReader& parameter) {
+    std::vector<std::size_t> all(parameter.inputs());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    return all;
+}
+
+std::int64_t countVarying(ParameterReader& variances) {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(variances.threads().threads()));
+    variances.visitAll({}, [&](const ParameterChunk& chunk) {
+        const float* const values = chunk.inputs[0];
+        const std::size_t elements = chunk.count;
+        counts[static_cast<std::size_t>(chunk.worker)] += vectorised([=]() AIMERGE_INLINE_BODY {
+            std::uint32_t varying = 0;
+            for (std::size_t i = 0; i < elements; ++i) varying += values[i] != 0;
+            return varying;
+        });
+    });
+    return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+}
+
+/// Which variances stay; nullopt: none.
+std::optional<MagnitudeCut> select(ParameterReader& parameter, double topk) {
+    DerivedReader variances(parameter, variancesOf);
+    // The product as mergekit takes it, in float32: of 45088769 elements a tenth is 4508877, in float64 4508876.
+    const float product = static_cast<float>(countVarying(variances)) * static_cast<float>(topk);
+    const std::int64_t keep = std::min(static_cast<std::int64_t>(product), parameter.elements());
+    if (keep <= 0) return std::nullopt;
+    const SelectionRequest request{0, keep};
+    return selectLargest(variances, {&request, 1}).front();
+}
+
+/// W_i. @param cut nullopt: all elements stay
+std::vector<float> weightsOf(ParameterReader& parameter, const std::optional<MagnitudeCut>& cut) {
+    const std::vector<std::size_t> inputs = allInputs(parameter);
+    std::vector<Lanes> sums(parameter.spans() * inputs.size());
+    std::vector<std::vector<float>> places(static_cast<std::size_t>(parameter.threads().threads()));
+    parameter.visitAll(inputs, [&](const ParameterChunk& chunk) {
+        std::vector<float>& variances = places[static_cast<std::size_t>(chunk.worker)];
+        if (cut) {
+            if (variances.size() < chunk.count) variances.resize(chunk.count);
+            variancesOf(chunk, variances.data());
+        }
+        const auto addPart = [&](std::size_t offset, std::size_t count, std::uint32_t leastKept) {
+            const std::size_t lane = (static_cast<std::size_t>(chunk.first) + offset) % kLanes;
+            for (const std::size_t i : inputs)
+                addSquares(chunk.base + offset, chunk.inputs[i] + offset, cut ? variances.data() + offset : nullptr,
+                           leastKept, count, lane, sums[chunk.span * inputs.size() + i]);
+        };
+        if (cut)
+            forEachSideOf(*cut, chunk.first, chunk.count, addPart);
+        else
+            addPart(0, chunk.count, 0);
+    });
+
+    std::vector<double> means(inputs.size());
+    for (std::size_t span = 0; span < parameter.spans(); ++span) {
+        for (const std::size_t i : inputs) {
+            const Lanes& lanes = sums[span * inputs.size() + i];
+            means[i] += std::accumulate(lanes.begin(), lanes.end(), 0.0);
+        }
+    }
+    for (double& mean : means) mean /= static_cast<double>(parameter.elements());
+    const double total = std::accumulate(means.begin(), means.end(), 0.0);
+    std::vector<float> weights(inputs.size());
+    for (const std::size_t i : inputs)
+        weights[i] = static_cast<float>(total < 1e-6 ? 1.0 / static_cast<double>(inputs.size()) : means[i] / total);
+    return weights;
+}
+
+/// Nothing was selected.
+class PreparedBase : public PreparedParameter {
+public:
+    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> /*inputs*/,
+                 std::span<float> out) const override {
+        std::copy_n(base, out.size(), out.begin());
+    }
+};
+
+class PreparedSce : public PreparedParameter {
+public:
+    PreparedSce(std::vector<float> weights, const std::optional<MagnitudeCut>& cut)
+        : weights_(std::move(weights)), cut_(cut) {}
+
+    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
+                 std::span<float> out) const override {
+        if (!cut_) return combinePart<Selected::All>(0, base, inputs, out);
+        std::vector<const float*> from(inputs.size());
+        forEachSideOf(*cut_, first, out.size(), [&](std::size_t offset, std::size_t count, std::uint32_t leastKept) {
+            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
+            combinePart<Selected::ByVariance>(leastKept, base + offset, from, out.subspan(offset, count));
+        });
+    }
+
+private:
+    template <Selected kSelected>
+    void combinePart(std::uint32_t leastKept, const float* base, std::span<const float* const> inputs,
+                     std::span<float> out) const {
+        withInputCount(inputs.size(), [&](auto count) {
+            constexpr int kInputs = decltype(count)::value;
+            const SceCombine<kInputs, kSelected> kernel{PerInput<float, kInputs>::from(weights_.data()), leastKept};
+            forEachElement<kInputs>(kernel, base, inputs, out);
+        });
+    }
+
+    std::vector<float> weights_;
+    std::optional<MagnitudeCut> cut_;
+};
+
+class Sce : public Method {
+public:
+    const MethodInfo& info() const override {
+        static const MethodInfo info{
+            .name = "sce",
+            .description = "Selects elements by variance, weights experts by their squared changes, elects a sign",
+            .paper = "Wan et al. 2024, FuseChat, arXiv 2408.07990",
+            .base = BaseUse::Required,
+            .minInputs = 1,
+            .parameters = {{.name = "select_topk",
+                            .type = ParameterType::Number,
+                            .scope = ParameterScope::Shared,
+                            .fallback = 1.0,
+                            .description = "share of the elements that differ between experts that is merged",
+                            .minimum = 0,
+                            .maximum = 1},
+                           {.name = "int8_mask",
+                            .type = ParameterType::Boolean,
+                            .scope = ParameterScope::Shared,
+                            .fallback = 0.0,
+                            .description = "accepted for mergekit's sake; no effect"}}};
+        return info;
+    }
+
+    std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
+        std::optional<MagnitudeCut> cut;
+        if (values.shared[kSelectTopk] < 1) {
+            cut = select(parameter, values.shared[kSelectTopk]);
+            if (!cut) return std::make_unique<PreparedBase>();
+        }
+        return std::make_unique<PreparedSce>(weightsOf(parameter, cut), cut);
+    }
+};
+
+}  // namespace
+
+const Method& sceMethod() {
+    static const Sce method;
+    return method;
+}
+
+}  // namespace aimerge
