@@ -4,6 +4,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
 
@@ -47,7 +48,14 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     settings.omegas = job.points.size();
     const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
     settings.mergeBytesPerThread = mergeBufferBytesPerThread((readsFisher ? 2 : 1) * settings.inputs, settings.omegas);
-    settings.mergeParameterBytes = mergeParameterBytes(*job.method, job.outputs);
+    std::vector<std::uint64_t> workingBytes;
+    for (std::size_t i = 0; i < job.tensors.size(); ++i) {
+        const MatchedTensor& tensor = job.tensors[i];
+        if (tensor.action != MatchedTensor::Action::Merge) continue;
+        workingBytes.push_back(job.method->workingBytes(tensor.name, job.outputs[i].shape,
+                                                        tensorParameters(*job.method, job.config, job.models, tensor)));
+    }
+    settings.mergeParameterBytes = mergeParameterBytes(workingBytes);
     return settings;
 }
 

@@ -102,7 +102,7 @@ public:
         return std::make_unique<PreparedExpertMean>(weights, lambda);
     }
 
-    std::uint64_t workingBytes(const std::string& tensor, const Shape& shape) const override {
+    std::uint64_t workingBytes(const std::string& tensor, const Shape& shape, const ResolvedParameters&) const override {
         return mayBeSolved(tensor, shape) ? LayerSystem::workingBytes(shape[0], shape[1]) : 0;
     }
 

@@ -56,6 +56,13 @@ public:
         addition_.combine<ScaleEach>(makeTrim, base, inputs, out);
     }
 
+    std::uint64_t heldBytes() const override {
+        std::uint64_t bytes = 0;
+        for (const Sample& sample : samples_)
+            bytes += sample.bits.size() * sizeof(std::uint64_t) + sample.factors.size() * sizeof(float);
+        return bytes;
+    }
+
 private:
     void expand(const Sample& sample, std::int64_t first, std::span<float> factors) const {
         if (sample.isAll) return std::fill(factors.begin(), factors.end(), 1.0f);
@@ -252,6 +259,17 @@ public:
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedDella>(addition_, values, Sampling(parameter, values).run(),
                                                MatrixShape::of(parameter.shape(), Along::Rows).columns);
+    }
+
+    /// What PreparedDella holds.
+    std::uint64_t workingBytes(const std::string&, const Shape& shape, const ResolvedParameters& values) const override {
+        const MatrixShape matrix = MatrixShape::of(shape, Along::Rows);
+        const bool holdsFactors = values.shared[kRescale] != 0 &&
+                                  static_cast<RescaleMode>(values.shared[kRescaleMode]) == RescaleMode::InverseDensity;
+        const std::int64_t rowBytes = holdsFactors ? matrix.columns * std::int64_t{sizeof(float)}
+                                                   : wordsPerRow(matrix.columns) * std::int64_t{sizeof(std::uint64_t)};
+        const auto trimmed = std::ranges::count_if(values.perInput[kDensity], [](double density) { return density < 1; });
+        return static_cast<std::uint64_t>(trimmed * matrix.rows * rowBytes);
     }
 
 private:

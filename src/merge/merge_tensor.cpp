@@ -144,10 +144,9 @@ std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points) 
     return points * kDigestBlockBytes + SourceWindow::bytes(inputs) + inputs * selectionBytesPerThread() + sizeof(Workplace);
 }
 
-std::uint64_t mergeParameterBytes(const Method& method, std::span<const OutputTensor> tensors) {
+std::uint64_t mergeParameterBytes(std::span<const std::uint64_t> tensors) {
     std::uint64_t largest = 0, all = 0;
-    for (const OutputTensor& tensor : tensors) {
-        const std::uint64_t bytes = method.workingBytes(tensor.name, tensor.shape);
+    for (const std::uint64_t bytes : tensors) {
         largest = std::max(largest, bytes);
         all += bytes;
     }

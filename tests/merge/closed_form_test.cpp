@@ -151,12 +151,21 @@ TEST(ClosedForm, TellsItsMemory) {
     // Tiles of 128 x 128. [130, 256]: 3 tiles of S and 4 of N in float64; while building, 4 of W_i - W_1 and 3 of C_i in
     // float32.
     constexpr std::uint64_t kLayer = (3 + 4) * 128 * 128 * 8 + (4 + 3) * 128 * 128 * 4;
-    const OutputTensor layer{"model.layers.0.mlp.up_proj.weight", Dtype::BF16, {130, 256}};
-    const OutputTensor norm{"model.norm.weight", Dtype::BF16, {256}};
-    const OutputTensor embedding{"model.embed_tokens.weight", Dtype::BF16, {32000, 256}};
-    EXPECT_EQ(mergeParameterBytes(actMatMethod(), std::vector{layer, norm, embedding}), kLayer);
-    EXPECT_EQ(mergeParameterBytes(regMeanMethod(), std::vector{layer, norm, embedding}), kLayer);
-    EXPECT_EQ(mergeParameterBytes(actMatMethod(), std::vector{layer, norm, layer}), 2 * kLayer);
+    const auto bytes = [](const Method& method, const char* tensor, const Shape& shape) {
+        return method.workingBytes(tensor, shape, parameters(method, {1, 1}));
+    };
+    for (const Method* method : {&actMatMethod(), &regMeanMethod()}) {
+        EXPECT_EQ(bytes(*method, "model.layers.0.mlp.up_proj.weight", {130, 256}), kLayer);
+        EXPECT_EQ(bytes(*method, "model.norm.weight", {256}), 0u);
+        EXPECT_EQ(bytes(*method, "model.embed_tokens.weight", {32000, 256}), 0u);
+    }
+}
+
+TEST(MergeParameterBytes, AreTheLargestAndWhatAGroupHolds) {
+    EXPECT_EQ(mergeParameterBytes({}), 0u);
+    EXPECT_EQ(mergeParameterBytes(std::vector<std::uint64_t>{7, 0, 5}), 12u);
+    const std::uint64_t large = std::uint64_t{1} << 30;
+    EXPECT_EQ(mergeParameterBytes(std::vector<std::uint64_t>{large, large, large}), large + (std::uint64_t{256} << 20));
 }
 
 // --- against a plain float64 solution -----------------------------------------------------------------------------------

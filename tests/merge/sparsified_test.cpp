@@ -259,6 +259,24 @@ TEST(Della, RefusesProbabilitiesOutsideZeroToOne) {
     EXPECT_FALSE(dellaMethod().check(values));
 }
 
+TEST(Della, SaysWhatItHolds) {
+    const Shape shape{10, 100};  // a row's bits take two words of 8 bytes
+    const Floats base(1000), expert = normalValues(1000, 1, 1);
+    ResolvedParameters values = withDensity(dellaMethod(), {1, 1}, 0.5);
+    setPerInput(dellaMethod(), values, "density", {0.5, 1});
+    const auto held = [&] {
+        ThreadPool pool(1);
+        MemoryReader reader(base, {expert, expert}, pool, 1000, shape);
+        return dellaMethod().prepare(reader, values)->heldBytes();
+    };
+
+    EXPECT_EQ(held(), 10u * 2 * 8);
+    EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
+    setShared(dellaMethod(), values, "rescale_mode", 1);
+    EXPECT_EQ(held(), 1000u * 4);
+    EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
+}
+
 // ---- all random methods
 
 class RandomMethod : public testing::TestWithParam<const Method*> {};

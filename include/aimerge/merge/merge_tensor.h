@@ -72,7 +72,7 @@ void copyTensors(std::span<const TensorCopy> tensors, std::size_t points, Thread
 std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points);
 
 /// Upper bound of what mergeTensors keeps besides: the method's working memory of a parameter, and the results that it holds
-/// for the others of a group. 0 for methods that keep small results only.
-std::uint64_t mergeParameterBytes(const Method& method, std::span<const OutputTensor> tensors);
+/// for the others of a group. 0 for methods that keep small results only. @param tensors Method::workingBytes() of each
+std::uint64_t mergeParameterBytes(std::span<const std::uint64_t> tensors);
 
 }  // namespace aimerge

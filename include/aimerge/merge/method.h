@@ -115,7 +115,8 @@ public:
                                                        const ResolvedParameters& values) const = 0;
 
     /// Upper bound of the memory of prepare() and of what it returns, when that grows with the parameter.
-    virtual std::uint64_t workingBytes(const std::string& tensor, const Shape& shape) const;
+    virtual std::uint64_t workingBytes(const std::string& tensor, const Shape& shape,
+                                       const ResolvedParameters& values) const;
 };
 
 /// All methods, in the order of the documentation.
