@@ -16,9 +16,9 @@ struct ModelSet {
     std::vector<Checkpoint> models;        // as `models:` lists them; a base_model that is not listed comes last
     std::optional<std::size_t> baseIndex;  // of base_model, when the config has one
 
-    /// Opens every model once, adapters over the base model, and checks that they are of one architecture with the same layers, sizes and heads, that none
-    /// is quantised, and that each has the weights its config.json speaks of. Differences that the merge survives
-    /// (rope_theta, rms_norm_eps, rope type) are warnings.
+    /// Opens every model once, adapters over the base model, and checks that they are of one architecture with the same
+    /// layers, sizes and heads, that none is quantised, and that each has the weights its config.json speaks of. Differences
+    /// that the merge survives (rope_theta, rms_norm_eps, rope type) are warnings.
     /// @pre the config has at least one model
     /// @throws InputError naming the model, the key, and both values
     static ModelSet open(const MergeConfig& config);
