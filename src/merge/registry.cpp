@@ -40,7 +40,7 @@ const std::vector<const Method*>& methods() {
         &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
         &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
         &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
-        &regMeanMethod(),     &actMatMethod(),          &wudiMethod(),     &fisherMethod(),      &passthroughMethod()};
+        &fisherMethod(),      &regMeanMethod(),         &actMatMethod(),   &wudiMethod(),        &passthroughMethod()};
     return all;
 }
 
