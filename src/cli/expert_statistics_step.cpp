@@ -89,7 +89,10 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         for (const TensorInfo& tensor : measurement.expert.tensors())
             elements += static_cast<std::uint64_t>(tensor.elements());
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
-        return {elements * sizeof(float), elements * sizeof(float) + state * states};
+        const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
+        // The head, its gradient and the embedding's; logits, their logarithmic probabilities, and the gradients of both.
+        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
+        return {elements * sizeof(float), (elements + ends) * sizeof(float) + state * states};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
     const std::uint64_t ofLayer =
