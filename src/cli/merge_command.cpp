@@ -1,6 +1,8 @@
 // aimerge merge CONFIG --out DIR: the whole job, from model folders to a published checkpoint.
 
 #include "cli/command_line.h"
+#include "cli/expert_statistics_step.h"
+#include "cli/input_files.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
 #include "cli/options.h"
@@ -9,7 +11,6 @@
 #include "cli/shared_config.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/manifest.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/verify.h"
@@ -29,37 +30,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache,
-/// or are those of earlier documents.
-std::vector<fs::path> inputPaths(const MergeConfig& config) {
-    std::vector<fs::path> paths;
-    const auto addModel = [&](const std::string& name) {
-        if (std::ranges::any_of(config.uses, [&](const auto& document) { return refersToDocument(name, document); })) return;
-        const auto parts = splitAdaptedName(name);
-        for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
-            paths.emplace_back(part);
-    };
-    for (const Slice& slice : config.slices) {
-        for (const ModelEntry& source : slice.sources) addModel(source.model);
-        addModel(slice.baseModel);
-    }
-    addModel(config.baseModel);
-    if (config.aim) {
-        for (const std::string& file :
-             {config.aim->statisticsPath, config.aim->calibration.corpus, config.aim->calibration.tokenIds})
-            paths.emplace_back(file);
-    }
-    std::erase_if(paths, [](const fs::path& path) { return path.empty() || !fs::exists(path); });
-    return paths;
-}
-
 /// What rank 0 alone has before the ranks share the work.
 struct RootState {
     std::optional<OutputFolder> output;
     std::optional<StatisticsLog> statistics;  // given or cached; absent without AIM, or until it is made
     CalibrationInput calibration;
-    std::string jobDigest;   // from shareWorkplace() on
-    bool takesOver = false;  // a complete output of the same job is taken as it is
+    std::string inputDigest;
+    bool takesOver = false;  // a complete output from the same document and inputs is taken as it is
 };
 
 /// Rank 0: the statistics that are there already, or what it takes to make them.
@@ -86,20 +63,17 @@ std::string digestOfStatistics(const std::optional<StatisticsLog>& log) {
     return hasher.digest().hex();
 }
 
-/// Rank 0: true when the output is there already, made by the same job. Without statistics that cannot be told.
-bool isDone(const MergeJob& job, const RootState& root) {
-    if (!root.takesOver || (job.config.aim && !root.statistics)) return false;
+/// Rank 0: true when the output is there already, from the same document and inputs.
+bool isDone(const RootState& root) {
     const fs::path manifest = root.output->target() / kManifestFileName;
-    if (!fs::exists(manifest)) return false;
+    if (!root.takesOver || !fs::exists(manifest)) return false;
     try {
-        if (parseManifest(readTextFile(manifest), manifest.string()).job !=
-            jobDigest(job, digestOfStatistics(root.statistics)))
-            return false;
+        if (parseManifest(readTextFile(manifest), manifest.string()).inputDigest != root.inputDigest) return false;
     } catch (const InputError& damage) {
         spdlog::warn("{}; merging again", damage.what());
         return false;
     }
-    spdlog::info("{}: complete, from the same document and models; taken over", root.output->target().string());
+    spdlog::info("{}: complete, from the same document and inputs; taken over", root.output->target().string());
     return true;
 }
 
@@ -113,15 +87,16 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
             if (job.config.aim && job.config.aim->statisticsPath.empty())
                 calibration = calibrationSize(job.config.aim->calibration, job.base());
         } else {
+            root.inputDigest = inputDigest(job);
+            if (isDone(root)) return world.broadcast({});
             findStatistics(job, threads, root);
-            if (isDone(job, root)) return world.broadcast({});
             if (job.config.aim && !root.statistics) {
                 calibration = {root.calibration.blocks.blocks, root.calibration.blocks.length, &job.config.aim->calibration};
             }
         }
         const PlanSettings settings = planSettings(world, options, calibration, job);
         const Plan plan = makePlan(job.base(), job.outputs, settings);
-        fmt::print(stderr, "{}\n", planTable(plan, settings, freeDiskBytes(options.out)));
+        fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)), expertStatisticsLine(job));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -140,15 +115,16 @@ void completeStatistics(World& world, const Options& options, const MergeJob& jo
 struct Workplace {
     fs::path partialFolder, buildFolder;
     StatisticsByModule statistics;
+    std::vector<ExpertStatistics> experts;
 };
 
 /// Collective. Rank 0 makes the partial folder ready, now that everything is known that decides its bytes.
-Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root) {
+Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root, ProvidedStatistics provided) {
     Workplace place;
+    place.experts = std::move(provided.experts);
     if (world.isRoot()) {
         OutputFolder& output = *root.output;
-        root.jobDigest = jobDigest(job, digestOfStatistics(root.statistics));
-        const Preparation preparation = output.prepare(root.jobDigest);
+        const Preparation preparation = output.prepare(jobDigest(job, digestOfStatistics(root.statistics), provided.keys));
         if (preparation == Preparation::Resumed)
             spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
         for (const OutputPoint& point : job.points)
@@ -174,7 +150,7 @@ PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& 
     const std::vector<std::string>& mine = plan.ranks.at(static_cast<std::size_t>(world.rank())).tensors;
     ThreadPool threads(threadsPerRank(world, options));
     const std::vector<std::string> remaining = adoptFinished(job, mine, parseJournal(claims), writers, threads);
-    mergeShare(world, job, remaining, place.statistics, writers, threads, progressMode(world, options));
+    mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options));
     for (const auto& writer : writers) writer->sync();
     return writers;
 }
@@ -215,16 +191,17 @@ void checkResult(const Options& options, int threads) {
 void mergeInto(World& world, const Options& options, const MergeConfig& config, RootState& root) {
     const auto began = std::chrono::steady_clock::now();
     const MergeJob job = openInTurn(world, [&] { return openMergeJob(config, parseSize(options.maxShardSize)); });
+    requireExpertCalibration(job);
     const std::string planText = sharePlan(world, options, job, root);
     if (planText.empty()) return;
     const Plan plan = Plan::fromJson(planText);
     completeStatistics(world, options, job, plan, root);
-    const Workplace place = shareWorkplace(world, job, root);
+    const Workplace place = shareWorkplace(world, job, root, provideExpertStatistics(world, options, job));
     Journal journal(place.partialFolder, world.rank());
     const PointWriters writers = mergeAndSync(world, options, job, plan, place, journal);
     const std::vector<FinishedTensor> finished = gatherFinished(world, writers);
     if (!world.isRoot()) return;
-    completeAndPublish(job, root.jobDigest, finished, *root.output);
+    completeAndPublish(job, root.inputDigest, finished, *root.output);
     reportDone(options, job, began);
     if (options.verifyAfter) checkResult(options, threadsPerRank(world, options));
 }

@@ -1,5 +1,6 @@
 // aimerge plan CONFIG: who would do what, from headers alone.
 
+#include "cli/expert_statistics_step.h"
 #include "cli/merge_job.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
@@ -24,6 +25,7 @@ void declarePlan(CLI::App& app, Options& options) {
 
 void planDocument(const World& world, const Options& options, const MergeConfig& config) {
     const MergeJob job = openMergeJob(config, parseSize(options.maxShardSize));
+    requireExpertCalibration(job);
     CalibrationSize calibration;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         calibration = calibrationSize(job.config.aim->calibration, job.base());
@@ -31,7 +33,8 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
     const Plan plan = makePlan(job.base(), job.outputs, settings);
     fmt::print("{}\n", options.json ? plan.toJson()
-                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)));
+                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)) +
+                                          expertStatisticsLine(job));
 }
 
 void runPlan(World& world, const Options& options) {

@@ -116,11 +116,11 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     return settings;
 }
 
-Manifest manifestOf(const MergeJob& job, const std::string& digest, const OutputPoint& point) {
+Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point) {
     Manifest manifest;
     manifest.version = kVersion;
     manifest.created = utcTimeText();
-    manifest.job = digest;
+    manifest.inputDigest = inputDigest;
     manifest.method = job.method->info().name;
     manifest.omega = point.omega;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
@@ -152,7 +152,7 @@ std::vector<TokenizerFile> tokenizerFiles(const MergeJob& job) {
     return files;
 }
 
-void completePoint(const MergeJob& job, const std::string& digest, const OutputPoint& point,
+void completePoint(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point,
                    const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
     const std::string title = (point.folder.empty() ? output.target() : output.target() / point.folder).filename().string();
@@ -165,7 +165,7 @@ void completePoint(const MergeJob& job, const std::string& digest, const OutputP
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 
-    Manifest manifest = manifestOf(job, digest, point);
+    Manifest manifest = manifestOf(job, inputDigest, point);
     manifest.files = shardEntries(job.layout, finished);
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
     if (writesTokenizer) {
@@ -180,13 +180,13 @@ void completePoint(const MergeJob& job, const std::string& digest, const OutputP
 
 }  // namespace
 
-void completeAndPublish(const MergeJob& job, const std::string& digest, const std::vector<FinishedTensor>& finished,
+void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
                         OutputFolder& output) {
     for (const OutputPoint& point : job.points) {
         std::vector<FinishedTensor> ofPoint;
         std::ranges::copy_if(finished, std::back_inserter(ofPoint),
                              [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
-        completePoint(job, digest, point, ofPoint, output);
+        completePoint(job, inputDigest, point, ofPoint, output);
     }
     output.publish();
 }
