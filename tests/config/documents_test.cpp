@@ -87,7 +87,7 @@ TEST(Documents, RefusesWhatCannotBeMeant) {
     const std::string body = "merge_method: ties\nmodels: [{model: a}]\n", second = "---\n" + body;
     const std::vector<std::pair<std::string, std::string>> rows{
         {body + second, ":1:1: this document needs a 'name', by which a later one can use it"},
-        {"name: a\n" + body + second + second, ":5:1: this document needs a 'name'"},
+        {"name: a\n" + body + second + second, ":4:1: this document needs a 'name'"},
         {"name:\n" + body + second, ":1:1: this document needs a 'name'"},
         {"name: a/b\n" + body + second, ":1:7: name becomes a folder and stands for a model: it cannot begin with '.' nor"},
         {"name: .\n" + body + second, ":1:7: name becomes a folder"},
