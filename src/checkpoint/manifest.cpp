@@ -60,6 +60,7 @@ Manifest manifestFrom(const ordered_json& json) {
     Manifest manifest;
     manifest.version = json.at("aimerge");
     manifest.created = json.at("created");
+    manifest.inputDigest = json.value("input_digest", "");
     manifest.method = json.at("method");
     if (json.contains("omega")) manifest.omega = json.at("omega").get<double>();
     for (const auto& [name, seed] : json.at("seeds").items()) manifest.seeds[name] = seed;
@@ -128,6 +129,7 @@ std::string manifestText(const Manifest& manifest) {
     json["format"] = kFormat;
     json["aimerge"] = manifest.version;
     json["created"] = manifest.created;
+    json["input_digest"] = manifest.inputDigest;
     json["method"] = manifest.method;
     if (manifest.omega) json["omega"] = *manifest.omega;
     json["seeds"] = manifest.seeds;

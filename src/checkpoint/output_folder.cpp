@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kJobFileName = "job.json";
+constexpr const char* kIntermediatesMark = ".aimerge";  // in a folder of ours; no output has such a name
+constexpr const char* kIntermediateSuffix = ".intermediate";
 
 fs::path withSuffix(const fs::path& path, const std::string& suffix) {
     return fs::path(path.string() + suffix);
@@ -47,7 +49,8 @@ void refuseUnsafeTarget(const fs::path& target, const OutputRequest& request) {
             throw UsageError("--out {}: lies inside the input {}; choose a folder outside of it", target.string(),
                              input.string());
         }
-        if (isWithin(input, target) || isWithin(input, withSuffix(target, ".partial"))) {
+        if (isWithin(input, target) || isWithin(input, withSuffix(target, ".partial")) ||
+            isWithin(input, withSuffix(target, kIntermediateSuffix))) {
             throw UsageError("--out {}: would replace the input {}; choose another --out", target.string(), input.string());
         }
     }
@@ -104,18 +107,27 @@ std::string recordedDigest(const fs::path& jobFile) {
                : std::string();
 }
 
-/// A folder with something in it, but neither job.json nor what an interrupted writing of it leaves, is somebody else's.
-void refuseForeignPartial(const fs::path& partial) {
-    if (!fs::is_directory(partial)) {
+/// A folder with something in it, but neither our mark nor what an interrupted writing of it leaves, is somebody else's.
+void refuseForeign(const fs::path& folder, const std::string& mark) {
+    if (!fs::is_directory(folder)) {
         throw UsageError("{}: is in the way of the unfinished output; move it away or choose another --out",
-                         partial.string());
+                         folder.string());
     }
-    if (fs::exists(partial / kJobFileName)) return;
-    for (const fs::directory_entry& entry : fs::directory_iterator(partial)) {
-        if (entry.path().filename().string().find(kJobFileName) != std::string::npos) continue;
-        throw UsageError("{}: was not made by aimerge (it has no {}); move it away or choose another --out",
-                         partial.string(), kJobFileName);
+    if (fs::exists(folder / mark)) return;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        if (entry.path().filename().string().find(mark) != std::string::npos) continue;
+        throw UsageError("{}: was not made by aimerge (it has no {}); move it away or choose another --out", folder.string(),
+                         mark);
     }
+}
+
+/// The mark goes last, so that what an interrupted removal leaves is still known as ours.
+void removeIntermediates(const fs::path& folder) {
+    std::vector<fs::path> outputs;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+        if (entry.path().filename() != kIntermediatesMark) outputs.push_back(entry.path());
+    for (const fs::path& output : outputs) removeFolder(output);
+    removeFolder(folder);
 }
 
 /// What writeTextFile() leaves when the process ends within it: it would be published otherwise.
@@ -169,7 +181,7 @@ void OutputFolder::recoverReplaced() {
 Preparation OutputFolder::prepare(const std::string& jobDigest) {
     const fs::path partial = partialFolder(), jobFile = partial / kJobFileName;
     if (fs::exists(fs::symlink_status(partial))) {
-        refuseForeignPartial(partial);
+        refuseForeign(partial, kJobFileName);
         const bool sameJob = fs::exists(jobFile) && recordedDigest(jobFile) == jobDigest;
         if (sameJob && fs::is_directory(buildFolder())) {
             removeTemporaries(buildFolder());
@@ -186,6 +198,23 @@ Preparation OutputFolder::prepare(const std::string& jobDigest) {
     return Preparation::Fresh;
 }
 
+void OutputFolder::prepareIntermediates() {
+    const fs::path folder = intermediateFolder();
+    if (fs::exists(fs::symlink_status(folder))) refuseForeign(folder, kIntermediatesMark);
+    createFolders(folder);
+    writeTextFile(folder / kIntermediatesMark, fmt::format("aimerge {}, for {}\n", kVersion, target_.string()));
+}
+
+void OutputFolder::dropUnusedIntermediates() {
+    const fs::path folder = intermediateFolder();
+    const auto isMark = [](const fs::directory_entry& entry) { return entry.path().filename() == kIntermediatesMark; };
+    if (fs::is_directory(folder) && std::all_of(fs::directory_iterator(folder), {}, isMark)) removeFolder(folder);
+}
+
+fs::path OutputFolder::intermediateFolder() const {
+    return withSuffix(target_, kIntermediateSuffix);
+}
+
 fs::path OutputFolder::partialFolder() const {
     return withSuffix(target_, ".partial");
 }
@@ -198,6 +227,7 @@ void OutputFolder::publish() {
     syncTree(buildFolder());
     swapIn();
     removeFolder(partialFolder());
+    if (fs::exists(intermediateFolder() / kIntermediatesMark)) removeIntermediates(intermediateFolder());
 }
 
 void OutputFolder::swapIn() {

@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <filesystem>
 
 namespace aimerge {
@@ -37,6 +38,14 @@ Source sourceOf(const CalibrationInput& input, const Options& options) {
     return input.isCached ? Source::Cached : Source::Calibration;
 }
 
+/// @throws UsageError when the base is the result of an earlier document, which calibrate does not make
+void refuseMadeBase(const MergeConfig& config) {
+    if (std::ranges::none_of(config.uses, [&](const auto& name) { return refersToDocument(config.baseModel, name); }))
+        return;
+    throw UsageError("{}: base_model {} is made by an earlier document; merge that one alone and name its folder here",
+                     config.baseModelMark.text(), config.baseModel);
+}
+
 void declareCalibrate(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Config with base_model and aim.calibration (YAML)")->required();
     app.add_option("--out", options.out, "Statistics log to write (HDF5)")->required();
@@ -46,7 +55,8 @@ void declareCalibrate(CLI::App& app, Options& options) {
 
 void runCalibrate(World& world, const Options& options) {
     requireDevice(options);
-    const MergeConfig config = shareConfig(world, options, ConfigUse::Calibrate);
+    const MergeConfig config = std::move(shareConfigs(world, options, ConfigUse::Calibrate).back());
+    refuseMadeBase(config);
     const CalibrationConfig& calibration = config.aim->calibration;
     const Checkpoint base = openInTurn(world, [&] { return Checkpoint::open(config.baseModel); });
     requireWholeModel(base);

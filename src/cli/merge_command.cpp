@@ -2,6 +2,7 @@
 
 #include "cli/command_line.h"
 #include "cli/expert_statistics_step.h"
+#include "cli/input_files.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
 #include "cli/options.h"
@@ -10,7 +11,7 @@
 #include "cli/shared_config.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/checkpoint/adapter.h"
+#include "aimerge/checkpoint/manifest.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/verify.h"
 #include "aimerge/core/error.h"
@@ -29,40 +30,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache.
-std::vector<fs::path> inputPaths(const MergeConfig& config) {
-    std::vector<fs::path> paths;
-    const auto addCalibration = [&](const CalibrationConfig& calibration) {
-        paths.emplace_back(calibration.corpus);
-        paths.emplace_back(calibration.tokenIds);
-    };
-    const auto addModel = [&](const std::string& name) {
-        const auto parts = splitAdaptedName(name);
-        for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
-            paths.emplace_back(part);
-    };
-    for (const Slice& slice : config.slices) {
-        for (const ModelEntry& source : slice.sources) {
-            addModel(source.model);
-            if (source.calibration) addCalibration(*source.calibration);
-        }
-        addModel(slice.baseModel);
-    }
-    addModel(config.baseModel);
-    if (config.calibration) addCalibration(*config.calibration);
-    if (config.aim) {
-        paths.emplace_back(config.aim->statisticsPath);
-        addCalibration(config.aim->calibration);
-    }
-    std::erase_if(paths, [](const fs::path& path) { return path.empty() || !fs::exists(path); });
-    return paths;
-}
-
 /// What rank 0 alone has before the ranks share the work.
 struct RootState {
     std::optional<OutputFolder> output;
     std::optional<StatisticsLog> statistics;  // given or cached; absent without AIM, or until it is made
     CalibrationInput calibration;
+    std::string inputDigest;
+    bool takesOver = false;  // a complete output from the same document and inputs is taken as it is
 };
 
 /// Rank 0: the statistics that are there already, or what it takes to make them.
@@ -89,7 +63,21 @@ std::string digestOfStatistics(const std::optional<StatisticsLog>& log) {
     return hasher.digest().hex();
 }
 
-/// Collective. Rank 0's plan on every rank; empty text when the job ends here (--dry-run).
+/// Rank 0: true when the output is there already, from the same document and inputs.
+bool isDone(const RootState& root) {
+    const fs::path manifest = root.output->target() / kManifestFileName;
+    if (!root.takesOver || !fs::exists(manifest)) return false;
+    try {
+        if (parseManifest(readTextFile(manifest), manifest.string()).inputDigest != root.inputDigest) return false;
+    } catch (const InputError& damage) {
+        spdlog::warn("{}; merging again", damage.what());
+        return false;
+    }
+    spdlog::info("{}: complete, from the same document and inputs; taken over", root.output->target().string());
+    return true;
+}
+
+/// Collective. Rank 0's plan on every rank; empty text when the job ends here (--dry-run, or nothing is left to do).
 std::string sharePlan(World& world, const Options& options, const MergeJob& job, RootState& root) {
     std::string text;
     if (world.isRoot()) {
@@ -99,6 +87,8 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
             if (job.config.aim && job.config.aim->statisticsPath.empty())
                 calibration = calibrationSize(job.config.aim->calibration, job.base());
         } else {
+            root.inputDigest = inputDigest(job);
+            if (isDone(root)) return world.broadcast({});
             findStatistics(job, threads, root);
             if (job.config.aim && !root.statistics) {
                 calibration = {root.calibration.blocks.blocks, root.calibration.blocks.length, &job.config.aim->calibration};
@@ -203,7 +193,7 @@ void mergeInto(World& world, const Options& options, const MergeConfig& config, 
     const MergeJob job = openInTurn(world, [&] { return openMergeJob(config, parseSize(options.maxShardSize)); });
     requireExpertCalibration(job);
     const std::string planText = sharePlan(world, options, job, root);
-    if (options.dryRun) return;
+    if (planText.empty()) return;
     const Plan plan = Plan::fromJson(planText);
     completeStatistics(world, options, job, plan, root);
     const Workplace place = shareWorkplace(world, job, root, provideExpertStatistics(world, options, job));
@@ -211,27 +201,66 @@ void mergeInto(World& world, const Options& options, const MergeConfig& config, 
     const PointWriters writers = mergeAndSync(world, options, job, plan, place, journal);
     const std::vector<FinishedTensor> finished = gatherFinished(world, writers);
     if (!world.isRoot()) return;
-    completeAndPublish(job, finished, *root.output);
+    completeAndPublish(job, root.inputDigest, finished, *root.output);
     reportDone(options, job, began);
     if (options.verifyAfter) checkResult(options, threadsPerRank(world, options));
 }
 
-void runMerge(World& world, const Options& options) {
-    requireDevice(options);
-    const MergeConfig config = shareConfig(world, options, ConfigUse::Merge);
-    RootState root;
-    if (world.isRoot()) {
-        const ExistingOutput existing = options.overwrite ? ExistingOutput::Replace : ExistingOutput::Refuse;
-        root.output.emplace(OutputFolder::acquire({options.out, inputPaths(config), existing, commandLine()}));
-    }
+/// Collective. A document's whole merge. An input that is wrong does not get better by continuing: nothing of this output
+/// is kept then.
+void mergeDocument(World& world, const Options& options, const MergeConfig& config, RootState& root) {
     try {
         mergeInto(world, options, config, root);
     } catch (const InputError&) {
-        // What is wrong with an input does not get better by continuing: nothing of this output can be kept.
         if (root.output) root.output->discard();
         throw;
     } catch (const PeerFailed& failure) {
         if (root.output && failure.exitCode() == static_cast<int>(ExitCode::Input)) root.output->discard();
+        throw;
+    }
+}
+
+/// Rank 0: the place of the last document's result, locked for as long as any document is merged.
+OutputFolder acquireOutput(const Options& options, const std::vector<MergeConfig>& documents) {
+    const ExistingOutput existing = options.overwrite ? ExistingOutput::Replace : ExistingOutput::Refuse;
+    OutputRequest request{options.out, {}, existing, commandLine()};
+    for (const MergeConfig& document : documents)
+        std::ranges::move(inputPaths(document), std::back_inserter(request.inputs));
+    OutputFolder output = OutputFolder::acquire(request);
+    if (documents.size() > 1 && !options.dryRun) output.prepareIntermediates();
+    return output;
+}
+
+/// Collective. The documents before the last, each into a folder of its own.
+void mergeEarlierDocuments(World& world, const Options& options, const std::vector<MergeConfig>& documents,
+                           const fs::path& folder) {
+    for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
+        Options ofDocument = options;
+        ofDocument.out = (folder / documents[i].name).string();
+        ofDocument.verifyAfter = false;
+        announceDocument(documents, i, ofDocument.out);
+        if (options.dryRun && mustWaitForOthers(documents[i])) continue;
+        RootState root;
+        root.takesOver = true;
+        if (world.isRoot() && !options.dryRun)
+            root.output.emplace(OutputFolder::acquire({ofDocument.out, {}, ExistingOutput::Replace, commandLine()}));
+        mergeDocument(world, ofDocument, withDocumentsIn(folder, documents[i]), root);
+    }
+}
+
+void runMerge(World& world, const Options& options) {
+    requireDevice(options);
+    const std::vector<MergeConfig> documents = shareConfigs(world, options, ConfigUse::Merge);
+    RootState root;
+    if (world.isRoot()) root.output.emplace(acquireOutput(options, documents));
+    const fs::path folder = world.broadcast(world.isRoot() ? root.output->intermediateFolder().string() : "");
+    try {
+        mergeEarlierDocuments(world, options, documents, folder);
+        announceDocument(documents, documents.size() - 1, options.out);
+        if (options.dryRun && mustWaitForOthers(documents.back())) return;
+        mergeDocument(world, options, withDocumentsIn(folder, documents.back()), root);
+    } catch (...) {
+        if (root.output) root.output->dropUnusedIntermediates();
         throw;
     }
 }

@@ -7,7 +7,6 @@
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"
-#include "aimerge/merge/job_check.h"
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
@@ -96,7 +95,6 @@ std::vector<std::size_t> MergeJob::experts() const {
 MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     MergeJob job;
     job.method = &findMethod(config.method, config.methodMark);
-    checkMergeConfig(*job.method, config);
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
     if (job.config.aim) requireWholeModel(job.base());

@@ -39,7 +39,9 @@ struct MergeJob {
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
 };
 
-/// Opens and validates everything; reads no weight. @throws UsageError, InputError
+/// Opens and validates everything; reads no weight.
+/// @pre checkMergeConfig() has let the config pass, as shareConfigs() makes sure
+/// @throws UsageError, InputError
 MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes);
 
 /// Digest of everything that decides the output's bytes, for recognising an unfinished output of the same job.

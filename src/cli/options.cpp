@@ -24,7 +24,8 @@ void declareJobOptions(CLI::App& app, Options& options) {
         ->check(CLI::Range(1, 1024));
     app.add_option("--memory-limit", options.memoryLimit,
                    "Memory per rank, e.g. 24GB: calibration streams layers that do not fit (default: no limit)");
-    app.add_option("--set", options.overrides, "Override a config value: --set aim.omega=0.2 (repeatable)")
+    app.add_option("--set", options.overrides,
+                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the last")
         ->type_name("path.to.key=value");
     app.add_option("--progress", options.progress, "Progress display")
         ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))

@@ -23,11 +23,8 @@ void declarePlan(CLI::App& app, Options& options) {
     declareJobOptions(app, options);
 }
 
-void runPlan(World& world, const Options& options) {
-    requireDevice(options);
-    if (!world.isRoot()) return;
-    const MergeJob job =
-        openMergeJob(loadMergeConfig(options.subject, options.overrides, ConfigUse::Merge), parseSize(options.maxShardSize));
+void planDocument(const World& world, const Options& options, const MergeConfig& config) {
+    const MergeJob job = openMergeJob(config, parseSize(options.maxShardSize));
     requireExpertCalibration(job);
     CalibrationSize calibration;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
@@ -38,6 +35,16 @@ void runPlan(World& world, const Options& options) {
     fmt::print("{}\n", options.json ? plan.toJson()
                                     : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)) +
                                           expertStatisticsLine(job));
+}
+
+void runPlan(World& world, const Options& options) {
+    requireDevice(options);
+    const std::vector<MergeConfig> documents = shareConfigs(world, options, ConfigUse::Merge);
+    if (!world.isRoot()) return;
+    for (std::size_t i = 0; i < documents.size(); ++i) {
+        announceDocument(documents, i, {});
+        if (!mustWaitForOthers(documents[i])) planDocument(world, options, documents[i]);
+    }
 }
 
 }  // namespace

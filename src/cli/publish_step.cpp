@@ -51,18 +51,18 @@ nlohmann::ordered_json outputConfig(const MergeJob& job) {
     return config;
 }
 
-CardModel cardModel(const Checkpoint& model) {
+CardModel cardModel(const MergeJob& job, const Checkpoint& model) {
     const std::string name = HubReference::from(model.name()).name;
     if (!fs::exists(model.name()) && isHubName(name)) return {name, true};
-    return {model.name(), false};
+    return {job.config.nameInFile(model.name()), false};
 }
 
 ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::string& title) {
     const MethodInfo& method = job.method->info();
     ModelCard card;
     card.title = title;
-    if (job.models.baseIndex) card.base = cardModel(job.base());
-    for (const std::size_t expert : job.experts()) card.experts.push_back(cardModel(job.models.models[expert]));
+    if (job.models.baseIndex) card.base = cardModel(job, job.base());
+    for (const std::size_t expert : job.experts()) card.experts.push_back(cardModel(job, job.models.models[expert]));
     card.method = method.name;
     card.methodDescription = method.description;
     card.paper = method.paper;
@@ -74,8 +74,8 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
     return card;
 }
 
-ManifestModel manifestModel(const Checkpoint& model) {
-    return {model.name(), model.headerDigest(), model.totalBytes()};
+ManifestModel manifestModel(const MergeJob& job, const Checkpoint& model) {
+    return {job.config.nameInFile(model.name()), model.headerDigest(), model.totalBytes()};
 }
 
 /// A number, or for a value that differs between tensors (a gradient, a filter) all that occur.
@@ -110,22 +110,24 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
             continue;
         }
         for (std::size_t i = 0; i < job.models.models.size(); ++i)
-            if (!perModel[p][i].empty()) settings[specs[p].name][job.models.models[i].name()] = valuesText(perModel[p][i]);
+            if (!perModel[p][i].empty())
+                settings[specs[p].name][job.config.nameInFile(job.models.models[i].name())] = valuesText(perModel[p][i]);
     }
     return settings;
 }
 
-Manifest manifestOf(const MergeJob& job, const OutputPoint& point) {
+Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point) {
     Manifest manifest;
     manifest.version = kVersion;
     manifest.created = utcTimeText();
+    manifest.inputDigest = inputDigest;
     manifest.method = job.method->info().name;
     manifest.omega = point.omega;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         manifest.seeds["calibration"] = job.config.aim->calibration.seed;
     if (job.method->info().isRandom) manifest.seeds["merge"] = job.config.seed;
-    if (job.models.baseIndex) manifest.base = manifestModel(job.base());
-    for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job.models.models[expert]));
+    if (job.models.baseIndex) manifest.base = manifestModel(job, job.base());
+    for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job, job.models.models[expert]));
     manifest.settings = effectiveParameters(job);
     manifest.config = job.config.text;
     return manifest;
@@ -150,8 +152,8 @@ std::vector<TokenizerFile> tokenizerFiles(const MergeJob& job) {
     return files;
 }
 
-void completePoint(const MergeJob& job, const OutputPoint& point, const std::vector<FinishedTensor>& finished,
-                   const OutputFolder& output) {
+void completePoint(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point,
+                   const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
     const std::string title = (point.folder.empty() ? output.target() : output.target() / point.folder).filename().string();
 
@@ -163,7 +165,7 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 
-    Manifest manifest = manifestOf(job, point);
+    Manifest manifest = manifestOf(job, inputDigest, point);
     manifest.files = shardEntries(job.layout, finished);
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
     if (writesTokenizer) {
@@ -178,12 +180,13 @@ void completePoint(const MergeJob& job, const OutputPoint& point, const std::vec
 
 }  // namespace
 
-void completeAndPublish(const MergeJob& job, const std::vector<FinishedTensor>& finished, OutputFolder& output) {
+void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
+                        OutputFolder& output) {
     for (const OutputPoint& point : job.points) {
         std::vector<FinishedTensor> ofPoint;
         std::ranges::copy_if(finished, std::back_inserter(ofPoint),
                              [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
-        completePoint(job, point, ofPoint, output);
+        completePoint(job, inputDigest, point, ofPoint, output);
     }
     output.publish();
 }

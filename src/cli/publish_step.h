@@ -11,7 +11,9 @@
 namespace aimerge {
 
 /// Local: rank 0 calls it when every rank has synced what it wrote.
+/// @param inputDigest for the manifest
 /// @param finished all ranks' finished tensors, of all points
-void completeAndPublish(const MergeJob& job, const std::vector<FinishedTensor>& finished, OutputFolder& output);
+void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
+                        OutputFolder& output);
 
 }  // namespace aimerge

@@ -6,12 +6,11 @@
 #include "aimerge/config/merge_config.h"
 #include "aimerge/distributed/world.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace aimerge {
-
-/// Collective. Rank 0 reads the file and applies --set; the others parse the text it sends.
-MergeConfig shareConfig(World& world, const Options& options, ConfigUse use);
 
 /// Collective. Runs `open` on rank 0 and, when that succeeded, on the others: what is wrong is found and said once.
 template <typename Open>
@@ -24,5 +23,16 @@ auto openInTurn(World& world, Open&& open) {
     world.barrier();
     return open();
 }
+
+/// Collective. Rank 0 reads the file; all parse its text, apply --set and check each document that is merged against its
+/// method, before the first one is.
+std::vector<MergeConfig> shareConfigs(World& world, const Options& options, ConfigUse use);
+
+/// Says which document's turn it is, when there are several: "document 1 of 3: math -> out.intermediate/math".
+/// @param whither empty when nothing is written
+void announceDocument(const std::vector<MergeConfig>& documents, std::size_t index, const std::string& whither);
+
+/// True, and says so, when a document's models are made from earlier documents, so that there is nothing to look at yet.
+bool mustWaitForOthers(const MergeConfig& document);
 
 }  // namespace aimerge

@@ -3,6 +3,7 @@
 #include "aimerge/core/file.h"
 #include "config/aim_config.h"
 #include "config/calibration_config.h"
+#include "config/documents.h"
 #include "config/mapping_reader.h"
 #include "config/override.h"
 #include "config/parameter_reader.h"
@@ -32,15 +33,16 @@ SourceMark valueMark(const MappingReader& file, std::string_view key) {
     return entry == nullptr ? SourceMark{} : entry->value.mark;
 }
 
-void requireFor(ConfigUse use, const MergeConfig& config, const std::string& fileName) {
+/// @param place the file; of several documents, where this one begins
+void requireFor(ConfigUse use, const MergeConfig& config, const std::string& place) {
     if (use == ConfigUse::Merge) {
-        if (config.method.empty()) throw UsageError("{}: 'merge_method' is missing", fileName);
+        if (config.method.empty()) throw UsageError("{}: 'merge_method' is missing", place);
         if (config.slices.empty())
-            throw UsageError("{}: 'models' is missing or empty: list the models to merge, or their 'slices'", fileName);
+            throw UsageError("{}: 'models' is missing or empty: list the models to merge, or their 'slices'", place);
     } else {
         if (config.baseModel.empty())
-            throw UsageError("{}: 'base_model' is missing: it is the model whose activations are measured", fileName);
-        if (!config.aim) throw UsageError("{}: 'aim.calibration' is missing: it names the text or token ids", fileName);
+            throw UsageError("{}: 'base_model' is missing: it is the model whose activations are measured", place);
+        if (!config.aim) throw UsageError("{}: 'aim.calibration' is missing: it names the text or token ids", place);
     }
 }
 
@@ -50,6 +52,7 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     config.method = file.text("merge_method").value_or("");
     config.methodMark = valueMark(file, "merge_method");
     config.name = file.text("name").value_or("");
+    config.nameMark = valueMark(file, "name");
     if (const YamlEntry* base = file.find("base_model")) config.baseModel = readModelReference(base->value, "base_model");
     config.baseModelMark = valueMark(file, "base_model");
     readSlices(file, config);
@@ -65,6 +68,24 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     if (const YamlEntry* aim = root.find("aim")) config.aim = readAim(*aim, use);
     if (const YamlEntry* calibration = file.find("calibration"))
         config.calibration = readWholeCalibration(*calibration, "calibration");
+    return config;
+}
+
+/// @param place the file; of several documents, where this one begins
+MergeConfig parseDocument(const YamlText& document, const std::string& fileName, const std::vector<std::string>& overrides,
+                          ConfigUse use, const std::string& place) {
+    YamlNode root = parseYaml(document, fileName);
+    if (root.kind == YamlNode::Kind::Null) {
+        if (place == fileName) throw UsageError("{}: the file is empty; a merge configuration was expected", fileName);
+        throw UsageError("{}: this document is empty; write a merge configuration or remove its line '---'", place);
+    }
+    if (root.kind == YamlNode::Kind::Mapping)
+        for (const std::string& override : overrides) applyOverride(root, override);
+    MergeConfig config = readConfig(root, use);
+    requireFor(use, config, place);
+    config.file = fileName;
+    config.text = document.text;
+    if (!overrides.empty()) config.text = (document.firstLine > 1 ? "---\n" : "") + writeYaml(root);
     return config;
 }
 
@@ -99,22 +120,29 @@ const CalibrationConfig* expertCalibration(const MergeConfig& config, const Mode
     return config.aim && config.aim->hasCalibration ? &config.aim->calibration : nullptr;
 }
 
-MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,
-                             ConfigUse use) {
-    YamlNode root = parseYaml(text, fileName);
-    if (root.kind == YamlNode::Kind::Null)
-        throw UsageError("{}: the file is empty; a merge configuration was expected", fileName);
-    if (root.kind == YamlNode::Kind::Mapping)
-        for (const std::string& override : overrides) applyOverride(root, override);
-    MergeConfig config = readConfig(root, use);
-    requireFor(use, config, fileName);
-    config.file = fileName;
-    config.text = overrides.empty() ? text : writeYaml(root);
-    return config;
+std::string readMergeConfigText(const std::filesystem::path& file) {
+    return readTextFile(file, kLargestConfigBytes);
 }
 
-MergeConfig loadMergeConfig(const std::filesystem::path& file, const std::vector<std::string>& overrides, ConfigUse use) {
-    return parseMergeConfig(readTextFile(file, kLargestConfigBytes), file.string(), overrides, use);
+std::vector<MergeConfig> parseMergeConfigs(const std::string& text, const std::string& fileName,
+                                           const std::vector<std::string>& overrides, ConfigUse use) {
+    const std::vector<YamlText> texts = splitDocuments(text);
+    if (texts.size() == 1) return {parseDocument(texts[0], fileName, overrides, use, fileName)};
+    std::vector<MergeConfig> documents;
+    for (const YamlText& document : texts) {
+        const bool isLast = documents.size() + 1 == texts.size();
+        const SourceMark begin{.file = fileName, .line = document.firstLine, .column = 1};
+        documents.push_back(isLast ? parseDocument(document, fileName, overrides, use, begin.text())
+                                   : parseDocument(document, fileName, {}, ConfigUse::Merge, begin.text()));
+        if (!isLast) checkEarlierDocument(documents.back(), begin);
+    }
+    linkDocuments(documents);
+    return documents;
+}
+
+MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,
+                             ConfigUse use) {
+    return parseMergeConfigs(text, fileName, overrides, use).back();
 }
 
 }  // namespace aimerge

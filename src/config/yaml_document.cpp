@@ -12,6 +12,7 @@ namespace aimerge {
 namespace {
 
 constexpr int kDeepestNesting = 50;
+constexpr std::string_view kBlank = " \t\r\n";
 constexpr int kMostNodes = 100'000;  // aliases of aliases grow exponentially
 
 /// Copies a yaml-cpp tree, checking it on the way.
@@ -127,10 +128,8 @@ YamlNode parse(const std::string& text, const SourceMark& place, bool marksOfNod
             return nothing;
         }
         if (documents.size() > 1)
-            throw UsageError(
-                "{}: a second YAML document begins; files with several documents are not supported, "
-                "write one file per merge",
-                builder.markOf(documents[1].Mark()).text());
+            throw UsageError("{}: another YAML document begins after '...'; begin it with a line '---'",
+                             builder.markOf(documents[1].Mark()).text());
         return builder.build(documents[0], 0);
     } catch (const YAML::Exception& error) {
         SourceMark mark = builder.markOf(error.mark);
@@ -140,6 +139,16 @@ YamlNode parse(const std::string& text, const SourceMark& place, bool marksOfNod
         }
         throw UsageError("{}: not valid YAML: {}", mark.text(), error.msg);
     }
+}
+
+bool beginsDocument(std::string_view line) {
+    return line.starts_with("---") && (line.size() == 3 || kBlank.find(line[3]) != std::string_view::npos);
+}
+
+/// Blank, a comment or a directive.
+bool holdsNoValue(std::string_view line) {
+    const std::size_t content = line.find_first_not_of(kBlank);
+    return content == std::string_view::npos || line[content] == '#' || line.front() == '%';
 }
 
 void write(YAML::Emitter& out, const YamlNode& node) {
@@ -193,8 +202,28 @@ std::string describe(const YamlNode& node) {
     return {};
 }
 
-YamlNode parseYaml(const std::string& text, const std::string& fileName) {
-    return parse(text, {.file = fileName}, true);
+std::vector<YamlText> splitDocuments(const std::string& text) {
+    std::vector<YamlText> documents(1);
+    bool nothingYet = true;  // before the first document
+    int line = 1;
+    for (std::size_t begin = 0; begin < text.size(); ++line) {
+        const std::size_t end = std::min(text.find('\n', begin), text.size() - 1) + 1;
+        const std::string_view current = std::string_view(text).substr(begin, end - begin);
+        if (beginsDocument(current)) {
+            if (!nothingYet) documents.push_back({.text = {}, .firstLine = line});
+            nothingYet = false;
+        }
+        nothingYet = nothingYet && holdsNoValue(current);
+        documents.back().text += current;
+        begin = end;
+    }
+    return documents;
+}
+
+YamlNode parseYaml(const YamlText& document, const std::string& fileName) {
+    // Empty lines stand for the documents before this one, so that yaml-cpp counts as the file does.
+    const std::string linesBefore(static_cast<std::size_t>(document.firstLine - 1), '\n');
+    return parse(linesBefore + document.text, {.file = fileName}, true);
 }
 
 YamlNode parseYamlValue(const std::string& text, const SourceMark& place) {

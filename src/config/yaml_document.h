@@ -1,6 +1,6 @@
 #pragma once
 // A YAML text as a tree of plain values that carry their place. yaml-cpp parses; this adds what it lets pass: duplicate
-// keys, several documents, aliases to themselves, unknown tags. Aliases and merge keys (`<<`) are expanded.
+// keys, aliases to themselves, unknown tags. Aliases and merge keys (`<<`) are expanded.
 
 #include "aimerge/config/parameter.h"
 
@@ -33,8 +33,17 @@ struct YamlEntry {
 /// "a mapping", "a list", "nothing" or the quoted text, for messages of the form "expected ..., found ...".
 std::string describe(const YamlNode& node);
 
-/// @throws UsageError "merge.yaml:3:5: not valid YAML: ...". An empty text gives a Null node.
-YamlNode parseYaml(const std::string& text, const std::string& fileName);
+/// One document of a YAML text, from its line `---` to before that of the next.
+struct YamlText {
+    std::string text;
+    int firstLine = 1;  // in the file
+};
+
+/// The documents in their order; together they are the text. Comments and directives before the first `---` are the first's.
+std::vector<YamlText> splitDocuments(const std::string& text);
+
+/// @throws UsageError "merge.yaml:3:5: not valid YAML: ...". An empty document gives a Null node.
+YamlNode parseYaml(const YamlText& document, const std::string& fileName);
 
 /// The same from the value of an override: every mark is `place`.
 YamlNode parseYamlValue(const std::string& text, const SourceMark& place);

@@ -34,6 +34,7 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
 
     EXPECT_EQ(read.version, written.version);
     EXPECT_EQ(read.created, written.created);
+    EXPECT_EQ(read.inputDigest, written.inputDigest);
     EXPECT_EQ(read.method, "ties");
     EXPECT_EQ(read.omega, 0.4);
     EXPECT_EQ(read.seeds, written.seeds);

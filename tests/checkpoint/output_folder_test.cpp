@@ -116,6 +116,48 @@ TEST(OutputFolder, RefusesPlacesThatWouldHarmTheInputs) {
     EXPECT_EQ(refusal({temp.path() / "models" / "base-merged", {model}, ExistingOutput::Replace, ""}), "");
 }
 
+TEST(OutputFolder, RemovesItsIntermediatesWhenPublished) {
+    const TempFolder temp;
+    OutputFolder folder = OutputFolder::acquire({temp.path() / "out", {}, ExistingOutput::Refuse, "aimerge"});
+    folder.prepareIntermediates();
+    writeFile(folder.intermediateFolder() / "math" / "config.json", "{}");
+    folder.dropUnusedIntermediates();
+    folder.prepareIntermediates();
+    EXPECT_TRUE(fs::exists(temp.path() / "out.intermediate" / "math" / "config.json"));
+    folder.prepare("job");
+
+    folder.publish();
+
+    EXPECT_FALSE(fs::exists(temp.path() / "out.intermediate"));
+}
+
+TEST(OutputFolder, DropsIntermediatesThatHoldNoOutput) {
+    const TempFolder temp;
+    {
+        OutputFolder folder = OutputFolder::acquire({temp.path() / "out", {}, ExistingOutput::Refuse, "aimerge"});
+        folder.dropUnusedIntermediates();
+        folder.prepareIntermediates();
+        folder.dropUnusedIntermediates();
+    }
+
+    EXPECT_TRUE(fs::is_empty(temp.path()));
+}
+
+TEST(OutputFolder, LeavesAForeignFolderInTheIntermediatesPlace) {
+    const TempFolder temp;
+    const fs::path foreign = temp.path() / "out.intermediate" / "mine" / "config.json";
+    writeFile(foreign, "{}");
+    const fs::path model = foreign.parent_path();
+    EXPECT_THAT(refusal({temp.path() / "out", {model}, ExistingOutput::Refuse, ""}), HasSubstr("would replace the input"));
+    OutputFolder folder = OutputFolder::acquire({temp.path() / "out", {}, ExistingOutput::Refuse, "aimerge"});
+    EXPECT_THROW(folder.prepareIntermediates(), UsageError);
+    folder.prepare("job");
+
+    folder.publish();
+
+    EXPECT_TRUE(fs::exists(foreign));
+}
+
 TEST(OutputFolder, RefusesASecondJobAndNamesTheHolder) {
     const TempFolder temp;
     const fs::path out = temp.path() / "out";

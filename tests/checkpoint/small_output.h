@@ -36,6 +36,7 @@ inline Manifest smallManifest() {
     Manifest manifest;
     manifest.version = kVersion;
     manifest.created = "2025-01-31T12:00:00Z";
+    manifest.inputDigest = "0123456789abcdef0123456789abcdef";
     manifest.method = "ties";
     manifest.omega = 0.4;
     manifest.seeds = {{"calibration", 42}};

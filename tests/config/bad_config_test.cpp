@@ -38,7 +38,6 @@ TEST(BadConfig, TheWholeFile) {
             {"merge_methd: ties\n",
              ":1:1: unknown key 'merge_methd' at the top level; did you mean 'merge_method'? (known keys: merge_method, "
              "base_model"},
-            {"a: 1\n---\nb: 1\n", ":3:1: a second YAML document begins; files with several documents are not supported"},
             {"merge_method: ties\nmerge_method: linear\n", ":2:1: the key 'merge_method' is written twice"},
         },
         "", ConfigUse::Merge);

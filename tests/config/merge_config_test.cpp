@@ -106,15 +106,15 @@ TEST(MergeConfig, LoadsAFileAndNamesItInErrors) {
     ::close(descriptor);
     std::ofstream(path) << kThreeLines << "dtipe: x\n";
 
-    EXPECT_THAT([&] { loadMergeConfig(path, {}, ConfigUse::Merge); },
+    EXPECT_THAT([&] { parseMergeConfig(readMergeConfigText(path), path, {}, ConfigUse::Merge); },
                 testing::ThrowsMessage<UsageError>(testing::StartsWith(path + ":4:1: unknown key 'dtipe'")));
     std::ofstream(path) << kThreeLines;
-    EXPECT_EQ(loadMergeConfig(path, {}, ConfigUse::Merge).file, path);
+    EXPECT_EQ(parseMergeConfig(readMergeConfigText(path), path, {}, ConfigUse::Merge).file, path);
     std::filesystem::remove(path);
 }
 
 TEST(MergeConfig, AMissingFileIsAnInputError) {
-    EXPECT_THAT([] { loadMergeConfig("/nonexistent/merge.yaml", {}, ConfigUse::Merge); },
+    EXPECT_THAT([] { readMergeConfigText("/nonexistent/merge.yaml"); },
                 testing::ThrowsMessage<InputError>("/nonexistent/merge.yaml: the file does not exist"));
 }
 

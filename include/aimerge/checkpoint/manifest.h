@@ -53,8 +53,9 @@ struct ManifestModel {
 };
 
 struct Manifest {
-    std::string version;  // of aimerge
-    std::string created;  // utcTimeText()
+    std::string version;      // of aimerge
+    std::string created;      // utcTimeText()
+    std::string inputDigest;  // hex, of what was asked for and the state of the inputs; empty in those of older versions
     std::string method;
     std::optional<double> omega;  // absent without AIM
     std::map<std::string, std::uint64_t> seeds;

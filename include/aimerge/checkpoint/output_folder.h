@@ -5,6 +5,8 @@
 //     <out>.partial/job.json       which job this is: the digest a rerun compares
 //     <out>.partial/journal-R.jsonl   tensors finished by rank R (checkpoint/journal.h)
 //     <out>.partial/output/        becomes <out> by one rename
+//     <out>.intermediate/NAME      outputs that <out> is made from, each written in the same way; removed when <out> is
+//     there
 //
 // With --overwrite the old folder is renamed to <out>.replaced-<pid> just before that and deleted just after, so at no
 // moment is the only copy gone. A crash between the two renames is recognised by the next acquire(), which puts the old
@@ -54,7 +56,14 @@ public:
     std::filesystem::path partialFolder() const;  // of journals
     std::filesystem::path buildFolder() const;    // of the output
 
-    /// Syncs every file and folder, renames the build folder to the target and removes the partial folder.
+    /// Makes <out>.intermediate ready for the outputs that this one is made from; what lies there already stays.
+    /// @throws UsageError when it is not a folder of ours
+    void prepareIntermediates();
+    /// Removes <out>.intermediate as long as there is no output in it.
+    void dropUnusedIntermediates();
+    std::filesystem::path intermediateFolder() const;
+
+    /// Syncs every file and folder, renames the build folder to the target, removes the partial and the intermediate folder.
     /// @pre prepare() was called and every rank has closed or synced what it wrote
     void publish();
 

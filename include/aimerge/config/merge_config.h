@@ -1,7 +1,7 @@
 #pragma once
-// A merge job as its YAML file states it: mergekit's configuration language for the supported methods plus the `aim`
-// section. Parsing validates types, ranges and names; no checkpoint is opened. Unknown keys are errors that name the nearest
-// known one.
+// A merge job as a document of its YAML file states it: mergekit's configuration language for the supported methods plus the
+// `aim` section. Parsing validates types, ranges and names; no checkpoint is opened. Unknown keys are errors that name the
+// nearest known one.
 
 #include "aimerge/config/parameter.h"
 #include "aimerge/core/dtype.h"
@@ -105,23 +105,27 @@ struct VocabularyConfig {
 
 struct MergeConfig {
     std::filesystem::path file;
-    std::string text;                      // the YAML as given (with --set applied), for the model card and the manifest
-    std::string method;                    // merge_method
-    std::string name;                      // of the document; empty when absent
-    std::string baseModel;                 // empty when absent
-    std::vector<Slice> slices;             // in the order of the output's layers
-    ParameterMap moduleParameters;         // of modules.default
-    ParameterMap parameters;               // global
-    std::optional<Dtype> dtype, outDtype;  // BF16, F16, F32
-    std::uint64_t seed = 42;               // of methods that draw random numbers
+    std::string text;  // the YAML as given (with --set applied), after that of the documents in `uses`: makes the same again
+    std::string method;                     // merge_method
+    std::string name;                       // of the document; empty when absent
+    std::vector<std::string> uses;          // names of the earlier documents that it is made from, also through others
+    std::filesystem::path documentsFolder;  // where their results lie: withDocumentsIn(); empty before
+    std::string baseModel;                  // empty when absent
+    std::vector<Slice> slices;              // in the order of the output's layers
+    ParameterMap moduleParameters;          // of modules.default
+    ParameterMap parameters;                // global
+    std::optional<Dtype> dtype, outDtype;   // BF16, F16, F32
+    std::uint64_t seed = 42;                // of methods that draw random numbers
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;
     std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
-    SourceMark methodMark, baseModelMark, chatTemplateMark;
+    SourceMark methodMark, nameMark, baseModelMark, chatTemplateMark;
 
     /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.
     const std::string& baseOf(const Slice& slice) const;
+    /// A model's name as the file has it: that of an earlier document for a folder of withDocumentsIn().
+    std::string nameInFile(const std::string& model) const;
 };
 
 /// What a model is run on for statistics of experts: its own `calibration`, else that of the file, else aim.calibration;
@@ -135,12 +139,25 @@ enum class ConfigUse {
     Calibrate  // only base_model and aim.calibration are; the rest is parsed when present
 };
 
-/// @param overrides `--set path.to.key=value`, applied to the YAML tree in order before it is validated
-/// @throws UsageError with file, line and column; InputError when the file cannot be read
-MergeConfig loadMergeConfig(const std::filesystem::path& file, const std::vector<std::string>& overrides, ConfigUse use);
+/// The text of a config file. @throws InputError when it cannot be read, or is too large for a config
+std::string readMergeConfigText(const std::filesystem::path& file);
 
-/// The same from text, for tests.
+/// The documents of a file, in order; most have one. Each but the last has a name, and writes one checkpoint. Later ones may
+/// write the name wherever a model is named, also with an adapter: NAME+ADAPTER.
+/// @param overrides `--set path.to.key=value`, applied in order to the YAML tree of the last document before it is validated
+/// @param use of the last document; the others are merged
+/// @throws UsageError with file, line and column
+std::vector<MergeConfig> parseMergeConfigs(const std::string& text, const std::string& fileName,
+                                           const std::vector<std::string>& overrides, ConfigUse use);
+
+/// The last of them.
 MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,
                              ConfigUse use);
+
+/// True when `model` is the name of the document, alone or with an adapter.
+bool refersToDocument(const std::string& model, const std::string& documentName);
+
+/// The config with the folder of its result, `folder`/NAME, in place of the name of each earlier document.
+MergeConfig withDocumentsIn(const std::filesystem::path& folder, MergeConfig config);
 
 }  // namespace aimerge
