@@ -17,7 +17,7 @@ struct ObservedPoint {
     std::int64_t layer;
     ActivationPoint point;
 
-    auto operator<=>(const ObservedPoint&) const = default;
+    auto operator<=>(const ObservedPoint&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm of clang-tidy 14
 };
 
 using StatisticsByPoint = std::map<ObservedPoint, ModuleStatistics>;

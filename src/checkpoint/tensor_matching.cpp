@@ -172,10 +172,10 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
     const auto missing = static_cast<std::size_t>(std::ranges::count(tensor.inputs, nullptr, &MatchedInput::tensor));
     if (missing > 0 && missing + 1 == tensor.inputs.size()) {
         tensor.action = Action::CopyFromBase;
-        const TensorInfo* only = tensor.inputs[set.referenceIndex()];
-        if (only && set.reference().updateOf(*only))
+        const MatchedInput& only = referenceOf(set, tensor);
+        if (only.tensor && set.models[only.model].updateOf(*only.tensor))
             throw InputError("{}: the adapter changes {}, which no other model has; merge the adapter into its base first",
-                             set.reference().name(), name);
+                             set.models[only.model].name(), only.tensor->name);
         return tensor;
     }
     if (missing > 0) {

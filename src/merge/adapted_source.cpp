@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 namespace aimerge {
 namespace {
@@ -48,47 +49,40 @@ public:
         : TensorSource(view.origin(), Dtype::F32), view_(view), factors_(readFactors(*view.model, update)) {}
 
     void fetch(std::int64_t first, std::span<std::byte> out) const override {
-        const std::size_t width = bytesPerElement(view_.tensor->dtype);
-        const std::size_t count = out.size() / sizeof(float), begin = static_cast<std::size_t>(first);
-        const auto stored = std::make_unique_for_overwrite<std::byte[]>(count * width);
-        view_.model->read(*view_.tensor, begin * width, {stored.get(), count * width});
-        const Stretch stretch{begin, begin + count, stored.get(), out.data()};
+        const std::size_t count = out.size() / sizeof(float), columns = factors_.columns;
+        const auto begin = static_cast<std::size_t>(first), end = begin + count;
+        // Read a group of rows at a time: that stays in the second-level cache, and below the size that malloc maps.
+        const std::size_t most = std::min(count, kLowRankTileRows * columns);
+        const auto stored = std::make_unique_for_overwrite<std::byte[]>(most * bytesPerElement(view_.tensor->dtype));
 
         // A row that the stretch begins or ends within, and whole rows in groups.
-        const std::size_t columns = factors_.columns;
-        for (std::size_t at = begin; at < stretch.end;) {
-            const std::size_t row = at / columns, column = at % columns;
-            const std::size_t wholeRows = column == 0 ? (stretch.end - at) / columns : 0;
+        for (std::size_t at = begin; at < end;) {
+            const std::size_t column = at % columns;
+            const std::size_t wholeRows = column == 0 ? (end - at) / columns : 0;
             const std::size_t rows = std::clamp<std::size_t>(wholeRows, 1, kLowRankTileRows);
-            const std::size_t endColumn = std::min(columns, column + stretch.end - at);
-            adaptRows(stretch, row, rows, column, endColumn);
-            at += wholeRows > 0 ? rows * columns : endColumn - column;
+            const std::size_t width = std::min(columns - column, end - at);
+            adaptRows({at / columns, rows, column, width}, stored.get(), out.data() + (at - begin) * sizeof(float));
+            at += rows * width;
         }
     }
 
 private:
-    /// Elements [begin, end) of the tensor: their stored bytes, and where their values go.
-    struct Stretch {
-        std::size_t begin, end;
-        const std::byte* stored;
-        std::byte* out;
-    };
-
-    void adaptRows(const Stretch& stretch, std::size_t firstRow, std::size_t rows, std::size_t column,
-                   std::size_t endColumn) const {
-        const std::size_t width = bytesPerElement(view_.tensor->dtype);
+    /// @param block whole rows, or a part of one; of any width
+    /// @param stored room for its bytes @param out for its values
+    void adaptRows(const LowRankTile& block, std::byte* stored, std::byte* out) const {
+        const std::size_t bytes = bytesPerElement(view_.tensor->dtype);
+        view_.model->read(*view_.tensor, (block.firstRow * factors_.columns + block.firstColumn) * bytes,
+                          {stored, block.rows * block.columns * bytes});
         float values[kLowRankTileRows * kLowRankTileColumns];
-        for (; column < endColumn; column += kLowRankTileColumns) {
-            const std::size_t columns = std::min(kLowRankTileColumns, endColumn - column);
-            const auto offset = [&](std::size_t i) { return (firstRow + i) * factors_.columns + column - stretch.begin; };
+        for (std::size_t column = 0; column < block.columns; column += kLowRankTileColumns) {
+            const std::size_t columns = std::min(kLowRankTileColumns, block.columns - column);
+            const auto offset = [&](std::size_t row) { return row * block.columns + column; };
             // Values that are not finite stay so in the sum, and whoever converts the result finds them.
-            for (std::size_t i = 0; i < rows; ++i)
-                toFloat(view_.tensor->dtype, stretch.stored + offset(i) * width,
-                        {values + i * kLowRankTileColumns, columns});
-            addLowRank(factors_, {firstRow, rows, column, columns}, values);
-            for (std::size_t i = 0; i < rows; ++i)
-                std::memcpy(stretch.out + offset(i) * sizeof(float), values + i * kLowRankTileColumns,
-                            columns * sizeof(float));
+            for (std::size_t i = 0; i < block.rows; ++i)
+                toFloat(view_.tensor->dtype, stored + offset(i) * bytes, {values + i * kLowRankTileColumns, columns});
+            addLowRank(factors_, {block.firstRow, block.rows, block.firstColumn + column, columns}, values);
+            for (std::size_t i = 0; i < block.rows; ++i)
+                std::memcpy(out + offset(i) * sizeof(float), values + i * kLowRankTileColumns, columns * sizeof(float));
         }
     }
 

@@ -3,7 +3,7 @@
 // ascending order with fused multiply-adds and is scaled afterwards, so an element's bits depend on nothing but the factors.
 //
 // Four rows and four values of r at a time: each value of `right` that is loaded serves four multiply-adds, and the sums of
-// a tile stay in the first-level cache. On one thread of an AMD EPYC with AVX-512: see tests/bench/merge_kernels_bench.cpp.
+// a tile stay in the first-level cache.
 
 #include <cstddef>
 #include <span>

@@ -29,7 +29,7 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
         vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
             for (std::size_t i = 0; i < elements; ++i)
-                out[i] = varianceOfChanges(base[i], InputsAt<kInputs>{pointers, i, number});
+                out[i] = varianceOfChanges(base[i], InputsAt<kInputs>{pointers, i, i, number});
         });
     });
 }

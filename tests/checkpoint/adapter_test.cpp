@@ -104,7 +104,7 @@ TEST_F(AdapterTest, NeedsABaseThatIsAWholeModel) {
 TEST_F(AdapterTest, IsAnExpertOfAModelSet) {
     TinyAdapter().write(folder_ / "adapter");
     MergeConfig config;
-    config.models.push_back({at("adapter"), {}, {}});
+    config.slices.push_back({.sources = {{at("adapter"), {}, {}}}, .wholeModels = true});
     config.baseModel = at("base");
 
     const ModelSet set = ModelSet::open(config);
