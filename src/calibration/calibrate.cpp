@@ -4,22 +4,14 @@
 #include "calibration/stage_link.h"
 #include "calibration/stage_report.h"
 #include "calibration/stage_run.h"
+#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <sys/resource.h>
 
-#include <mutex>
-
 namespace aimerge {
 namespace {
-
-void setThreads(int threads) {
-    static std::once_flag once;  // libtorch takes the number of inter-op threads once per process
-    std::call_once(once, [] { at::set_num_interop_threads(1); });
-    at::set_num_threads(threads);
-}
 
 std::int64_t peakMemoryBytes() {
     rusage usage{};
@@ -37,17 +29,17 @@ StatisticsByModule byModule(const StatisticsByPoint& points) {
 }  // namespace
 
 CalibrationResult calibrate(World& world, const CalibrationJob& job) {
-    setThreads(job.threads);
+    setTorchThreads(job.threads);
     const c10::InferenceMode inference;
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
 
     StageReport report;
     report.record.rank = world.rank();
     if (stage.empty()) {
-        IdleNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
+        StepNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
     } else {
         StatisticsObserver observer(job.base.name(), world.rank());
-        report.record = runStage(world, job, stage, idleRanks(job.plan), observer);
+        report.record = runStage(world, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}, observer);
         report.statistics = observer.statistics();
     }
     report.record.peakMemoryBytes = peakMemoryBytes();

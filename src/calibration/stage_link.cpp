@@ -54,22 +54,30 @@ void StageLink::finish() {
     for (Slot& slot : slots_) waitFor(slot.outgoing);
 }
 
-IdleNotice::IdleNotice(World& world, std::vector<int> idleRanks)
-    : world_(world), idleRanks_(std::move(idleRanks)), pending_(idleRanks_.size()) {}
-
-void IdleNotice::stepDone() {
-    finish();
-    for (std::size_t i = 0; i < idleRanks_.size(); ++i) pending_[i] = world_.send(idleRanks_[i], kStepDoneTag, kStepDone);
+std::vector<int> otherRanks(const World& world) {
+    std::vector<int> others;
+    for (int rank = 0; rank < world.size(); ++rank)
+        if (rank != world.rank()) others.push_back(rank);
+    return others;
 }
 
-void IdleNotice::finish() {
+StepNotice::StepNotice(World& world, std::vector<int> waitingRanks)
+    : world_(world), waitingRanks_(std::move(waitingRanks)), pending_(waitingRanks_.size()) {}
+
+void StepNotice::stepDone() {
+    finish();
+    for (std::size_t i = 0; i < waitingRanks_.size(); ++i)
+        pending_[i] = world_.send(waitingRanks_[i], kStepDoneTag, kStepDone);
+}
+
+void StepNotice::finish() {
     for (World::Request& request : pending_)
         if (request.active()) request.wait();
 }
 
-void IdleNotice::follow(World& world, int lastStage, std::int64_t steps) {
+void StepNotice::follow(World& world, int worker, std::int64_t steps) {
     std::array<std::byte, 1> notice{};
-    for (std::int64_t step = 0; step < steps; ++step) world.receive(lastStage, kStepDoneTag, notice).wait();
+    for (std::int64_t step = 0; step < steps; ++step) world.receive(worker, kStepDoneTag, notice).wait();
 }
 
 }  // namespace aimerge

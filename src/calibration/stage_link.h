@@ -43,19 +43,21 @@ private:
     double waitSeconds_ = 0;
 };
 
-/// The last stage tells ranks without layers that a step is done, and these wait for that, so that no single wait of
-/// theirs lasts as long as the whole calibration.
-class IdleNotice {
+std::vector<int> otherRanks(const World& world);
+
+/// A rank at work tells the ranks that wait for it that a step is done, and these follow it, so that no single wait of
+/// theirs lasts as long as all its work.
+class StepNotice {
 public:
-    IdleNotice(World& world, std::vector<int> idleRanks);
+    StepNotice(World& world, std::vector<int> waitingRanks);
     void stepDone();
     void finish();
-    /// On a rank without layers: returns when the last stage has done all steps.
-    static void follow(World& world, int lastStage, std::int64_t steps);
+    /// On a waiting rank: returns when `worker` has done all steps.
+    static void follow(World& world, int worker, std::int64_t steps);
 
 private:
     World& world_;
-    std::vector<int> idleRanks_;
+    std::vector<int> waitingRanks_;
     std::vector<World::Request> pending_;
 };
 

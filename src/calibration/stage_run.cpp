@@ -20,16 +20,18 @@ double secondsSince(Clock::time_point start) {
 
 class StageRun {
 public:
-    StageRun(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
-             StatisticsObserver& observer)
+    StageRun(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
+             StageObserver& observer, LayerOrder order)
         : world_(world),
           job_(job),
           stage_(stage),
           observer_(observer),
           decoder_(job.base, job.config.dtype, job.blocks.length),
           steps_(job.blocks.blocks, job.config.microBatch),
-          idle_(world, stage.last() ? idleRanks : std::vector<int>{}),
-          progress_(job.progress, "calibrate", "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0) {
+          order_(order),
+          notice_(world, waitingRanks),
+          progress_(job.progress, "calibrate", order == LayerOrder::Grouped ? "blocks" : "blocks of a layer",
+                    static_cast<std::uint64_t>(job.blocks.blocks * stepsOfMicroBatch()), 0) {
         if (stage.last()) finalNorm_ = reading([&] { return decoder_.loadFinalNorm(); });
     }
 
@@ -54,7 +56,7 @@ public:
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
-        const std::int64_t group = groupSize(job_, stage_, steps_);
+        const std::int64_t group = order_ == LayerOrder::OneAtATime ? steps_.count() : groupSize(job_, stage_, steps_);
         StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, group);
         for (std::int64_t first = 0; first < steps_.count(); first += group) {
             const std::int64_t end = std::min(first + group, steps_.count());
@@ -64,8 +66,12 @@ public:
                 for (std::int64_t step = first; step < end; ++step) {
                     at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
                     decoder_.runLayer(layer, weights, hidden, &observer_);
-                    if (layer + 1 == stage_.endLayer) leave(link, step);
+                    if (layer + 1 == stage_.endLayer)
+                        leave(link, step);
+                    else if (order_ == LayerOrder::OneAtATime)
+                        stepDone(step);
                 }
+                if (group >= steps_.count()) observer_.finishLayer(layer);
             }
         }
         finish(link);
@@ -88,17 +94,23 @@ private:
     }
 
     void leave(StageLink& link, std::int64_t step) {
-        if (stage_.last()) {
-            decoder_.runFinalNorm(finalNorm_, link.take(step), &observer_);
-            idle_.stepDone();
-        }
+        if (stage_.last()) decoder_.runFinalNorm(finalNorm_, link.take(step), &observer_);
         link.pass(step);
+        stepDone(step);
+    }
+
+    void stepDone(std::int64_t step) {
+        notice_.stepDone();
         progress_.advance(static_cast<std::uint64_t>(steps_.sequences(step)), 0);
+    }
+
+    std::int64_t stepsOfMicroBatch() const {
+        return order_ == LayerOrder::OneAtATime ? stage_.endLayer - stage_.firstLayer : 1;
     }
 
     void finish(StageLink& link) {
         link.finish();
-        idle_.finish();
+        notice_.finish();
         progress_.finish();
         waitSeconds_ = link.waitSeconds();
     }
@@ -122,10 +134,11 @@ private:
     World& world_;
     const CalibrationJob& job_;
     const Stage& stage_;
-    StatisticsObserver& observer_;
+    StageObserver& observer_;
     Decoder decoder_;
     MicroBatches steps_;
-    IdleNotice idle_;
+    LayerOrder order_;
+    StepNotice notice_;
     Progress progress_;
     at::Tensor finalNorm_;
     double readSeconds_ = 0, waitSeconds_ = 0;
@@ -133,11 +146,11 @@ private:
 
 }  // namespace
 
-StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
-                     StatisticsObserver& observer) {
+StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
+                     StageObserver& observer, LayerOrder order) {
     const auto start = Clock::now();
-    StageRun run(world, job, stage, idleRanks, observer);
-    if (stage.streamsLayers) {
+    StageRun run(world, job, stage, waitingRanks, observer, order);
+    if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
         run.runStreaming();
     } else {
         run.runResident();

@@ -2,15 +2,21 @@
 // One rank's part of a calibration: all micro-batches through the layers of its stage.
 
 #include "aimerge/calibration/calibrate.h"
+#include "aimerge/statistics/statistics.h"
 #include "calibration/stage.h"
-#include "calibration/statistics_observer.h"
+#include "calibration/stage_observer.h"
 
 namespace aimerge {
 
-/// Talks only to the neighbouring stages, and as the last stage to `idleRanks`; a stage that is the whole model talks to
-/// nobody.
+/// Grouped: as the stage's plan says, all layers in memory, or streamed with as many micro-batches as fit.
+/// OneAtATime: streamed, all micro-batches pass a layer before the next is read. What is kept per layer need not be kept for
+/// two of them, but the hidden states of all micro-batches are, and the stages work one after another.
+enum class LayerOrder { Grouped, OneAtATime };
+
+/// Talks only to the neighbouring stages and to `waitingRanks`; a stage that is the whole model talks to nobody.
+/// @param waitingRanks follow this rank (StepNotice): a step per micro-batch, under OneAtATime per micro-batch and layer
 /// @pre !stage.empty()
-StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& idleRanks,
-                     StatisticsObserver& observer);
+StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
+                     StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
 
 }  // namespace aimerge

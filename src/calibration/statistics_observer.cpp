@@ -1,7 +1,5 @@
 #include "calibration/statistics_observer.h"
 
-#include "aimerge/core/error.h"
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -35,19 +33,7 @@ void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, cons
     } else {
         addRows<Bf16Bits>(input, sums);
     }
-    if (!sums.finite()) reportBadInput(point, layer, input);
-}
-
-void StatisticsObserver::reportBadInput(ActivationPoint point, std::int64_t layer, const at::Tensor& input) const {
-    std::int64_t sequence = 0;
-    const auto usable = [&](std::int64_t s) {
-        return input.select(0, s).to(at::kFloat).square().sum().isfinite().item<bool>();
-    };
-    while (sequence + 1 < input.size(0) && usable(sequence)) ++sequence;
-    throw InputError(
-        "{}: activations entering {} are NaN, infinite or beyond 1e19 in calibration block {} (rank {}); "
-        "check the base model's weights and that token block, or calibrate with dtype float32",
-        model_, modulesAt(point, layer).front(), firstBlock_ + sequence, rank_);
+    if (!sums.finite()) throwBadActivation(place_, point, layer, input);
 }
 
 StatisticsByPoint StatisticsObserver::statistics() const {

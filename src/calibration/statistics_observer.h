@@ -1,9 +1,10 @@
 #pragma once
 // Sums up what enters every module of the layers a rank runs. An input that several modules share is summed once.
 
-#include "aimerge/model/activation_observer.h"
 #include "aimerge/statistics/statistics.h"
+#include "calibration/bad_activation.h"
 #include "calibration/channel_sums.h"
+#include "calibration/stage_observer.h"
 
 #include <compare>
 #include <cstdint>
@@ -22,13 +23,12 @@ struct ObservedPoint {
 
 using StatisticsByPoint = std::map<ObservedPoint, ModuleStatistics>;
 
-class StatisticsObserver : public ActivationObserver {
+class StatisticsObserver : public StageObserver {
 public:
     /// The model's name and the rank are for messages.
-    StatisticsObserver(std::string model, int rank) : model_(std::move(model)), rank_(rank) {}
+    StatisticsObserver(std::string model, int rank) : place_{std::move(model), rank} {}
 
-    /// The next observations are of sequences that are blocks [firstBlock, ...) of the corpus.
-    void beginMicroBatch(std::int64_t firstBlock) { firstBlock_ = firstBlock; }
+    void beginMicroBatch(std::int64_t firstBlock) override { place_.firstBlock = firstBlock; }
 
     /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19
     void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
@@ -36,11 +36,7 @@ public:
     StatisticsByPoint statistics() const;
 
 private:
-    [[noreturn]] void reportBadInput(ActivationPoint point, std::int64_t layer, const at::Tensor& input) const;
-
-    std::string model_;
-    int rank_;
-    std::int64_t firstBlock_ = 0;
+    ObservationPlace place_;
     std::map<ObservedPoint, ChannelSums> sums_;
 };
 

@@ -1,15 +1,34 @@
-// The one door of the shared library that brings libtorch into the process.
+// The doors of the shared library that brings libtorch into the process.
 
 #include "aimerge/calibration/torch_library.h"
 #include "aimerge/core/error.h"
 
 #include <c10/util/Exception.h>
 
-extern "C" void aimerge_calibrate_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
-                                     aimerge::CalibrationResult* result) {
+namespace {
+
+template <typename Work>
+void withItsErrors(const Work& work) {
     try {
-        *result = aimerge::calibrate(*world, *job);
+        work();
     } catch (const c10::Error& error) {
         throw aimerge::RuntimeFault("calibration: libtorch: {}", error.what_without_backtrace());
     }
+}
+
+}  // namespace
+
+extern "C" void aimerge_calibrate_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
+                                     aimerge::CalibrationResult* result) {
+    withItsErrors([&] { *result = aimerge::calibrate(*world, *job); });
+}
+
+extern "C" void aimerge_measure_grams_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
+                                         const std::filesystem::path* folder) {
+    withItsErrors([&] { aimerge::measureGrams(*world, *job, *folder); });
+}
+
+extern "C" void aimerge_measure_fisher_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
+                                          const std::filesystem::path* folder) {
+    withItsErrors([&] { aimerge::measureFisher(*world, *job, *folder); });
 }

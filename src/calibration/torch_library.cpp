@@ -11,7 +11,6 @@ namespace aimerge {
 namespace {
 
 constexpr const char* kFileName = "libaimerge_torch.so";
-using CalibrateEntry = decltype(&aimerge_calibrate_v1);
 
 /// Beside the executable, as the build and an installation put it; else where this build made it.
 std::filesystem::path libraryPath() {
@@ -24,23 +23,40 @@ std::filesystem::path libraryPath() {
     return AIMERGE_TORCH_LIBRARY;
 }
 
-CalibrateEntry loadEntry() {
+void* loadLibrary() {
     const std::filesystem::path path = libraryPath();
     // Never closed: libtorch's threads and static objects do not survive that.
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) throw RuntimeFault("calibration needs {}, which cannot be loaded: {}", path.string(), dlerror());
-    void* entry = dlsym(library, "aimerge_calibrate_v1");
-    if (!entry) throw RuntimeFault("{}: is of another version of aimerge; build again", path.string());
-    return reinterpret_cast<CalibrateEntry>(entry);
+    return library;
+}
+
+void* library() {
+    static void* const loaded = loadLibrary();
+    return loaded;
+}
+
+template <typename Entry>
+Entry entryNamed(const char* name) {
+    void* entry = dlsym(library(), name);
+    if (!entry) throw RuntimeFault("{}: is of another version of aimerge; build again", libraryPath().string());
+    return reinterpret_cast<Entry>(entry);
 }
 
 }  // namespace
 
 CalibrationResult calibrateWithTorch(World& world, const CalibrationJob& job) {
-    static const CalibrateEntry entry = loadEntry();
     CalibrationResult result;
-    entry(&world, &job, &result);
+    entryNamed<decltype(&aimerge_calibrate_v1)>("aimerge_calibrate_v1")(&world, &job, &result);
     return result;
+}
+
+void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder) {
+    entryNamed<decltype(&aimerge_measure_grams_v1)>("aimerge_measure_grams_v1")(&world, &job, &folder);
+}
+
+void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder) {
+    entryNamed<decltype(&aimerge_measure_fisher_v1)>("aimerge_measure_fisher_v1")(&world, &job, &folder);
 }
 
 }  // namespace aimerge

@@ -48,6 +48,16 @@ std::string_view moduleOfWeight(std::string_view parameterName) {
     return parameterName.substr(0, parameterName.size() - kWeightSuffix.size());
 }
 
+std::string moduleWithSameInput(std::string_view module) {
+    for (const auto& [follower, first] :
+         {std::pair<std::string_view, std::string_view>{".self_attn.k_proj", ".self_attn.q_proj"},
+          {".self_attn.v_proj", ".self_attn.q_proj"},
+          {".mlp.up_proj", ".mlp.gate_proj"}}) {
+        if (module.ends_with(follower)) return std::string(module.substr(0, module.size() - follower.size())).append(first);
+    }
+    return std::string(module);
+}
+
 bool isVocabularyTensor(std::string_view parameterName) {
     return parameterName == kEmbedding || parameterName == kHead;
 }

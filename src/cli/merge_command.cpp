@@ -1,6 +1,7 @@
 // aimerge merge CONFIG --out DIR: the whole job, from model folders to a published checkpoint.
 
 #include "cli/command_line.h"
+#include "cli/expert_statistics_step.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
 #include "cli/options.h"
@@ -31,20 +32,27 @@ namespace fs = std::filesystem;
 /// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache.
 std::vector<fs::path> inputPaths(const MergeConfig& config) {
     std::vector<fs::path> paths;
+    const auto addCalibration = [&](const CalibrationConfig& calibration) {
+        paths.emplace_back(calibration.corpus);
+        paths.emplace_back(calibration.tokenIds);
+    };
     const auto addModel = [&](const std::string& name) {
         const auto parts = splitAdaptedName(name);
         for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name})
             paths.emplace_back(part);
     };
     for (const Slice& slice : config.slices) {
-        for (const ModelEntry& source : slice.sources) addModel(source.model);
+        for (const ModelEntry& source : slice.sources) {
+            addModel(source.model);
+            if (source.calibration) addCalibration(*source.calibration);
+        }
         addModel(slice.baseModel);
     }
     addModel(config.baseModel);
+    if (config.calibration) addCalibration(*config.calibration);
     if (config.aim) {
-        for (const std::string& file :
-             {config.aim->statisticsPath, config.aim->calibration.corpus, config.aim->calibration.tokenIds})
-            paths.emplace_back(file);
+        paths.emplace_back(config.aim->statisticsPath);
+        addCalibration(config.aim->calibration);
     }
     std::erase_if(paths, [](const fs::path& path) { return path.empty() || !fs::exists(path); });
     return paths;
@@ -98,7 +106,7 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         }
         const PlanSettings settings = planSettings(world, options, calibration, job);
         const Plan plan = makePlan(job.base(), job.outputs, settings);
-        fmt::print(stderr, "{}\n", planTable(plan, settings, freeDiskBytes(options.out)));
+        fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)), expertStatisticsLine(job));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -117,14 +125,16 @@ void completeStatistics(World& world, const Options& options, const MergeJob& jo
 struct Workplace {
     fs::path partialFolder, buildFolder;
     StatisticsByModule statistics;
+    std::vector<ExpertStatistics> experts;
 };
 
 /// Collective. Rank 0 makes the partial folder ready, now that everything is known that decides its bytes.
-Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root) {
+Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root, ProvidedStatistics provided) {
     Workplace place;
+    place.experts = std::move(provided.experts);
     if (world.isRoot()) {
         OutputFolder& output = *root.output;
-        const Preparation preparation = output.prepare(jobDigest(job, digestOfStatistics(root.statistics)));
+        const Preparation preparation = output.prepare(jobDigest(job, digestOfStatistics(root.statistics), provided.keys));
         if (preparation == Preparation::Resumed)
             spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
         for (const OutputPoint& point : job.points)
@@ -150,7 +160,7 @@ PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& 
     const std::vector<std::string>& mine = plan.ranks.at(static_cast<std::size_t>(world.rank())).tensors;
     ThreadPool threads(threadsPerRank(world, options));
     const std::vector<std::string> remaining = adoptFinished(job, mine, parseJournal(claims), writers, threads);
-    mergeShare(world, job, remaining, place.statistics, writers, threads, progressMode(world, options));
+    mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options));
     for (const auto& writer : writers) writer->sync();
     return writers;
 }
@@ -191,11 +201,12 @@ void checkResult(const Options& options, int threads) {
 void mergeInto(World& world, const Options& options, const MergeConfig& config, RootState& root) {
     const auto began = std::chrono::steady_clock::now();
     const MergeJob job = openInTurn(world, [&] { return openMergeJob(config, parseSize(options.maxShardSize)); });
+    requireExpertCalibration(job);
     const std::string planText = sharePlan(world, options, job, root);
     if (options.dryRun) return;
     const Plan plan = Plan::fromJson(planText);
     completeStatistics(world, options, job, plan, root);
-    const Workplace place = shareWorkplace(world, job, root);
+    const Workplace place = shareWorkplace(world, job, root, provideExpertStatistics(world, options, job));
     Journal journal(place.partialFolder, world.rank());
     const PointWriters writers = mergeAndSync(world, options, job, plan, place, journal);
     const std::vector<FinishedTensor> finished = gatherFinished(world, writers);

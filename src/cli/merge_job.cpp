@@ -116,9 +116,9 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     return job;
 }
 
-std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest) {
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys) {
     Hasher hasher;
-    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest);
+    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest).updateField(expertKeys);
     for (const Checkpoint& model : job.models.models) {
         hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps());
     }

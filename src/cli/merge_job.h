@@ -44,6 +44,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes);
 
 /// Digest of everything that decides the output's bytes, for recognising an unfinished output of the same job.
 /// @param statisticsDigest empty without AIM
-std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest);
+/// @param expertKeys which statistics of experts are used; empty when the method needs none
+std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys);
 
 }  // namespace aimerge

@@ -37,8 +37,8 @@ private:
     Progress& progress_;
 };
 
-void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const std::size_t> batch,
-                PointWriters& writers, ThreadPool& threads, Progress& progress) {
+void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
+                std::span<const std::size_t> batch, PointWriters& writers, ThreadPool& threads, Progress& progress) {
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
@@ -48,7 +48,7 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
         const MatchedTensor& matched = job.tensors[i];
         if (matched.action == MatchedTensor::Action::Merge) {
             merges.push_back(
-                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity));
+                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity, experts));
             mergeNames.push_back(matched.name);
         } else {
             copies.push_back(assembleCopy(job.models, matched, job.outputs[i]));
@@ -91,7 +91,8 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 }
 
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, PointWriters& writers, ThreadPool& threads, ProgressMode mode) {
+                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
+                ThreadPool& threads, ProgressMode mode) {
     std::unordered_map<std::string, std::size_t> indices;
     for (std::size_t i = 0; i < job.tensors.size(); ++i) indices[job.tensors[i].name] = i;
     std::uint64_t totalBytes = 0;
@@ -104,7 +105,7 @@ void mergeShare(World& world, const MergeJob& job, const std::vector<std::string
         batch.push_back(indices.at(names[i]));
         batchBytes += job.outputs[batch.back()].bytes() * writers.size();
         if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
-        mergeBatch(job, statistics, batch, writers, threads, progress);
+        mergeBatch(job, statistics, experts, batch, writers, threads, progress);
         throwIfInterrupted();
         world.throwIfPeerFailed();
         batch.clear();

@@ -7,9 +7,11 @@
 #include "aimerge/core/progress.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/merge/expert_statistics.h"
 #include "aimerge/statistics/statistics.h"
 
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace aimerge {
@@ -25,6 +27,7 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 
 /// Local. Merges the named tensors. @throws Interrupted and PeerFailed between two batches of tensors
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, PointWriters& writers, ThreadPool& threads, ProgressMode progress);
+                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
+                ThreadPool& threads, ProgressMode progress);
 
 }  // namespace aimerge

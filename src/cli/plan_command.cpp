@@ -1,5 +1,6 @@
 // aimerge plan CONFIG: who would do what, from headers alone.
 
+#include "cli/expert_statistics_step.h"
 #include "cli/merge_job.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
@@ -27,6 +28,7 @@ void runPlan(World& world, const Options& options) {
     if (!world.isRoot()) return;
     const MergeJob job =
         openMergeJob(loadMergeConfig(options.subject, options.overrides, ConfigUse::Merge), parseSize(options.maxShardSize));
+    requireExpertCalibration(job);
     CalibrationSize calibration;
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         calibration = calibrationSize(job.config.aim->calibration, job.base());
@@ -34,7 +36,8 @@ void runPlan(World& world, const Options& options) {
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
     const Plan plan = makePlan(job.base(), job.outputs, settings);
     fmt::print("{}\n", options.json ? plan.toJson()
-                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)));
+                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)) +
+                                          expertStatisticsLine(job));
 }
 
 }  // namespace

@@ -46,7 +46,8 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         }
     }
     settings.omegas = job.points.size();
-    settings.mergeBytesPerThread = mergeBufferBytesPerThread(settings.inputs, settings.omegas);
+    const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
+    settings.mergeBytesPerThread = mergeBufferBytesPerThread((readsFisher ? 2 : 1) * settings.inputs, settings.omegas);
     std::vector<std::uint64_t> workingBytes;
     for (std::size_t i = 0; i < job.tensors.size(); ++i) {
         const MatchedTensor& tensor = job.tensors[i];

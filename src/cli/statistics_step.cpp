@@ -28,6 +28,8 @@ std::string cacheKey(const StatisticsOrigin& origin) {
     return hasher.digest().hex();
 }
 
+}  // namespace
+
 TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     std::string text;
     if (world.isRoot()) {
@@ -45,14 +47,12 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     return blocks;
 }
 
-}  // namespace
-
-void requireWholeModel(const Checkpoint& base) {
-    if (base.isAdapted())
+void requireWholeModel(const Checkpoint& model) {
+    if (model.isAdapted())
         throw InputError(
-            "{}: a base model with an adapter cannot be calibrated; merge the two into a checkpoint first "
+            "{}: a model with an adapter cannot be calibrated; merge the two into a checkpoint first "
             "(merge_method: linear, weight: 1)",
-            base.name());
+            model.name());
 }
 
 std::string contentDigestOf(const Checkpoint& base, int threads) {

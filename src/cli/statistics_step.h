@@ -17,12 +17,15 @@
 
 namespace aimerge {
 
-/// @throws InputError when the base is a model with an adapter: its activations would be those without
-void requireWholeModel(const Checkpoint& base);
+/// @throws InputError when this is a model with an adapter: its activations would be those without
+void requireWholeModel(const Checkpoint& model);
 
 /// Hex digest of the checkpoint's contents. Read once: later runs take it from the cache as long as the files' names, sizes
 /// and modification times are the same.
 std::string contentDigestOf(const Checkpoint& base, int threads);
+
+/// Collective. The root's blocks on every rank.
+TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine);
 
 /// Reads the log that `aim.statistics` names. @throws InputError when it was taken on another model
 StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);

@@ -1,14 +1,11 @@
 #include "config/aim_config.h"
 
+#include "config/assign_if_given.h"
+#include "config/calibration_config.h"
 #include "config/mapping_reader.h"
 
 namespace aimerge {
 namespace {
-
-template <typename Value>
-void assignIfGiven(Value& target, const std::optional<Value>& value) {
-    if (value) target = *value;
-}
 
 void applyPreset(AimConfig& aim) {
     CalibrationConfig& calibration = aim.calibration;
@@ -50,27 +47,6 @@ void readOmega(AimConfig& aim, const MappingReader& reader, const SourceMark& se
     for (const YamlNode& item : omega->value.items) addOmega(aim, item);
 }
 
-void readCalibration(CalibrationConfig& calibration, const YamlEntry& section) {
-    const MappingReader reader(section.value, "aim.calibration",
-                               {"corpus", "text_key", "token_ids", "sequences", "sequence_length", "seed", "shuffle",
-                                "packing", "dtype", "micro_batch"});
-    calibration.mark = section.mark;
-    assignIfGiven(calibration.corpus, reader.text("corpus"));
-    assignIfGiven(calibration.textKey, reader.text("text_key"));
-    assignIfGiven(calibration.tokenIds, reader.text("token_ids"));
-    assignIfGiven(calibration.sequences, reader.wholeNumber("sequences", 1));
-    assignIfGiven(calibration.sequenceLength, reader.wholeNumber("sequence_length", 1));
-    assignIfGiven(calibration.seed, reader.naturalNumber("seed"));
-    assignIfGiven(calibration.shuffle, reader.boolean("shuffle"));
-    assignIfGiven(calibration.packing,
-                  reader.choice<Packing>("packing", {{"stream", Packing::Stream}, {"lines", Packing::Lines}}));
-    assignIfGiven(calibration.dtype, reader.choice<Dtype>("dtype", {{"bfloat16", Dtype::BF16}, {"float32", Dtype::F32}}));
-    assignIfGiven(calibration.microBatch, reader.wholeNumber("micro_batch", 1));
-    if (!calibration.corpus.empty() && !calibration.tokenIds.empty())
-        throw UsageError("{}: 'token_ids' and 'corpus' exclude each other: ready token ids need no text",
-                         reader.find("token_ids")->mark.text());
-}
-
 }  // namespace
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
@@ -92,7 +68,8 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     assignIfGiven(aim.scope, reader.choice<AimScope>("scope", {{"code", AimScope::Code}, {"linear", AimScope::Linear}}));
     assignIfGiven(aim.relaxTiedHead, reader.boolean("relax_tied_head"));
     assignIfGiven(aim.roundBeforeRelaxing, reader.boolean("round_before_relaxing"));
-    if (const YamlEntry* calibration = reader.find("calibration")) readCalibration(aim.calibration, *calibration);
+    if (const YamlEntry* calibration = reader.find("calibration"))
+        readCalibration(aim.calibration, *calibration, reader.nameOf("calibration"));
 
     aim.hasCalibration = !aim.calibration.corpus.empty() || !aim.calibration.tokenIds.empty();
     if (use == ConfigUse::Calibrate && !aim.hasCalibration)

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/file.h"
 #include "config/aim_config.h"
+#include "config/calibration_config.h"
 #include "config/mapping_reader.h"
 #include "config/override.h"
 #include "config/parameter_reader.h"
@@ -19,7 +20,8 @@ const std::vector<std::string> kTopLevelKeys{"merge_method", "base_model",    "m
                                              "slices",       "modules",       "parameters",
                                              "dtype",        "out_dtype",     "tokenizer_source",
                                              "tokenizer",    "chat_template", "unsafe_truncate_embeddings",
-                                             "seed",         "name",          "aim"};
+                                             "seed",         "name",          "aim",
+                                             "calibration"};
 
 std::optional<Dtype> readDtype(const MappingReader& file, std::string_view key) {
     return file.choice<Dtype>(key, {{"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}});
@@ -61,6 +63,8 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     config.chatTemplateMark = valueMark(file, "chat_template");
     // Written with nothing under it, the section is read for its message about what is missing.
     if (const YamlEntry* aim = root.find("aim")) config.aim = readAim(*aim, use);
+    if (const YamlEntry* calibration = file.find("calibration"))
+        config.calibration = readWholeCalibration(*calibration, "calibration");
     return config;
 }
 
@@ -87,6 +91,12 @@ std::string_view statisticName(Statistic statistic) {
             return "max_abs";
     }
     return {};
+}
+
+const CalibrationConfig* expertCalibration(const MergeConfig& config, const ModelEntry* model) {
+    if (model && model->calibration) return &*model->calibration;
+    if (config.calibration) return &*config.calibration;
+    return config.aim && config.aim->hasCalibration ? &config.aim->calibration : nullptr;
 }
 
 MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,

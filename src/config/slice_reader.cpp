@@ -1,5 +1,6 @@
 #include "config/slice_reader.h"
 
+#include "config/calibration_config.h"
 #include "config/parameter_reader.h"
 #include "config/scalar_text.h"
 
@@ -47,12 +48,14 @@ ParameterMap parametersIn(const MappingReader& reader) {
 enum class Layers { All, MayBeGiven };
 
 ModelEntry readEntry(const YamlNode& node, const std::string& name, Layers layers) {
-    std::vector<std::string> keys{"model", "parameters"};
+    std::vector<std::string> keys{"model", "parameters", "calibration"};
     if (layers == Layers::MayBeGiven) keys.insert(keys.begin() + 1, "layer_range");
     const MappingReader reader(node, name, keys);
     const YamlEntry* model = reader.find("model");
     if (model == nullptr) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
     ModelEntry entry{readModelReference(model->value, reader.nameOf("model")), parametersIn(reader), model->value.mark};
+    if (const YamlEntry* calibration = reader.find("calibration"))
+        entry.calibration = readWholeCalibration(*calibration, reader.nameOf("calibration"));
     if (layers == Layers::All) return entry;
     if (const YamlEntry* range = reader.find("layer_range"))
         entry.layers = layerRangeOf(range->value, reader.nameOf("layer_range"));

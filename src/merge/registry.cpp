@@ -5,6 +5,7 @@
 #include "aimerge/merge/closed_form.h"
 #include "aimerge/merge/dare.h"
 #include "aimerge/merge/della.h"
+#include "aimerge/merge/fisher.h"
 #include "aimerge/merge/karcher.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
@@ -39,7 +40,7 @@ const std::vector<const Method*>& methods() {
         &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
         &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
         &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
-        &regMeanMethod(),     &actMatMethod(),          &wudiMethod(),     &passthroughMethod()};
+        &fisherMethod(),      &regMeanMethod(),         &actMatMethod(),   &wudiMethod(),        &passthroughMethod()};
     return all;
 }
 

@@ -26,6 +26,25 @@ std::string nameInBase(const ModelSet& models, const MatchedTensor& matched) {
     return matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
 }
 
+/// What the method needs to know of the parameter in each of its inputs. Empty for a parameter without Gram matrices.
+std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic needs, const MatchedTensor& matched,
+                                                              const std::vector<std::size_t>& inputs,
+                                                              std::span<const ExpertStatistics> experts) {
+    const bool isInLayer = placeOf(matched.name).part == Part::Layer;
+    std::vector<std::shared_ptr<const TensorSource>> sources;
+    for (const std::size_t input : inputs) {
+        const auto& [model, tensor] = matched.inputs[input];
+        if (needs == ExpertStatistic::Fisher) {
+            sources.push_back(experts[model].fisherOf(tensor->name, tensor->shape));
+        } else if (auto gram = experts[model].gramOf(isInLayer ? tensor->name : matched.name, tensor->shape)) {
+            sources.push_back(std::move(gram));
+        }
+    }
+    if (!sources.empty() && sources.size() != inputs.size())
+        throw InputError("{}: only {} of {} models have a Gram matrix for it", matched.name, sources.size(), inputs.size());
+    return sources;
+}
+
 }  // namespace
 
 ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
@@ -49,7 +68,7 @@ ResolvedParameters tensorParameters(const Method& method, const MergeConfig& con
 
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
-                          const StatisticsByModule* statistics) {
+                          const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts) {
     TensorMerge merge{matched.name, output.shape, output.dtype, &method, tensorParameters(method, config, models, matched),
                       {},           {},           {},           {}};
     if (statistics)
@@ -62,7 +81,10 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
         return sources[input];
     };
     const ModelSlice& slice = models.slices[matched.slice];
-    for (const std::size_t input : methodInputs(method.info(), slice)) merge.inputs.push_back(source(input));
+    const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
+    for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
+    if (method.info().needs != ExpertStatistic::None)
+        merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
     const bool takesBase = method.info().base != BaseUse::Ordinary && slice.baseInput;
     if (takesBase || merge.importance) merge.base = source(slice.baseInput.value());
     return merge;

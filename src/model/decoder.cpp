@@ -111,8 +111,8 @@ Decoder::Decoder(const Checkpoint& checkpoint, Dtype computeDtype, std::int64_t 
     const at::Tensor exponents = at::arange(0, config_.headDim, 2, at::kFloat) / static_cast<double>(config_.headDim);
     const at::Tensor frequencies = at::reciprocal(at::pow(config_.ropeTheta, exponents));
     const at::Tensor angles = at::outer(at::arange(maxLength, at::kFloat), frequencies);
-    cosines_ = angles.cos().to(scalarType_).to(at::kFloat).contiguous();
-    sines_ = angles.sin().to(scalarType_).to(at::kFloat).contiguous();
+    tables_.cosines = angles.cos().to(scalarType_).to(at::kFloat).contiguous();
+    tables_.sines = angles.sin().to(scalarType_).to(at::kFloat).contiguous();
 }
 
 at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) const {
@@ -172,8 +172,8 @@ at::Tensor Decoder::attend(const LayerWeights& weights, const at::Tensor& normal
     at::Tensor query = linear(weights.query, normalised);
     at::Tensor key = linear(weights.key, normalised);
     const at::Tensor value = linear(weights.value, normalised);
-    rotate(query, cosines_, sines_, config_.heads);
-    rotate(key, cosines_, sines_, config_.keyValueHeads);
+    rotate(query, tables_.cosines, tables_.sines, config_.heads);
+    rotate(key, tables_.cosines, tables_.sines, config_.keyValueHeads);
     const at::Tensor mixed = at::scaled_dot_product_attention(
         splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads), splitHeads(value, config_.keyValueHeads),
         /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, /*scale=*/std::nullopt,

@@ -4,6 +4,7 @@
 #include "aimerge/core/error.h"
 #include "calibration/golden_corpus.h"
 #include "calibration/stage_run.h"
+#include "calibration/statistics_observer.h"
 #include "support/mpi_world.h"
 #include "support/temp_folder.h"
 

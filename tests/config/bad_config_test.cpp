@@ -50,13 +50,15 @@ TEST(BadConfig, TheListOfModels) {
         {
             {"models: a\n", ":2:9: models must be a list of entries '- model: NAME', found 'a'"},
             {"models: {model: a}\n", ":2:9: models must be a list of entries '- model: NAME', found a mapping"},
-            {"models:\n  - a\n", ":3:5: models[0] must be a mapping with the keys model, parameters, found 'a'"},
+            {"models:\n  - a\n",
+             ":3:5: models[0] must be a mapping with the keys model, parameters, calibration, "
+             "found 'a'"},
             {"models:\n  - parameters: {}\n", ":3:5: models[0] needs a 'model'"},
             {"models:\n  - model:\n", ":3:5: models[0] needs a 'model'"},
             {"models:\n  - model: [x]\n",
              ":3:12: models[0].model must be text, or a mapping with the key model, found a list"},
             {"models:\n  - model: a\n    weight: 1\n",
-             ":4:5: unknown key 'weight' in models[0] (known keys: model, parameters)"},
+             ":4:5: unknown key 'weight' in models[0] (known keys: model, parameters, calibration)"},
             {"models:\n  - model: a\n  - model: b\n    parmeters: 1\n",
              ":5:5: unknown key 'parmeters' in models[1]; did you mean 'parameters'?"},
             {"models:\n  - model: ./a\n  - model: a/\n", ":4:12: the model 'a/' is listed twice, first at merge.yaml:3:12"},

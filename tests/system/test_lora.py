@@ -110,6 +110,14 @@ class Lora(AimergeTest):
         refused = self.aimerge("merge", config, "--out", self.folder / "out", expect=3)
         self.assertIn("merge the two into a checkpoint first", refused.stderr)
 
+    def test_as_an_expert_to_be_measured_it_is_refused(self):
+        self.make_base()
+        self.make_adapter()
+        config = self.config({"merge_method": "regmean", "calibration": {"token_ids": str(self.blocks(1))},
+                              "models": [{"model": f"{self.folder / 'base'}+{self.folder / 'adapter'}"}]})
+        result = self.aimerge("merge", config, "--out", self.folder / "out", expect=3)
+        self.assertIn("a model with an adapter cannot be calibrated; merge the two into a checkpoint first", result.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -3,6 +3,7 @@
 // not pay. libaimerge_torch.so, beside the executable, has the model and calibration rooms and is loaded when first needed.
 
 #include "aimerge/calibration/calibrate.h"
+#include "aimerge/calibration/measure_experts.h"
 
 namespace aimerge {
 
@@ -10,9 +11,19 @@ namespace aimerge {
 /// @throws RuntimeFault also when the library cannot be loaded
 CalibrationResult calibrateWithTorch(World& world, const CalibrationJob& job);
 
+/// Collective. measureGrams() and measureFisher() likewise.
+void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+
 }  // namespace aimerge
 
-/// The library's only exported function.
+/// What the library exports.
 extern "C" [[gnu::visibility("default")]] void aimerge_calibrate_v1(aimerge::World* world,
                                                                     const aimerge::CalibrationJob* job,
                                                                     aimerge::CalibrationResult* result);
+extern "C" [[gnu::visibility("default")]] void aimerge_measure_grams_v1(aimerge::World* world,
+                                                                        const aimerge::CalibrationJob* job,
+                                                                        const std::filesystem::path* folder);
+extern "C" [[gnu::visibility("default")]] void aimerge_measure_fisher_v1(aimerge::World* world,
+                                                                         const aimerge::CalibrationJob* job,
+                                                                         const std::filesystem::path* folder);

@@ -25,6 +25,10 @@ bool modelOrderLess(std::string_view a, std::string_view b);
 /// "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj"; names without the suffix ".weight" give "".
 std::string_view moduleOfWeight(std::string_view parameterName);
 
+/// Of the linear layers that one activation enters, the first: q_proj for k_proj and v_proj, gate_proj for up_proj. Any
+/// other module is its own.
+std::string moduleWithSameInput(std::string_view module);
+
 /// True for model.embed_tokens.weight and lm_head.weight: axis 0 is the vocabulary.
 bool isVocabularyTensor(std::string_view parameterName);
 

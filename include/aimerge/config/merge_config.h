@@ -17,31 +17,6 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// Layers [from, to) of a model.
-struct LayerRange {
-    std::int64_t from = 0, to = 0;  // 0 <= from < to
-    SourceMark mark;
-};
-
-/// One entry of `models:`, or of the `sources:` of a slice.
-struct ModelEntry {
-    std::string model;  // path or hub name; "org/name@revision" where one is given
-    ParameterMap parameters;
-    SourceMark mark;
-    std::optional<LayerRange> layers = {};  // absent: all
-};
-
-/// Consecutive layers of the output, each merged from one layer of every source. `models:` is one slice over all layers.
-struct Slice {
-    std::vector<ModelEntry> sources = {};  // not empty, no model twice
-    std::string baseModel = {};            // its own base_model; empty when absent
-    ParameterMap parameters = {};
-    SourceMark mark = {};
-    bool wholeModels = false;  // written as `models:`, where a base_model that is not listed takes part
-
-    const ModelEntry* find(const std::string& model) const;  // nullptr when it is no source
-};
-
 enum class Statistic { MeanAbs, Rms, MaxAbs };
 std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max_abs"
 
@@ -66,6 +41,32 @@ struct CalibrationConfig {
     Dtype dtype = Dtype::BF16;    // compute dtype of the forward pass: BF16 or F32
     std::int64_t microBatch = 1;  // sequences per forward step; part of what fixes the bits
     SourceMark mark;
+};
+
+/// Layers [from, to) of a model.
+struct LayerRange {
+    std::int64_t from = 0, to = 0;  // 0 <= from < to
+    SourceMark mark;
+};
+
+/// One entry of `models:`, or of the `sources:` of a slice.
+struct ModelEntry {
+    std::string model;  // path or hub name; "org/name@revision" where one is given
+    ParameterMap parameters;
+    SourceMark mark;
+    std::optional<LayerRange> layers = {};              // absent: all
+    std::optional<CalibrationConfig> calibration = {};  // what this model is run on, where it differs from the others
+};
+
+/// Consecutive layers of the output, each merged from one layer of every source. `models:` is one slice over all layers.
+struct Slice {
+    std::vector<ModelEntry> sources = {};  // not empty, no model twice
+    std::string baseModel = {};            // its own base_model; empty when absent
+    ParameterMap parameters = {};
+    SourceMark mark = {};
+    bool wholeModels = false;  // written as `models:`, where a base_model that is not listed takes part
+
+    const ModelEntry* find(const std::string& model) const;  // nullptr when it is no source
 };
 
 struct AimConfig {
@@ -116,11 +117,17 @@ struct MergeConfig {
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;
+    std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
     SourceMark methodMark, baseModelMark, chatTemplateMark;
 
     /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.
     const std::string& baseOf(const Slice& slice) const;
 };
+
+/// What a model is run on for statistics of experts: its own `calibration`, else that of the file, else aim.calibration;
+/// null when there is none.
+/// @param model null for a base that is not listed
+const CalibrationConfig* expertCalibration(const MergeConfig& config, const ModelEntry* model);
 
 /// What a command needs of the file.
 enum class ConfigUse {

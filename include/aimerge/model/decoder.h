@@ -26,6 +26,11 @@ struct LayerWeights {
     LinearWeights query, key, value, output, gate, up, down;
 };
 
+/// Of the rotary embedding: float32 [maxLength, headDim / 2], rounded to the compute dtype.
+struct RotaryTables {
+    at::Tensor cosines, sines;
+};
+
 class Decoder {
 public:
     /// `checkpoint` must outlive the decoder. `maxLength` is that of the longest sequence. Reads no weights.
@@ -38,6 +43,7 @@ public:
     std::int64_t layers() const { return config_.layers; }
     std::int64_t hiddenSize() const { return config_.hiddenSize; }
     at::ScalarType scalarType() const { return scalarType_; }
+    const RotaryTables& rotaryTables() const { return tables_; }
 
     /// An uninitialised activation [sequences, length, hidden].
     at::Tensor emptyHidden(std::int64_t sequences, std::int64_t length) const;
@@ -70,7 +76,7 @@ private:
     const Checkpoint& checkpoint_;
     ModelConfig config_;
     at::ScalarType scalarType_;
-    at::Tensor cosines_, sines_;  // float32 [maxLength, headDim / 2], rounded to the compute dtype
+    RotaryTables tables_;
 };
 
 }  // namespace aimerge

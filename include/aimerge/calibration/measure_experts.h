@@ -1,0 +1,30 @@
+#pragma once
+// Statistics of an expert that some methods merge by (merge/method.h, ExpertStatistic), measured on blocks of token ids and
+// written as safetensors files in float32 (merge/expert_statistics.h reads them).
+
+#include "aimerge/calibration/calibrate.h"
+
+#include <filesystem>
+
+namespace aimerge {
+
+/// Collective. The Gram matrix of every linear layer's inputs, sum x x^T / tokens, as `<module>.gram`. Ranks write their own
+/// layers, one layer at a time in memory; the hidden states of all blocks are kept. The bits do not depend on the ranks.
+/// @param job its `base` is the expert
+/// @param folder exists, is empty, and is seen by all ranks
+/// @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault, PeerFailed
+void measureGrams(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+
+/// Of how many blocks measureFisher keeps the layers' inputs, at most.
+inline constexpr std::int64_t kMostSequencesAtOnce = 4;
+
+/// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
+///
+///     F = 1/B sum_b (d L_b / d theta)^2,   L_b = - sum_t ln p(token t + 1 of block b | tokens 1..t of block b)
+///
+/// Rank 0 does all of it while the others wait, so more ranks make it neither faster nor different. It keeps a float32
+/// number per parameter, one layer's weights, and the layers' inputs of kMostSequencesAtOnce blocks.
+/// @throws UsageError for blocks of one token; InputError naming the parameter when a value is beyond float32
+void measureFisher(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+
+}  // namespace aimerge

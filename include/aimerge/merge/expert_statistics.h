@@ -1,0 +1,45 @@
+#pragma once
+// What was measured on one expert (ExpertStatistic), as a merge reads it: a folder of safetensors files in float32 with a
+// tensor per name. `<module>.gram` is the Gram matrix of a linear layer's inputs, stored once for the layers that share them
+// (moduleWithSameInput); a Fisher tensor has the name and the shape of its parameter.
+
+#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/core/file.h"
+#include "aimerge/merge/tensor_source.h"
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace aimerge {
+
+/// The name under which the Gram matrix of a module's inputs is stored.
+std::string gramName(std::string_view module);
+
+class ExpertStatistics {
+public:
+    /// Reads headers only. @param model for messages @throws InputError
+    static ExpertStatistics open(const std::filesystem::path& folder, std::string model);
+
+    /// Of a linear layer's weight [out, in]: its inputs' Gram matrix [in, in]. Null for parameters that have none.
+    /// The source may outlive this object. @throws InputError when it is of another size
+    std::shared_ptr<const TensorSource> gramOf(const std::string& parameter, const Shape& shape) const;
+
+    /// @throws InputError when there is none for this parameter, or one of another shape
+    std::shared_ptr<const TensorSource> fisherOf(const std::string& parameter, const Shape& shape) const;
+
+private:
+    struct Place {
+        std::shared_ptr<const File> file;
+        TensorInfo tensor;
+    };
+    std::shared_ptr<const TensorSource> sourceOf(const Place& place, const Shape& expected) const;
+
+    std::string model_;
+    std::map<std::string, Place> places_;
+};
+
+}  // namespace aimerge

@@ -1,0 +1,22 @@
+#pragma once
+// The message about activations that cannot be measured.
+
+#include "aimerge/model/activation_observer.h"
+
+#include <cstdint>
+#include <string>
+
+namespace aimerge {
+
+/// Where an observer is in the model and in the corpus.
+struct ObservationPlace {
+    std::string model;
+    int rank = 0;
+    std::int64_t firstBlock = 0;  // of the micro-batch
+};
+
+/// @throws InputError naming module, block and rank. @pre a sequence of `input` holds NaN, infinity or a value beyond 1e19
+[[noreturn]] void throwBadActivation(const ObservationPlace& place, ActivationPoint point, std::int64_t layer,
+                                     const at::Tensor& input);
+
+}  // namespace aimerge

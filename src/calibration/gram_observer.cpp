@@ -1,0 +1,89 @@
+#include "calibration/gram_observer.h"
+
+#include "calibration/statistic_file.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+namespace aimerge {
+namespace {
+
+constexpr std::int64_t kElementsPerThread = 65536;
+
+bool entersLinearLayers(ActivationPoint point) {
+    switch (point) {
+        case ActivationPoint::AttentionInput:
+        case ActivationPoint::AttentionOutput:
+        case ActivationPoint::MlpInput:
+        case ActivationPoint::MlpOutput:
+        case ActivationPoint::Head:
+            return true;
+        case ActivationPoint::InputNorm:
+        case ActivationPoint::PostAttentionNorm:
+        case ActivationPoint::FinalNorm:
+            return false;
+    }
+    return false;
+}
+
+/// sum += product, without a float64 copy of the product.
+void add(const at::Tensor& product, at::Tensor& sum) {
+    const float* from = product.const_data_ptr<float>();
+    double* to = sum.mutable_data_ptr<double>();
+    at::parallel_for(0, sum.numel(), kElementsPerThread, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) to[i] += static_cast<double>(from[i]);
+    });
+}
+
+/// The mean in float32. Both halves are taken from the lower one: a product is symmetric only up to rounding.
+at::Tensor symmetricMean(const at::Tensor& sum, std::int64_t tokens) {
+    const std::int64_t size = sum.size(0);
+    at::Tensor mean = at::empty({size, size}, at::kFloat);
+    const double* from = sum.const_data_ptr<double>();
+    float* to = mean.mutable_data_ptr<float>();
+    const std::int64_t grain = std::max<std::int64_t>(1, kElementsPerThread / size);
+    at::parallel_for(0, size, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row)
+            for (std::int64_t column = 0; column < size; ++column)
+                to[row * size + column] = static_cast<float>(from[std::max(row, column) * size + std::min(row, column)] /
+                                                             static_cast<double>(tokens));
+    });
+    return mean;
+}
+
+}  // namespace
+
+void GramObserver::observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) {
+    if (!entersLinearLayers(point)) return;
+    const std::int64_t channels = input.size(-1);
+    const at::Tensor rows = input.reshape({-1, channels}).to(at::kFloat);
+    const at::Tensor product = at::mm(rows.t(), rows);
+    // |g_ij| <= (g_ii + g_jj) / 2, so the diagonal shows whatever is not finite.
+    if (!product.diagonal().isfinite().all().item<bool>()) throwBadActivation(place_, point, layer, input);
+
+    Sum& sum = (point == ActivationPoint::Head ? ofHead_ : ofLayer_)[point];
+    if (!sum.matrix.defined()) sum.matrix = at::zeros({channels, channels}, at::kDouble);
+    add(product, sum.matrix);
+    sum.tokens += rows.size(0);
+}
+
+void GramObserver::finishLayer(std::int64_t layer) {
+    write(fmt::format("layer-{:05}.safetensors", layer), ofLayer_, layer);
+}
+
+void GramObserver::finish() {
+    if (!ofHead_.empty()) write("head.safetensors", ofHead_, -1);
+}
+
+void GramObserver::write(const std::string& fileName, std::map<ActivationPoint, Sum>& sums, std::int64_t layer) const {
+    std::map<std::string, at::Tensor> tensors;
+    for (auto& [point, sum] : sums) {
+        tensors.emplace(modulesAt(point, layer).front() + ".gram", symmetricMean(sum.matrix, sum.tokens));
+        sum.matrix.reset();
+    }
+    sums.clear();
+    writeStatisticFile(folder_ / fileName, tensors);
+}
+
+}  // namespace aimerge

@@ -1,0 +1,19 @@
+#pragma once
+// An activation observer that knows where a stage stands in its work.
+
+#include "aimerge/model/activation_observer.h"
+
+#include <cstdint>
+
+namespace aimerge {
+
+class StageObserver : public ActivationObserver {
+public:
+    /// The next observations are of sequences that are blocks [firstBlock, ...) of the corpus.
+    virtual void beginMicroBatch(std::int64_t firstBlock) = 0;
+    /// All micro-batches have passed the layer. Called when no more than one group of them is made: under
+    /// LayerOrder::OneAtATime always.
+    virtual void finishLayer(std::int64_t /*layer*/) {}
+};
+
+}  // namespace aimerge

@@ -1,0 +1,222 @@
+#include "cli/expert_statistics_step.h"
+
+#include "cli/command_line.h"
+#include "cli/plan_step.h"
+#include "cli/statistics_step.h"
+
+#include "aimerge/calibration/torch_library.h"
+#include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/core/environment.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/core/version.h"
+#include "aimerge/distributed/interruption.h"
+#include "aimerge/merge/resolve_parameters.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* nameOf(ExpertStatistic kind) {
+    return kind == ExpertStatistic::Fisher ? "fisher" : "gram";
+}
+
+/// One expert's statistics in the cache.
+struct Measurement {
+    const Checkpoint& expert;
+    const CalibrationConfig& calibration;
+    ExpertStatistic kind;
+};
+
+/// Everything that fixes the result, apart from the number of threads (architecture.md, "bits").
+std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, int threads) {
+    Hasher hasher;
+    hasher.updateField(kVersion).updateField(nameOf(measurement.kind));
+    hasher.updateField(contentDigestOf(measurement.expert, threads)).updateField(digestOf(blocks).hex());
+    hasher.updateField(torchName(measurement.calibration.dtype));
+    hasher.updateField(std::to_string(measurement.calibration.microBatch));
+    return hasher.digest().hex();
+}
+
+/// Collective. Runs the expert over the blocks. @param folder on rank 0
+void measureInto(World& world, const Options& options, const Measurement& measurement, const TokenBlocks& rootBlocks,
+                 const std::string& folder) {
+    const TokenBlocks blocks = broadcastBlocks(world, rootBlocks);
+    const PlanSettings settings = planSettings(world, options, {blocks.blocks, blocks.length, &measurement.calibration});
+    const Plan plan = makePlan(measurement.expert, {}, settings);
+    const CalibrationJob job{measurement.expert,
+                             measurement.calibration,
+                             plan,
+                             blocks,
+                             threadsPerRank(world, options),
+                             memoryLimitBytes(options),
+                             progressMode(world, options),
+                             throwIfInterrupted};
+    const fs::path target = world.broadcast(folder);
+    if (!fs::is_directory(target))
+        throw UsageError("{}: rank {} does not see this folder; set AIMERGE_CACHE_DIR to a disk that all machines share",
+                         target.string(), world.rank());
+    if (measurement.kind == ExpertStatistic::Fisher)
+        measureFisherWithTorch(world, job, target);
+    else
+        measureGramsWithTorch(world, job, target);
+}
+
+std::uint64_t squared(std::int64_t value) {
+    return static_cast<std::uint64_t>(value * value);
+}
+
+/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer.
+struct StatisticSize {
+    std::uint64_t disk = 0, memory = 0;
+};
+
+StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength) {
+    const ModelConfig& config = measurement.expert.modelConfig();
+    const CalibrationConfig& calibration = measurement.calibration;
+    const auto length = static_cast<std::uint64_t>(blockLength);
+    const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
+    if (measurement.kind == ExpertStatistic::Fisher) {
+        std::uint64_t elements = 0;
+        for (const TensorInfo& tensor : measurement.expert.tensors())
+            elements += static_cast<std::uint64_t>(tensor.elements());
+        const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
+        return {elements * sizeof(float), elements * sizeof(float) + state * states};
+    }
+    const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
+    const std::uint64_t ofLayer =
+        2 * squared(config.hiddenSize) + squared(config.heads * config.headDim) + squared(config.intermediateSize);
+    return {(ofLayer * static_cast<std::uint64_t>(config.layers) + squared(config.hiddenSize)) * sizeof(float),
+            ofLayer * sizeof(double) + squared(widest) * sizeof(float) + state * static_cast<std::uint64_t>(blocks)};
+}
+
+/// @throws UsageError
+void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, const fs::path& cache,
+                 std::uint64_t memoryLimit) {
+    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length);
+    const std::uint64_t free = freeDiskBytes(cache);
+    if (size.disk > free)
+        throw UsageError("{}: {} of {} needs {}, the disk has {} free; set AIMERGE_CACHE_DIR to another one", cache.string(),
+                         nameOf(measurement.kind), measurement.expert.name(), formatBytes(size.disk), formatBytes(free));
+    if (memoryLimit > 0 && size.memory > memoryLimit)
+        throw UsageError("--memory-limit {} is too small: measuring {} of {} takes {} beside one layer{}",
+                         formatBytes(memoryLimit), nameOf(measurement.kind), measurement.expert.name(),
+                         formatBytes(size.memory),
+                         measurement.kind == ExpertStatistic::InputGram ? "; fewer sequences take less" : "");
+}
+
+/// Collective. @return the folder with the expert's statistics, on every rank
+fs::path provide(World& world, const Options& options, const Measurement& measurement) {
+    TokenBlocks blocks;
+    fs::path folder, partial;
+    std::optional<JobLock> lock;
+    bool isMissing = false;
+    if (world.isRoot()) {
+        const int threads = threadsPerRank(world, options);
+        blocks = loadTokenBlocks(measurement.calibration, measurement.expert);
+        const fs::path cache = fs::absolute(environment::cacheDirectory() / "expert-statistics");
+        folder = cache / cacheKey(measurement, blocks, threads);
+        if (!fs::exists(folder)) {
+            requireRoom(measurement, blocks, cache, memoryLimitBytes(options));
+            fs::create_directories(cache);
+            lock.emplace(JobLock::acquire(folder.string() + ".lock", commandLine()));
+        }
+        isMissing = !fs::exists(folder);  // another job may have finished it before this one had the lock
+        if (isMissing) {
+            partial = folder.string() + ".partial";
+            fs::remove_all(partial);
+            fs::create_directory(partial);
+            spdlog::info("measuring {} of {} over {} blocks of {} tokens", nameOf(measurement.kind),
+                         measurement.expert.name(), blocks.blocks, blocks.length);
+        } else {
+            spdlog::info("{} of {} reused from {}: the model and the tokens are the same", nameOf(measurement.kind),
+                         measurement.expert.name(), folder.string());
+        }
+    }
+    if (world.any(isMissing)) {
+        measureInto(world, options, measurement, blocks, partial.string());
+        if (world.isRoot()) {
+            fs::rename(partial, folder);
+            syncDirectory(folder.parent_path());
+        }
+    }
+    return world.broadcast(folder.string());
+}
+
+/// What is to be measured, by the model's number in ModelSet::models. A model that several slices name takes the first
+/// calibration that an entry of it has.
+std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
+    const MethodInfo& method = job.method->info();
+    std::map<std::size_t, const ModelEntry*> entries;
+    if (method.needs == ExpertStatistic::None) return {};
+    for (std::size_t s = 0; s < job.models.slices.size(); ++s) {
+        const ModelSlice& slice = job.models.slices[s];
+        const std::vector<ModelEntry>& sources = job.config.slices[s].sources;
+        for (const std::size_t input : methodInputs(method, slice)) {
+            const ModelEntry*& entry = entries[slice.inputs[input].model];
+            if (input < sources.size() && !(entry && entry->calibration)) entry = &sources[input];
+        }
+    }
+
+    std::map<std::size_t, Measurement> measurements;
+    for (const auto& [model, entry] : entries) {
+        const CalibrationConfig* calibration = expertCalibration(job.config, entry);
+        if (!calibration)
+            throw UsageError(
+                "{}: {} measures every expert on a text: give 'calibration' with a text 'corpus' or ready 'token_ids' at "
+                "the top of the file, or in the entry of {}",
+                job.config.methodMark.text(), job.config.method, job.models.models[model].name());
+        measurements.insert({model, {job.models.models[model], *calibration, method.needs}});
+    }
+    return measurements;
+}
+
+}  // namespace
+
+void requireExpertCalibration(const MergeJob& job) {
+    const bool isFisher = job.method->info().needs == ExpertStatistic::Fisher;
+    for (const auto& [model, measurement] : measurementsOf(job)) {
+        requireWholeModel(measurement.expert);
+        if (isFisher && job.vocabulary && !job.vocabulary->maps.at(model).isIdentity())
+            throw UsageError(
+                "{}: {} weighs the rows of the embedding by what was measured on each model's own; the vocabulary of {} "
+                "differs from the output's. Merge models of one vocabulary, or by another method",
+                job.config.methodMark.text(), job.config.method, job.models.models[model].name());
+    }
+}
+
+std::string expertStatisticsLine(const MergeJob& job) {
+    StatisticSize total;
+    const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
+    for (const auto& [model, measurement] : measurements) {
+        const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
+        const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength);
+        total.disk += size.disk;
+        total.memory = std::max(total.memory, size.memory);
+    }
+    if (measurements.empty()) return {};
+    return fmt::format("experts {} of {} models, unless cached: {} in {}, about {} of memory beside one layer\n",
+                       nameOf(job.method->info().needs), measurements.size(), formatBytes(total.disk),
+                       (environment::cacheDirectory() / "expert-statistics").string(), formatBytes(total.memory));
+}
+
+ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {
+    ProvidedStatistics provided;
+    provided.experts.resize(job.models.models.size());
+    for (const auto& [model, measurement] : measurementsOf(job)) {
+        const fs::path folder = provide(world, options, measurement);
+        provided.experts[model] = ExpertStatistics::open(folder, measurement.expert.name());
+        provided.keys += folder.filename().string() + "\n";
+    }
+    return provided;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,36 @@
+#pragma once
+// How a merge comes by the statistics of its experts (ExpertStatistic) that some methods need: from the cache, where an
+// earlier run with the same model, tokens and settings left them, or by measuring each expert.
+
+#include "cli/merge_job.h"
+#include "cli/options.h"
+
+#include "aimerge/distributed/world.h"
+#include "aimerge/merge/expert_statistics.h"
+
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// Local. @throws UsageError when the method needs statistics and the config does not say on what the experts are to be run,
+/// or the models' vocabularies differ where that makes the statistics of rows meaningless; InputError when an expert has
+/// an adapter
+void requireExpertCalibration(const MergeJob& job);
+
+/// What measuring the experts takes, from headers and config alone: a line for the plan's table; empty when nothing is
+/// needed.
+std::string expertStatisticsLine(const MergeJob& job);
+
+struct ProvidedStatistics {
+    std::vector<ExpertStatistics> experts;  // one per model of the set, of those that are no input without content
+    std::string keys;                       // says which they are: part of what decides the output's bytes
+};
+
+/// Collective. Finds or measures, expert after expert. One that was measured stands in the cache whatever happens to the
+/// next.
+/// @throws Interrupted between micro-batches; what measureGrams and measureFisher throw; UsageError when another job is
+/// measuring the same expert, or a machine does not see the cache
+ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job);
+
+}  // namespace aimerge

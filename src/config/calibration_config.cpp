@@ -1,0 +1,37 @@
+#include "config/calibration_config.h"
+
+#include "config/assign_if_given.h"
+#include "config/mapping_reader.h"
+
+namespace aimerge {
+
+void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, const std::string& name) {
+    const MappingReader reader(section.value, name,
+                               {"corpus", "text_key", "token_ids", "sequences", "sequence_length", "seed", "shuffle",
+                                "packing", "dtype", "micro_batch"});
+    calibration.mark = section.mark;
+    assignIfGiven(calibration.corpus, reader.text("corpus"));
+    assignIfGiven(calibration.textKey, reader.text("text_key"));
+    assignIfGiven(calibration.tokenIds, reader.text("token_ids"));
+    assignIfGiven(calibration.sequences, reader.wholeNumber("sequences", 1));
+    assignIfGiven(calibration.sequenceLength, reader.wholeNumber("sequence_length", 1));
+    assignIfGiven(calibration.seed, reader.naturalNumber("seed"));
+    assignIfGiven(calibration.shuffle, reader.boolean("shuffle"));
+    assignIfGiven(calibration.packing,
+                  reader.choice<Packing>("packing", {{"stream", Packing::Stream}, {"lines", Packing::Lines}}));
+    assignIfGiven(calibration.dtype, reader.choice<Dtype>("dtype", {{"bfloat16", Dtype::BF16}, {"float32", Dtype::F32}}));
+    assignIfGiven(calibration.microBatch, reader.wholeNumber("micro_batch", 1));
+    if (!calibration.corpus.empty() && !calibration.tokenIds.empty())
+        throw UsageError("{}: 'token_ids' and 'corpus' exclude each other: ready token ids need no text",
+                         reader.find("token_ids")->mark.text());
+}
+
+CalibrationConfig readWholeCalibration(const YamlEntry& section, const std::string& name) {
+    CalibrationConfig calibration;
+    readCalibration(calibration, section, name);
+    if (calibration.corpus.empty() && calibration.tokenIds.empty())
+        throw UsageError("{}: {} needs a text 'corpus' or ready 'token_ids'", section.mark.text(), name);
+    return calibration;
+}
+
+}  // namespace aimerge

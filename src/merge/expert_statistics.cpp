@@ -1,0 +1,76 @@
+#include "aimerge/merge/expert_statistics.h"
+
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/error.h"
+
+#include <algorithm>
+
+namespace aimerge {
+namespace {
+
+class FileSource : public TensorSource {
+public:
+    FileSource(std::string origin, std::shared_ptr<const File> file, std::uint64_t begin)
+        : TensorSource(std::move(origin), Dtype::F32), file_(std::move(file)), begin_(begin) {}
+
+    void fetch(std::int64_t first, std::span<std::byte> out) const override {
+        file_->readAt(begin_ + static_cast<std::uint64_t>(first) * sizeof(float), out);
+    }
+
+private:
+    std::shared_ptr<const File> file_;
+    std::uint64_t begin_;
+};
+
+}  // namespace
+
+std::string gramName(std::string_view module) {
+    return moduleWithSameInput(module) + ".gram";
+}
+
+ExpertStatistics ExpertStatistics::open(const std::filesystem::path& folder, std::string model) {
+    ExpertStatistics statistics;
+    statistics.model_ = std::move(model);
+    std::error_code unreadable;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, unreadable)) {
+        if (entry.path().extension() != ".safetensors") continue;
+        const auto file = std::make_shared<const File>(File::openForReading(entry.path()));
+        for (TensorInfo& tensor : readSafetensorsHeader(entry.path()).tensors) {
+            std::string name = tensor.name;
+            statistics.places_.emplace(std::move(name), Place{file, std::move(tensor)});
+        }
+    }
+    if (statistics.places_.empty())
+        throw InputError(
+            "{}: holds no statistics of {}; on several machines the cache (AIMERGE_CACHE_DIR) must be on a disk "
+            "that all of them see",
+            folder.string(), statistics.model_);
+    return statistics;
+}
+
+std::shared_ptr<const TensorSource> ExpertStatistics::gramOf(const std::string& parameter, const Shape& shape) const {
+    const std::string_view module = moduleOfWeight(parameter);
+    if (module.empty() || shape.size() != 2) return nullptr;
+    const auto found = places_.find(gramName(module));
+    return found == places_.end() ? nullptr : sourceOf(found->second, {shape[1], shape[1]});
+}
+
+std::shared_ptr<const TensorSource> ExpertStatistics::fisherOf(const std::string& parameter, const Shape& shape) const {
+    const auto found = places_.find(parameter);
+    if (found == places_.end())
+        throw InputError(
+            "{}: {} is no parameter of the Llama decoder, so it has no Fisher information; merge it by another "
+            "method, or remove it",
+            model_, parameter);
+    return sourceOf(found->second, shape);
+}
+
+std::shared_ptr<const TensorSource> ExpertStatistics::sourceOf(const Place& place, const Shape& expected) const {
+    if (place.tensor.dtype != Dtype::F32 || place.tensor.shape != expected)
+        throw InputError("{}: {} is {} {}, expected F32 {}; delete the file's folder, and it will be made again",
+                         place.file->path().string(), place.tensor.name, safetensorsName(place.tensor.dtype),
+                         shapeText(place.tensor.shape), shapeText(expected));
+    return std::make_shared<FileSource>(model_ + ": statistics: " + place.tensor.name, place.file, place.tensor.bytes.begin);
+}
+
+}  // namespace aimerge
