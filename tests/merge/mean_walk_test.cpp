@@ -1,6 +1,7 @@
 // The combines that weigh the models and keep every element, in every walk.
 
 #include "aimerge/merge/closed_form.h"
+#include "aimerge/merge/fisher.h"
 #include "aimerge/merge/linear.h"
 #include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/passthrough.h"
@@ -63,6 +64,16 @@ void expectClosedFormsToAgree() {
 TEST(MeanWalk, OfClosedFormsHasTheBitsOfTheCpuMerge) {
     expectClosedFormsToAgree<Scaled::No>();
     expectClosedFormsToAgree<Scaled::Yes>();
+}
+
+TEST(MeanWalk, OfFisherHasTheBitsOfTheCpuMerge) {
+    constexpr float kEpsilon = 0.5f;  // of values around 0: some elements are known
+    forEachInputCount([](auto models) {
+        constexpr int kModels = decltype(models)::value;
+        expectTheBitsOfTheCpu<2 * kModels>("fisher", [](PerElement) {
+            return FisherCombine<kModels>{someWeights<kModels>(), someWeights<kModels>(), kEpsilon};
+        });
+    });
 }
 
 }  // namespace
