@@ -1,24 +1,11 @@
 #include "aimerge/merge/nearswap.h"
 
-#include "merge/for_each_element.h"
+#include "merge/one_input.h"
 
 namespace aimerge {
 namespace {
 
 enum NearswapParameter { kT };
-
-class PreparedNearswap : public PreparedParameter {
-public:
-    explicit PreparedNearswap(double t) : kernel_{static_cast<float>(t)} {}
-
-    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        forEachElement<1>(kernel_, base, inputs, out);
-    }
-
-private:
-    NearswapCombine kernel_;
-};
 
 class Nearswap : public Method {
 public:
@@ -39,7 +26,7 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
-        return std::make_unique<PreparedNearswap>(values.shared[kT]);
+        return std::make_unique<PreparedOneInput<NearswapCombine>>(NearswapCombine{static_cast<float>(values.shared[kT])});
     }
 };
 

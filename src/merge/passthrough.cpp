@@ -1,24 +1,11 @@
 #include "aimerge/merge/passthrough.h"
 
-#include "merge/for_each_element.h"
+#include "merge/one_input.h"
 
 namespace aimerge {
 namespace {
 
 enum PassthroughParameter { kScale };
-
-class PreparedPassthrough : public PreparedParameter {
-public:
-    explicit PreparedPassthrough(double scale) : kernel_{static_cast<float>(scale)} {}
-
-    void combine(std::int64_t /*first*/, const float* /*base*/, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        forEachElement<1>(kernel_, nullptr, inputs, out);
-    }
-
-private:
-    PassthroughCombine kernel_;
-};
 
 class Passthrough : public Method {
 public:
@@ -38,7 +25,8 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
-        return std::make_unique<PreparedPassthrough>(values.perInput[kScale].front());
+        return std::make_unique<PreparedOneInput<PassthroughCombine>>(
+            PassthroughCombine{static_cast<float>(values.perInput[kScale].front())});
     }
 };
 

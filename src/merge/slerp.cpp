@@ -1,8 +1,8 @@
 #include "aimerge/merge/slerp.h"
 
 #include "merge/arc.h"
-#include "merge/for_each_element.h"
 #include "merge/inner_products.h"
+#include "merge/one_input.h"
 
 #include <algorithm>
 
@@ -30,19 +30,6 @@ SlerpCombine between(double t, const InnerProducts& products) {
     return {static_cast<float>(ofBase), static_cast<float>(ofExpert), false};
 }
 
-class PreparedSlerp : public PreparedParameter {
-public:
-    explicit PreparedSlerp(const SlerpCombine& kernel) : kernel_(kernel) {}
-
-    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        forEachElement<1>(kernel_, base, inputs, out);
-    }
-
-private:
-    SlerpCombine kernel_;
-};
-
 class Slerp : public Method {
 public:
     const MethodInfo& info() const override {
@@ -65,7 +52,7 @@ public:
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const double t = values.shared[kT];
         const bool isAnEnd = t == 0 || t == 1;  // the parameter need not be looked at
-        return std::make_unique<PreparedSlerp>(
+        return std::make_unique<PreparedOneInput<SlerpCombine>>(
             isAnEnd ? onTheChordAt(t) : between(t, innerProducts(parameter, Vectors::ChangesAndBase, Along::Tensor)));
     }
 };

@@ -25,12 +25,7 @@ Floats solved(const Method& method, const ResolvedParameters& values, const Shap
     ThreadPool pool(2);
     MemoryReader reader(base, inputs, pool, 1000, shape);
     reader.grams = gramSources(grams);
-    const auto prepared = method.prepare(reader, values);
-    std::vector<const float*> pointers;
-    for (const Floats& input : inputs) pointers.push_back(input.data());
-    Floats out(inputs.front().size());
-    prepared->combine(0, base.empty() ? nullptr : base.data(), pointers, out);
-    return out;
+    return combinedFrom(reader, method, values, base, inputs);
 }
 
 ResolvedParameters withRidge(const Method& method, const Doubles& weights, double ridge) {

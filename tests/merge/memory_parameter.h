@@ -166,17 +166,23 @@ inline void setPerInput(const Method& method, ResolvedParameters& values, const 
     values.perInput.at(parameterIndex(method, name)) = std::move(each);
 }
 
-/// Prepares and combines one parameter in memory. @param base empty for methods that take none @param shape empty: a vector
-inline Floats combined(const Method& method, const ResolvedParameters& values, const Floats& base,
-                       const std::vector<Floats>& inputs, int threads = 1, const Shape& shape = {}) {
-    ThreadPool pool(threads);
-    MemoryReader reader(base, inputs, pool, 1000, shape);
+/// Prepares and combines one parameter that `reader` has.
+inline Floats combinedFrom(MemoryReader& reader, const Method& method, const ResolvedParameters& values, const Floats& base,
+                           const std::vector<Floats>& inputs) {
     const auto prepared = method.prepare(reader, values);
     std::vector<const float*> pointers;
     for (const Floats& input : inputs) pointers.push_back(input.data());
     Floats out(inputs.front().size());
     prepared->combine(0, base.empty() ? nullptr : base.data(), pointers, out);
     return out;
+}
+
+/// The same of values in memory. @param base empty for methods that take none @param shape empty: a vector
+inline Floats combined(const Method& method, const ResolvedParameters& values, const Floats& base,
+                       const std::vector<Floats>& inputs, int threads = 1, const Shape& shape = {}) {
+    ThreadPool pool(threads);
+    MemoryReader reader(base, inputs, pool, 1000, shape);
+    return combinedFrom(reader, method, values, base, inputs);
 }
 
 inline TensorMerge tensorMerge(const Method& method, const ResolvedParameters& values, Shape shape, const Floats& base,

@@ -36,8 +36,9 @@ struct ModelSet {
     std::vector<ModelSlice> slices;        // as the config's
 
     /// Opens every model once, adapters over the base of the slice that names them, and checks that they are of one
-    /// architecture with the same sizes and heads, that none is quantised, that each has the weights its config.json speaks of, and that the slices fit their layers. Differences
-    /// that the merge survives (rope_theta, rms_norm_eps, rope type) are warnings.
+    /// architecture with the same sizes and heads, that none is quantised, that each has the weights its config.json speaks
+    /// of, and that the slices fit their layers. Differences that the merge survives (rope_theta, rms_norm_eps, rope type)
+    /// are warnings.
     /// @pre the config has at least one slice
     /// @throws InputError naming the model, the key, and both values; UsageError with the mark: a layer_range beyond the
     ///         model, sources of one slice with different numbers of layers
