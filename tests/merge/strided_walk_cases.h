@@ -1,24 +1,17 @@
 #pragma once
-// The walks that host and device are tested with, and what the CPU's merge makes of the same bytes.
+// The walks that every combine is tested with, and what the CPU's merge makes of the same bytes.
 
 #include "aimerge/merge/convert.h"
-#include "aimerge/merge/linear.h"
-#include "aimerge/merge/model_stock.h"
 #include "aimerge/merge/relaxation.h"
-#include "aimerge/merge/slerp.h"
-#include "aimerge/merge/task_vectors.h"
-#include "aimerge/merge/weighted_changes.h"
 #include "merge/for_each_element.h"
 #include "merge/memory_parameter.h"
-#include "merge/strided_walk.h"
+#include "merge/walker.h"
 
 #include <gtest/gtest.h>
 
-#include <array>
+#include <utility>
 
 namespace aimerge {
-
-using Bytes = std::vector<std::byte>;
 
 inline Bytes stored(const Floats& values, Dtype dtype) {
     Bytes bytes(values.size() * bytesPerElement(dtype));
@@ -114,11 +107,10 @@ Bytes mergedOnCpu(const WalkCase& stretch, const Combine& combine) {
     return all;
 }
 
-/// The same by a StridedWalk. Memory is where Walker puts it: Walker::Memory is made from bytes and has data();
-/// Walker::run(walk); Walker::fetch(memory, bytes).
-template <typename Walker, int kInputs, typename Combine>
+/// The same by a StridedWalk.
+template <int kInputs, typename Combine>
 Bytes mergedByWalk(const WalkCase& stretch, const Combine& combine) {
-    using Memory = typename Walker::Memory;
+    using Memory = Walker::Memory;
     StridedWalk<kInputs, Combine> walk{.combine = combine, .base = {}, .inputs = {}, .relaxation = {}, .out = {}};
     Memory base(stretch.base());
     walk.base = {base.data(), stretch.baseDtype};
@@ -169,66 +161,27 @@ struct PerElement {
 };
 
 /// One combine with one number of inputs over all cases. @param make the combine from a PerElement
-template <typename Walker, int kInputs, typename Make>
+template <int kInputs, typename Make>
 void expectTheBitsOfTheCpu(const char* name, const Make& make) {
     for (const WalkCase& stretch : walkCases()) {
         const Floats numbers = normalValues((kInputs + 1) * stretch.count, 99, 1);
-        typename Walker::Memory copy(stored(numbers, Dtype::F32));
+        Walker::Memory copy(stored(numbers, Dtype::F32));
         const auto* const copied = static_cast<const float*>(static_cast<const void*>(copy.data()));
 
         const Bytes expected = mergedOnCpu<kInputs>(stretch, make(PerElement{numbers.data(), stretch.count}));
-        const Bytes found = mergedByWalk<Walker, kInputs>(stretch, make(PerElement{copied, stretch.count}));
+        const Bytes found = mergedByWalk<kInputs>(stretch, make(PerElement{copied, stretch.count}));
 
         EXPECT_TRUE(found == expected) << name << " of " << kInputs << " inputs, " << stretch.text();
     }
 }
 
-template <typename Walker, int kInputs, Normalize kNormalize>
-void expectTaskVectorsToAgree() {
-    constexpr PerInput<float, kInputs> weights = someWeights<kInputs>();
-    const auto least = someMagnitudes<kInputs>(0.05f), dropped = someMagnitudes<kInputs>(0.15f);
-    const auto expect = [](const char* name, const auto& make) { expectTheBitsOfTheCpu<Walker, kInputs>(name, make); };
-    expect("linear", [=](PerElement) { return LinearCombine<kInputs, kNormalize>{weights, 1.7f}; });
-    expect("sum of all", [=](PerElement) { return SumCombine<KeepAll, kInputs, kNormalize>{{}, weights, 1.7f, 0.7f}; });
-    expect("consensus of the largest", [=](PerElement) {
-        return ConsensusCombine<KeepFrom, kInputs, kNormalize>{{least, weights}, weights, 0.7f};
-    });
-    expect("sum of a range", [=](PerElement) {
-        return SumCombine<KeepBetween, kInputs, kNormalize>{{least, dropped, weights}, weights, 1.7f, 0.7f};
-    });
-    expect("consensus of a range", [=](PerElement) {
-        return ConsensusCombine<KeepBetween, kInputs, kNormalize>{{least, dropped, weights}, weights, 0.7f};
-    });
-    expect("sum of scaled changes", [=](PerElement each) {
-        return SumCombine<ScaleEach, kInputs, kNormalize>{{each.ofInputs<kInputs>()}, weights, 1.7f, 0.7f};
-    });
-    expect("consensus of scaled changes", [=](PerElement each) {
-        return ConsensusCombine<ScaleEach, kInputs, kNormalize>{{each.ofInputs<kInputs>()}, weights, 0.7f};
-    });
-}
-
-template <typename Walker, int kInputs>
-void expectCoefficientsToAgree() {
-    constexpr PerInput<float, kInputs> weights = someWeights<kInputs>();
-    const auto expect = [](const char* name, const auto& make) { expectTheBitsOfTheCpu<Walker, kInputs>(name, make); };
-    expect("model stock", [](PerElement) { return ModelStockCombine<kInputs>{0.4f, 0.6f, static_cast<float>(kInputs)}; });
-    expect("weighted changes", [=](PerElement) { return WeightedChangesCombine<kInputs>{weights, 0.1f}; });
-    expect("column-weighted changes", [](PerElement each) {
-        return ColumnWeightedChangesCombine<kInputs>{each.ofInputs<kInputs>(), each.values};
-    });
-}
-
-/// Every combine, for 1 to kMostUnrolledInputs inputs.
-template <typename Walker, int kInputs = kMostUnrolledInputs>
-void expectEveryMethodToAgree() {
-    expectTaskVectorsToAgree<Walker, kInputs, Normalize::No>();
-    expectTaskVectorsToAgree<Walker, kInputs, Normalize::Yes>();
-    expectCoefficientsToAgree<Walker, kInputs>();
-    if constexpr (kInputs > 1)
-        expectEveryMethodToAgree<Walker, kInputs - 1>();
-    else
-        for (const bool isChord : {false, true})
-            expectTheBitsOfTheCpu<Walker, 1>("slerp", [=](PerElement) { return SlerpCombine{0.3f, 0.7f, isChord}; });
+/// Calls use(std::integral_constant<int, N>) for every number of inputs that is compiled one by one.
+template <typename Use>
+void forEachInputCount(const Use& use) {
+    [&]<int... kBelow>(std::integer_sequence<int, kBelow...>) {
+        (use(std::integral_constant<int, kBelow + 1>{}), ...);
+    }
+    (std::make_integer_sequence<int, kMostUnrolledInputs>{});
 }
 
 }  // namespace aimerge
