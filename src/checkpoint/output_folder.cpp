@@ -18,6 +18,7 @@ namespace {
 
 constexpr const char* kJobFileName = "job.json";
 constexpr const char* kIntermediatesMark = ".aimerge";  // in a folder of ours; no output has such a name
+constexpr const char* kBeingRemoved = ".removed";       // in it too: an output that is no more
 constexpr const char* kIntermediateSuffix = ".intermediate";
 
 fs::path withSuffix(const fs::path& path, const std::string& suffix) {
@@ -121,12 +122,18 @@ void refuseForeign(const fs::path& folder, const std::string& mark) {
     }
 }
 
-/// The mark goes last, so that what an interrupted removal leaves is still known as ours.
+/// At any moment an output is whole or gone for a later run, and the mark, which goes last, says whose the rest is.
 void removeIntermediates(const fs::path& folder) {
     std::vector<fs::path> outputs;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-        if (entry.path().filename() != kIntermediatesMark) outputs.push_back(entry.path());
-    for (const fs::path& output : outputs) removeFolder(output);
+        if (entry.path().filename() != kIntermediatesMark && entry.path().filename() != kBeingRemoved)
+            outputs.push_back(entry.path());
+    const fs::path beingRemoved = folder / kBeingRemoved;
+    removeFolder(beingRemoved);
+    for (const fs::path& output : outputs) {
+        renameFolder(output, beingRemoved);
+        removeFolder(beingRemoved);
+    }
     removeFolder(folder);
 }
 
