@@ -122,16 +122,17 @@ void refuseForeign(const fs::path& folder, const std::string& mark) {
     }
 }
 
-/// At any moment an output is whole or gone for a later run, and the mark, which goes last, says whose the rest is.
-void removeIntermediates(const fs::path& folder) {
-    std::vector<fs::path> outputs;
+/// Removes a folder of ours. At any moment each of its entries is whole or gone for a later run, and the mark, which goes
+/// last, says whose the rest is.
+void removeMarked(const fs::path& folder, const std::string& mark) {
+    if (!fs::exists(folder)) return;
+    std::vector<fs::path> entries;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-        if (entry.path().filename() != kIntermediatesMark && entry.path().filename() != kBeingRemoved)
-            outputs.push_back(entry.path());
+        if (entry.path().filename() != mark && entry.path().filename() != kBeingRemoved) entries.push_back(entry.path());
     const fs::path beingRemoved = folder / kBeingRemoved;
     removeFolder(beingRemoved);
-    for (const fs::path& output : outputs) {
-        renameFolder(output, beingRemoved);
+    for (const fs::path& entry : entries) {
+        renameFolder(entry, beingRemoved);
         removeFolder(beingRemoved);
     }
     removeFolder(folder);
@@ -195,7 +196,7 @@ Preparation OutputFolder::prepare(const std::string& jobDigest) {
             return Preparation::Resumed;
         }
         if (!sameJob) spdlog::warn("removing {}: left unfinished by a job with other inputs or settings", partial.string());
-        removeFolder(partial);
+        removeMarked(partial, kJobFileName);
     }
     createFolders(partial);
     const nlohmann::ordered_json job = {{"job_digest", jobDigest}, {"aimerge", kVersion}, {"created", utcTimeText()}};
@@ -233,8 +234,8 @@ fs::path OutputFolder::buildFolder() const {
 void OutputFolder::publish() {
     syncTree(buildFolder());
     swapIn();
-    removeFolder(partialFolder());
-    if (fs::exists(intermediateFolder() / kIntermediatesMark)) removeIntermediates(intermediateFolder());
+    removeMarked(partialFolder(), kJobFileName);
+    if (fs::exists(intermediateFolder() / kIntermediatesMark)) removeMarked(intermediateFolder(), kIntermediatesMark);
 }
 
 void OutputFolder::swapIn() {
@@ -261,7 +262,7 @@ void OutputFolder::swapIn() {
 }
 
 void OutputFolder::discard() {
-    removeFolder(partialFolder());
+    removeMarked(partialFolder(), kJobFileName);
 }
 
 }  // namespace aimerge
