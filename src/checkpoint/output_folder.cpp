@@ -18,6 +18,7 @@ namespace {
 
 constexpr const char* kJobFileName = "job.json";
 constexpr const char* kIntermediatesMark = ".aimerge";  // in a folder of ours; no output has such a name
+constexpr const char* kBeingRemoved = ".removed";       // in it too: an output that is no more
 constexpr const char* kIntermediateSuffix = ".intermediate";
 
 fs::path withSuffix(const fs::path& path, const std::string& suffix) {
@@ -121,12 +122,19 @@ void refuseForeign(const fs::path& folder, const std::string& mark) {
     }
 }
 
-/// The mark goes last, so that what an interrupted removal leaves is still known as ours.
-void removeIntermediates(const fs::path& folder) {
-    std::vector<fs::path> outputs;
+/// Removes a folder of ours. At any moment each of its entries is whole or gone for a later run, and the mark, which goes
+/// last, says whose the rest is.
+void removeMarked(const fs::path& folder, const std::string& mark) {
+    if (!fs::exists(folder)) return;
+    std::vector<fs::path> entries;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-        if (entry.path().filename() != kIntermediatesMark) outputs.push_back(entry.path());
-    for (const fs::path& output : outputs) removeFolder(output);
+        if (entry.path().filename() != mark && entry.path().filename() != kBeingRemoved) entries.push_back(entry.path());
+    const fs::path beingRemoved = folder / kBeingRemoved;
+    removeFolder(beingRemoved);
+    for (const fs::path& entry : entries) {
+        renameFolder(entry, beingRemoved);
+        removeFolder(beingRemoved);
+    }
     removeFolder(folder);
 }
 
@@ -188,7 +196,7 @@ Preparation OutputFolder::prepare(const std::string& jobDigest) {
             return Preparation::Resumed;
         }
         if (!sameJob) spdlog::warn("removing {}: left unfinished by a job with other inputs or settings", partial.string());
-        removeFolder(partial);
+        removeMarked(partial, kJobFileName);
     }
     createFolders(partial);
     const nlohmann::ordered_json job = {{"job_digest", jobDigest}, {"aimerge", kVersion}, {"created", utcTimeText()}};
@@ -226,8 +234,8 @@ fs::path OutputFolder::buildFolder() const {
 void OutputFolder::publish() {
     syncTree(buildFolder());
     swapIn();
-    removeFolder(partialFolder());
-    if (fs::exists(intermediateFolder() / kIntermediatesMark)) removeIntermediates(intermediateFolder());
+    removeMarked(partialFolder(), kJobFileName);
+    if (fs::exists(intermediateFolder() / kIntermediatesMark)) removeMarked(intermediateFolder(), kIntermediatesMark);
 }
 
 void OutputFolder::swapIn() {
@@ -254,7 +262,7 @@ void OutputFolder::swapIn() {
 }
 
 void OutputFolder::discard() {
-    removeFolder(partialFolder());
+    removeMarked(partialFolder(), kJobFileName);
 }
 
 }  // namespace aimerge

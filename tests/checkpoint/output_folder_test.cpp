@@ -121,6 +121,7 @@ TEST(OutputFolder, RemovesItsIntermediatesWhenPublished) {
     OutputFolder folder = OutputFolder::acquire({temp.path() / "out", {}, ExistingOutput::Refuse, "aimerge"});
     folder.prepareIntermediates();
     writeFile(folder.intermediateFolder() / "math" / "config.json", "{}");
+    writeFile(folder.intermediateFolder() / ".removed" / "config.json", "{}");  // of a run that ended within publish()
     folder.dropUnusedIntermediates();
     folder.prepareIntermediates();
     EXPECT_TRUE(fs::exists(temp.path() / "out.intermediate" / "math" / "config.json"));

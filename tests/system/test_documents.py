@@ -19,7 +19,7 @@ def source(name, **parameters):
 
 SUM = {"name": "sum", "merge_method": "linear", "dtype": "float32",
        "models": [source(model("expert_a"), weight=0.25), source(model("expert_b"), weight=0.75)]}
-TRIMMED = {"name": "trimmed", "merge_method": "ties", "base_model": model("base"), "dtype": "float32",
+TRIMMED = {"name": "trimmed", "merge_method": "ties", "base_model": model("base"), "dtype": "float32", "tokenizer_source": "sum",
            "models": [source("sum", weight=1, density=0.5), source(model("expert_c"), weight=0.5, density=0.75)]}
 LAST = {"merge_method": "slerp", "base_model": {"model": "sum"}, "parameters": {"t": 0.25}, "dtype": "bfloat16",
         "slices": [{"sources": [{"model": "sum", "layer_range": [0, 2]}, {"model": "trimmed", "layer_range": [0, 2]}]}]}
