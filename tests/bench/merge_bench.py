@@ -69,6 +69,7 @@ MORE_METHODS = {
     "wudi": Merge("wudi"),
 }
 NOT_IN_MERGEKIT = ("widen", "actmat", "wudi")
+MINUTES_EACH = ("actmat", "wudi")  # run once
 OMEGAS = {"plain": [], "AIM": [0.4], "AIM, two omegas": [0.4, 0.0]}
 READ, WRITE, WRITE_SYNCED = "read all inputs", "write one output", "write one output, fsync"
 
@@ -165,6 +166,8 @@ def run_rounds(arguments, cases, folder, out):
     for round_number in range(max(arguments.rounds, arguments.mergekit_rounds)):
         for case in cases:
             if round_number >= (arguments.mergekit_rounds if case.is_mergekit else arguments.rounds):
+                continue
+            if round_number > 0 and case.method in MINUTES_EACH:
                 continue
             remove(out)
             environment = {"OMP_NUM_THREADS": str(arguments.threads)} if case.is_mergekit else None
