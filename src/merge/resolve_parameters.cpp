@@ -7,8 +7,9 @@
 namespace aimerge {
 namespace {
 
-double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> source,
-                const TensorPlace& tensor, const std::string& modelName) {
+/// The value that a place of the config gives, else the default.
+std::optional<double> valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optional<std::size_t> source,
+                               const TensorPlace& tensor) {
     std::optional<double> value;
     if (spec.type == ParameterType::Boolean) {
         if (const std::optional<bool> flag = lookUpBoolean(config, spec.name, source, tensor)) value = *flag;
@@ -18,12 +19,27 @@ double valueFor(const ParameterSpec& spec, const MergeConfig& config, std::optio
     } else {
         value = lookUpNumber(config, spec.name, source, tensor);
     }
-    if (!value) value = spec.fallback;
+    return value ? value : spec.fallback;
+}
+
+double sharedValue(const MethodInfo& method, const ParameterSpec& spec, const MergeConfig& config,
+                   const TensorPlace& tensor) {
+    if (const std::optional<double> value = valueFor(spec, config, std::nullopt, tensor)) return *value;
+    throw UsageError("{}: {} needs the parameter '{}', which has no value for tensor {}; give it under 'parameters'",
+                     config.methodMark.text(), method.name, spec.name, tensor.name);
+}
+
+double inputValue(const ParameterSpec& spec, const MergeConfig& config, const InputPlace& input, const TensorPlace& tensor) {
+    const Slice& slice = config.slices.at(tensor.slice);
+    const bool isSource = input.input < slice.sources.size();
+    const TensorPlace place{input.name, tensor.depth, tensor.slice};
+    const auto value = valueFor(spec, config, isSource ? std::optional(input.input) : std::nullopt, place);
     if (value) return *value;
+    const SourceMark& mark = isSource ? slice.sources[input.input].mark : config.methodMark;
     throw UsageError(
         "{}: the parameter '{}' has no value for model '{}' and tensor {}; give it in the model's parameters or in the "
         "global ones",
-        config.file.string(), spec.name, modelName, tensor.name);
+        mark.text(), spec.name, isSource ? slice.sources[input.input].model : config.baseOf(slice), input.name);
 }
 
 }  // namespace
@@ -38,7 +54,6 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, const ModelSlice
 
 ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config, std::span<const InputPlace> inputs,
                                      const TensorPlace& tensor) {
-    const Slice& slice = config.slices.at(tensor.slice);
     ResolvedParameters resolved;
     resolved.seed = config.seed;
     resolved.shared.resize(method.parameters.size());
@@ -46,16 +61,10 @@ ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig
     for (std::size_t i = 0; i < method.parameters.size(); ++i) {
         const ParameterSpec& spec = method.parameters[i];
         if (spec.scope == ParameterScope::Shared) {
-            resolved.shared[i] = valueFor(spec, config, std::nullopt, tensor, "(all)");
+            resolved.shared[i] = sharedValue(method, spec, config, tensor);
             continue;
         }
-        for (const InputPlace& input : inputs) {
-            const bool isSource = input.input < slice.sources.size();
-            const TensorPlace place{input.name, tensor.depth, tensor.slice};
-            resolved.perInput[i].push_back(valueFor(spec, config, isSource ? std::optional(input.input) : std::nullopt,
-                                                    place,
-                                                    isSource ? slice.sources[input.input].model : config.baseOf(slice)));
-        }
+        for (const InputPlace& input : inputs) resolved.perInput[i].push_back(inputValue(spec, config, input, tensor));
     }
     return resolved;
 }

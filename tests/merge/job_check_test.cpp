@@ -109,7 +109,18 @@ TEST(ResolveParameters, NamesModelAndTensorOfAMissingValue) {
         FAIL() << "accepted";
     } catch (const UsageError& error) {
         EXPECT_THAT(error.what(),
-                    HasSubstr("the parameter 'weight' has no value for model 'base' and tensor model.norm.weight"));
+                    HasSubstr(":1:15: the parameter 'weight' has no value for model 'base' and tensor model.norm.weight"));
+    }
+}
+
+TEST(ResolveParameters, PointsToTheMethodOfAMissingSharedValue) {
+    const MergeConfig config = configOf("merge_method: slerp\nbase_model: base\nmodels: [{model: a}]\n");
+    const std::vector<InputPlace> inputs{{0, "w"}};
+    try {
+        resolveParameters(infoOf("slerp"), config, inputs, {"w", 0});
+        FAIL() << "accepted";
+    } catch (const UsageError& error) {
+        EXPECT_THAT(error.what(), HasSubstr(":1:15: slerp needs the parameter 't', which has no value for tensor w"));
     }
 }
 
