@@ -96,8 +96,7 @@ private:
                     words[static_cast<std::size_t>(chunk.worker)].fill(draw.stream, chunk.first, chunk.count);
                 const std::uint32_t bound = draw.bound;
                 addMagnitudes(
-                    chunk.base, chunk.inputs[trimmed[i]], chunk.count,
-                    static_cast<std::size_t>(chunk.first) % MagnitudeSums::kLanes,
+                    chunk.base, chunk.inputs[trimmed[i]], chunk.count, static_cast<std::size_t>(chunk.first) % kLanes,
                     [=](std::size_t e, std::uint32_t) AIMERGE_INLINE_BODY { return word[e] >> 8 < bound; },
                     sums[i][chunk.span]);
             }

@@ -194,19 +194,14 @@ private:
 
     static void addMagnitudes(const std::vector<std::uint32_t>& keys, const std::vector<std::uint32_t>& kept,
                               MagnitudeSums& sums) {
-        constexpr std::size_t kLanes = MagnitudeSums::kLanes;
         const std::uint32_t *const key = keys.data(), *const keep = kept.data();
         const std::size_t count = keys.size();
         MagnitudeSums* const to = &sums;
         vectorised([=]() AIMERGE_INLINE_BODY {
-            const auto add = [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
+            forEachLane(count, 0, [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
                 to->all[lane] += floatOfBits(key[i]);
                 to->kept[lane] += floatOfBits(selectBits(keep[i] != 0, key[i], 0u));
-            };
-            std::size_t i = 0;
-            for (; i + kLanes <= count; i += kLanes)
-                for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-            for (; i < count; ++i) add(i, i % kLanes);
+            });
         });
     }
 

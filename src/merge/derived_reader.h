@@ -5,7 +5,6 @@
 #include "aimerge/merge/parameter_reader.h"
 
 #include <functional>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -20,10 +19,8 @@ public:
     DerivedReader(ParameterReader& source, Derive derive)
         : source_(source),
           derive_(std::move(derive)),
-          sourceInputs_(source.inputs()),
-          buffers_(static_cast<std::size_t>(source.threads().threads())) {
-        std::iota(sourceInputs_.begin(), sourceInputs_.end(), std::size_t{0});
-    }
+          sourceInputs_(source.allInputs()),
+          buffers_(static_cast<std::size_t>(source.threads().threads())) {}
 
     const std::string& name() const override { return source_.name(); }
     std::size_t inputs() const override { return 1; }

@@ -1,19 +1,12 @@
 #include "merge/inner_products.h"
 
+#include "merge/lanes.h"
 #include "merge/row_runs.h"
-#include "merge/vectorised.h"
 
 #include <algorithm>
-#include <array>
-#include <numeric>
 
 namespace aimerge {
 namespace {
-
-constexpr std::size_t kLanes = 16;
-
-/// Element e of a vector adds to lane e mod kLanes: one chain of additions per lane, however the vector is cut.
-using Lanes = std::array<double, kLanes>;
 
 /// Blocks of rows whose sums per column are kept apart and added up in order.
 constexpr std::int64_t kColumnBlocks = 16;
@@ -48,10 +41,6 @@ void addProductsByColumn(const double* a, const double* b, std::size_t count, do
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) sums[i] += a[i] * b[i];
     });
-}
-
-double sumOf(const Lanes& lanes) {
-    return std::accumulate(lanes.begin(), lanes.end(), 0.0);
 }
 
 /// The pairs i <= j, in the order in which sums are kept.
@@ -91,10 +80,8 @@ public:
           kind_(kind),
           vectors_(parameter.inputs() + (kind == Vectors::ChangesAndBase ? 1 : 0)),
           pairs_(vectors_ * (vectors_ + 1) / 2),
-          wanted_(parameter.inputs()),
-          places_(static_cast<std::size_t>(parameter.threads().threads())) {
-        std::iota(wanted_.begin(), wanted_.end(), std::size_t{0});
-    }
+          wanted_(parameter.allInputs()),
+          places_(static_cast<std::size_t>(parameter.threads().threads())) {}
 
     InnerProducts ofTensor() {
         std::vector<Lanes> sums(parameter_.spans() * pairs_);

@@ -1,14 +1,12 @@
 #include "merge/kept_magnitude.h"
 
-#include <numeric>
-
 namespace aimerge {
 
 double rescaleFactor(std::span<const MagnitudeSums> parts) {
     double all = 0, kept = 0;
     for (const MagnitudeSums& part : parts) {
-        all += std::accumulate(part.all.begin(), part.all.end(), 0.0);
-        kept += std::accumulate(part.kept.begin(), part.kept.end(), 0.0);
+        all += sumOf(part.all);
+        kept += sumOf(part.kept);
     }
     return all < 1e-7 || kept < 1e-7 ? 1.0 : all / kept;
 }
@@ -22,8 +20,7 @@ std::vector<float> rescaleFactors(ParameterReader& parameter, std::span<const Ke
             forEachUniformRun(ranges.subspan(trimmed[i], 1), chunk.first, chunk.count,
                               [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
                                   const std::uint32_t least = bits.least[0], dropped = bits.dropped[0];
-                                  const std::size_t lane =
-                                      (static_cast<std::size_t>(chunk.first) + offset) % MagnitudeSums::kLanes;
+                                  const std::size_t lane = (static_cast<std::size_t>(chunk.first) + offset) % kLanes;
                                   addMagnitudes(
                                       chunk.base + offset, input + offset, count, lane,
                                       [=](std::size_t, std::uint32_t magnitude)

@@ -3,9 +3,8 @@
 
 #include "aimerge/core/bfloat.h"
 #include "merge/kept_range.h"
-#include "merge/vectorised.h"
+#include "merge/lanes.h"
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,30 +12,22 @@
 
 namespace aimerge {
 
-/// sum |d| and sum |kept d| in float64. Element i of what is summed adds to lane i mod kLanes: one chain of additions per
-/// lane, however the elements come in chunks.
+/// sum |d| and sum |kept d| in float64.
 struct MagnitudeSums {
-    static constexpr std::size_t kLanes = 16;
-    std::array<double, kLanes> all{}, kept{};
+    Lanes all{}, kept{};
 };
 
 /// @param kept whether element i with that magnitude, as bits, is kept; for vectorised loops
 template <typename Kept>
 void addMagnitudes(const float* base, const float* input, std::size_t count, std::size_t firstLane, const Kept& kept,
                    MagnitudeSums& sums) {
-    constexpr std::size_t kLanes = MagnitudeSums::kLanes;
     MagnitudeSums* const to = &sums;
     vectorised([=]() AIMERGE_INLINE_BODY {
-        const auto add = [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
+        forEachLane(count, firstLane, [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
             const std::uint32_t magnitude = bitsOfFloat(input[i] - base[i]) & 0x7FFFFFFFu;
             to->all[lane] += floatOfBits(magnitude);
             to->kept[lane] += floatOfBits(selectBits(kept(i, magnitude), magnitude, 0u));
-        };
-        std::size_t i = 0;
-        for (; i < count && (firstLane + i) % kLanes != 0; ++i) add(i, (firstLane + i) % kLanes);
-        for (; i + kLanes <= count; i += kLanes)
-            for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-        for (; i < count; ++i) add(i, (firstLane + i) % kLanes);
+        });
     });
 }
 

@@ -61,9 +61,7 @@ void readDifference(ParameterReader& parameter, std::size_t input, TileMatrix<fl
 void addRidge(ParameterReader& parameter, double r, const std::vector<double>& shares, UpperTiles<double>& s,
               TileMatrix<double>& n) {
     for (std::int64_t i = 0; i < s.order(); ++i) s.diagonal(i) += r;
-    std::vector<std::size_t> all(parameter.inputs());
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    parameter.visitAll(all, [&](const ParameterChunk& chunk) {
+    parameter.visitAll(parameter.allInputs(), [&](const ParameterChunk& chunk) {
         const auto count = static_cast<std::int64_t>(chunk.count);
         n.forStretches(chunk.first, count, [&](double* values, std::int64_t index, std::int64_t length) {
             const std::int64_t offset = index - chunk.first;

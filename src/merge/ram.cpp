@@ -3,7 +3,6 @@
 #include "merge/for_each_element.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace aimerge {
 namespace {
@@ -60,9 +59,7 @@ std::vector<ActiveCounts> activeCounts(ParameterReader& parameter, float epsilon
     const std::size_t inputs = parameter.inputs();
     std::vector<std::vector<ActiveCounts>> perWorker(static_cast<std::size_t>(parameter.threads().threads()),
                                                      std::vector<ActiveCounts>(inputs));
-    std::vector<std::size_t> all(inputs);
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    parameter.visitAll(all, [&](const ParameterChunk& chunk) {
+    parameter.visitAll(parameter.allInputs(), [&](const ParameterChunk& chunk) {
         countActive(chunk, epsilon, perWorker[static_cast<std::size_t>(chunk.worker)].data());
     });
 

@@ -3,6 +3,8 @@
 #include "aimerge/merge/selection.h"
 #include "merge/derived_reader.h"
 #include "merge/for_each_element.h"
+#include "merge/kept_range.h"
+#include "merge/lanes.h"
 
 #include <algorithm>
 #include <array>
@@ -13,11 +15,6 @@ namespace aimerge {
 namespace {
 
 enum SceParameter { kSelectTopk };
-
-constexpr std::size_t kLanes = 16;
-
-/// Element i of a span adds to lane i mod kLanes: one chain of additions per lane, however the span is cut into chunks.
-using Lanes = std::array<double, kLanes>;
 
 void variancesOf(const ParameterChunk& chunk, float* out) {
     withInputCount(chunk.inputs.size(), [&](auto count) {
@@ -34,41 +31,21 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
     });
 }
 
-/// Calls use(offset, count, leastKept) for the elements of [first, first + count) before and behind the cut's index.
-template <typename Use>
-void forEachSideOf(const MagnitudeCut& cut, std::int64_t first, std::size_t count, const Use& use) {
-    const auto before = static_cast<std::size_t>(
-        std::clamp<std::int64_t>(cut.equalEnd - first, 0, static_cast<std::int64_t>(count)));  // equal ones are kept
-    if (before > 0) use(std::size_t{0}, before, cut.magnitude);
-    if (before < count) use(before, count - before, cut.magnitude + 1);
-}
-
 /// @param variances of the elements; null: all are kept
 void addSquares(const float* base, const float* input, const float* variances, std::uint32_t leastKept, std::size_t count,
                 std::size_t firstLane, Lanes& lanes) {
     Lanes* const to = &lanes;
     const auto addAll = [=](auto isKept) {
         vectorised([=]() AIMERGE_INLINE_BODY {
-            const auto add = [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
+            forEachLane(count, firstLane, [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
                 const std::uint32_t delta = bitsOfFloat(input[i] - base[i]);
                 const double kept = static_cast<double>(floatOfBits(selectBits(isKept(i), delta, 0u)));
                 (*to)[lane] += kept * kept;
-            };
-            std::size_t i = 0;
-            for (; i < count && (firstLane + i) % kLanes != 0; ++i) add(i, (firstLane + i) % kLanes);
-            for (; i + kLanes <= count; i += kLanes)
-                for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-            for (; i < count; ++i) add(i, (firstLane + i) % kLanes);
+            });
         });
     };
     if (variances == nullptr) return addAll([](std::size_t) AIMERGE_INLINE_BODY { return true; });
     addAll([=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(variances[i]) >= leastKept; });
-}
-
-std::vector<std::size_t> allInputs(const ParameterReader& parameter) {
-    std::vector<std::size_t> all(parameter.inputs());
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    return all;
 }
 
 std::int64_t countVarying(ParameterReader& variances) {
@@ -98,7 +75,8 @@ std::optional<MagnitudeCut> select(ParameterReader& parameter, double topk) {
 
 /// W_i. @param cut nullopt: all elements stay
 std::vector<float> weightsOf(ParameterReader& parameter, const std::optional<MagnitudeCut>& cut) {
-    const std::vector<std::size_t> inputs = allInputs(parameter);
+    const std::vector<std::size_t> inputs = parameter.allInputs();
+    const std::array kept{cut ? KeptRange::from(*cut) : KeptRange::all()};
     std::vector<Lanes> sums(parameter.spans() * inputs.size());
     std::vector<std::vector<float>> places(static_cast<std::size_t>(parameter.threads().threads()));
     parameter.visitAll(inputs, [&](const ParameterChunk& chunk) {
@@ -113,18 +91,15 @@ std::vector<float> weightsOf(ParameterReader& parameter, const std::optional<Mag
                 addSquares(chunk.base + offset, chunk.inputs[i] + offset, cut ? variances.data() + offset : nullptr,
                            leastKept, count, lane, sums[chunk.span * inputs.size() + i]);
         };
-        if (cut)
-            forEachSideOf(*cut, chunk.first, chunk.count, addPart);
-        else
-            addPart(0, chunk.count, 0);
+        forEachUniformRun(kept, chunk.first, chunk.count,
+                          [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
+                              addPart(offset, count, bits.least[0]);
+                          });
     });
 
     std::vector<double> means(inputs.size());
     for (std::size_t span = 0; span < parameter.spans(); ++span) {
-        for (const std::size_t i : inputs) {
-            const Lanes& lanes = sums[span * inputs.size() + i];
-            means[i] += std::accumulate(lanes.begin(), lanes.end(), 0.0);
-        }
+        for (const std::size_t i : inputs) means[i] += sumOf(sums[span * inputs.size() + i]);
     }
     for (double& mean : means) mean /= static_cast<double>(parameter.elements());
     const double total = std::accumulate(means.begin(), means.end(), 0.0);
@@ -152,9 +127,10 @@ public:
                  std::span<float> out) const override {
         if (!cut_) return combinePart<Selected::All>(0, base, inputs, out);
         std::vector<const float*> from(inputs.size());
-        forEachSideOf(*cut_, first, out.size(), [&](std::size_t offset, std::size_t count, std::uint32_t leastKept) {
+        const std::array kept{KeptRange::from(*cut_)};
+        forEachUniformRun(kept, first, out.size(), [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
             for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
-            combinePart<Selected::ByVariance>(leastKept, base + offset, from, out.subspan(offset, count));
+            combinePart<Selected::ByVariance>(bits.least[0], base + offset, from, out.subspan(offset, count));
         });
     }
 

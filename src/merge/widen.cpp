@@ -102,9 +102,7 @@ public:
     WeightedChanges ofVector() {
         const auto elements = static_cast<std::size_t>(parameter_.elements());
         Table table(experts_, std::vector<double>(elements));
-        std::vector<std::size_t> all(experts_);
-        std::iota(all.begin(), all.end(), std::size_t{0});
-        parameter_.visitAll(all, [&](const ParameterChunk& chunk) {
+        parameter_.visitAll(parameter_.allInputs(), [&](const ParameterChunk& chunk) {
             for (std::size_t i = 0; i < experts_; ++i) {
                 double* const to = table[i].data() + chunk.first;
                 for (std::size_t e = 0; e < chunk.count; ++e)

@@ -52,14 +52,6 @@ TensorInfo form(Dtype dtype, const Shape& shape) {
     return info;
 }
 
-Floats valuesOf(const TensorSource& source, std::int64_t first, std::size_t count) {
-    std::vector<std::byte> bytes(count * bytesPerElement(source.dtype()));
-    source.fetch(first, bytes);
-    Floats values(count);
-    source.convert(first, bytes.data(), values);
-    return values;
-}
-
 TEST(AdaptedSource, AddsTheScaledProductOfTheFactors) {
     OneAdapted model("x.weight", form(Dtype::BF16, {2, 3}),
                      bytesOf<std::uint16_t>({0x3F80, 0x3F80, 0x3F80, 0, 0, 0}),  // 1 1 1 0 0 0

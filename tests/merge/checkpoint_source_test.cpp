@@ -30,14 +30,6 @@ private:
     std::optional<Checkpoint> checkpoint_;
 };
 
-Floats valuesOf(const TensorSource& source, std::int64_t first, std::size_t count) {
-    std::vector<std::byte> bytes(count * bytesPerElement(source.dtype()));
-    source.fetch(first, bytes);
-    Floats values(count);
-    source.convert(first, bytes.data(), values);
-    return values;
-}
-
 TEST(DirectSource, ReadsEveryDtypeFromAnyElement) {
     const OneTensor bf16("BF16", {4}, bytesOf<std::uint16_t>({0x3F80, 0xC000, 0x4040, 0x0000}));
     const OneTensor f16("F16", {4}, bytesOf<std::uint16_t>({0x3C00, 0xC000, 0x4200, 0x0000}));

@@ -46,6 +46,15 @@ inline Floats roundedToBf16(Floats values) {
     return values;
 }
 
+/// Elements [first, first + count) as float32.
+inline Floats valuesOf(const TensorSource& source, std::int64_t first, std::size_t count) {
+    std::vector<std::byte> bytes(count * bytesPerElement(source.dtype()));
+    source.fetch(first, bytes);
+    Floats values(count);
+    source.convert(first, bytes.data(), values);
+    return values;
+}
+
 class MemorySource : public TensorSource {
 public:
     MemorySource(std::string origin, Floats values)

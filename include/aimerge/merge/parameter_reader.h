@@ -11,6 +11,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -51,6 +52,8 @@ public:
 
     std::int64_t elements() const { return elementCount(shape()); }
     std::size_t spans() const { return static_cast<std::size_t>((elements() + kSpanElements - 1) / kSpanElements); }
+
+    std::vector<std::size_t> allInputs() const;  // 0 ... inputs() - 1
 
     /// Calls visit for all chunks, spans shared out over the threads.
     void visitAll(std::span<const std::size_t> wanted, const Visit& visit);
