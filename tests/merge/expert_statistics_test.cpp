@@ -13,14 +13,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-Floats valuesOf(const TensorSource& source, std::int64_t first, std::size_t count) {
-    std::vector<std::byte> bytes(count * sizeof(float));
-    source.fetch(first, bytes);
-    Floats values(count);
-    source.convert(first, bytes.data(), values);
-    return values;
-}
-
 std::string bytesOf(const Floats& values) {
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
 }
