@@ -159,7 +159,7 @@ const Method& regMeanMethod() {
         {.name = "regmean",
          .description = "Linear layers whose outputs are nearest to the experts' on their own inputs",
          .paper = "Jin et al. 2023, Dataless Knowledge Fusion by Merging Weights of Language Models, arXiv 2212.09849",
-         .base = BaseUse::Optional,
+         .base = BaseUse::Aside,
          .minInputs = 1,
          .parameters =
              closedFormParameters(kRidgeOfGrams, {.name = "alpha",

@@ -45,7 +45,7 @@ public:
         static const MethodInfo info{.name = "fisher",
                                      .description = "Mean of the experts, every element weighted by its Fisher information",
                                      .paper = "Matena & Raffel 2022, Fisher-weighted averaging, arXiv 2111.09832",
-                                     .base = BaseUse::Optional,
+                                     .base = BaseUse::Aside,
                                      .minInputs = 1,
                                      .parameters = {{.name = "weight",
                                                      .type = ParameterType::Number,

@@ -85,7 +85,7 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
     if (method.info().needs != ExpertStatistic::None)
         merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
-    const bool takesBase = method.info().base != BaseUse::Ordinary && slice.baseInput;
+    const bool takesBase = readsBase(method.info().base) && slice.baseInput;
     if (takesBase || merge.importance) merge.base = source(slice.baseInput.value());
     return merge;
 }

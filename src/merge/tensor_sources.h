@@ -14,7 +14,7 @@ namespace aimerge {
 class TensorSources {
 public:
     explicit TensorSources(const TensorMerge& tensor)
-        : takesBase_(tensor.method->info().base != BaseUse::Ordinary && tensor.base != nullptr) {
+        : takesBase_(readsBase(tensor.method->info().base) && tensor.base != nullptr) {
         for (const auto& input : tensor.inputs) slots_.push_back(slotOf(input.get()));
         if (tensor.method->info().needs == ExpertStatistic::Fisher)
             for (const auto& fisher : tensor.statistics) slots_.push_back(slotOf(fisher.get()));

@@ -111,6 +111,19 @@ class FisherMerges(AimergeTest):
         self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "plain")
         self.assertEqual(len(self.measured()), 3)
 
+    def test_a_base_takes_no_part_and_is_not_read(self):
+        base = self.folder / "base"
+        shutil.copytree(GOLDENS / "family_f32/base", base)
+        for path in base.iterdir():
+            path.chmod(0o644)
+        tensors = load_file(base / "model.safetensors")
+        save_file({name: np.full_like(values, np.nan) for name, values in tensors.items()}, base / "model.safetensors",
+                  metadata={"format": "pt"})
+
+        with_base = self.merged("with-base", self.fisher_config(base_model=str(base)))
+
+        self.assertEqual(file_bytes(with_base), file_bytes(self.merged("without", self.fisher_config())))
+
     def test_a_signal_ends_a_measurement_between_blocks(self):
         path = self.folder / "many.safetensors"
         save_file({"input_ids": np.tile(load_file(self.blocks(8))["input_ids"], (1000, 1))}, path)

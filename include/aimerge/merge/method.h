@@ -43,8 +43,14 @@ struct ParameterSpec {
 enum class BaseUse {
     Required,  // the experts' changes from base_model are merged
     Optional,  // likewise with a base_model; without one, the models themselves
+    Aside,     // base_model takes no part, listed or not
     Ordinary   // base_model plays no special part in the arithmetic
 };
+
+/// The method sees base_model's values apart from its inputs.
+constexpr bool readsBase(BaseUse use) {
+    return use == BaseUse::Required || use == BaseUse::Optional;
+}
 
 /// What a method needs to know about every expert beyond its weights.
 enum class ExpertStatistic {
