@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
-# usage: launch/setup.sh [--test] [--cuda] [--no-packages]
+# usage: launch/setup.sh [--test] [--lm-eval] [--cuda] [--no-packages]
 #   --test         also what the tests compare with (transformers, and the CUDA libraries that `import torch` loads)
+#   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs
 #   --no-packages  leave system packages alone, e.g. on a cluster whose modules provide them
 #
@@ -22,10 +23,11 @@ readonly packages=(
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-with_test=no with_cuda=no with_packages=yes
+with_test=no with_lm_eval=no with_cuda=no with_packages=yes
 for argument in "$@"; do
     case "$argument" in
         --test) with_test=yes ;;
+        --lm-eval) with_test=yes with_lm_eval=yes ;;
         --cuda) with_cuda=yes ;;
         --no-packages) with_packages=no ;;
         -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
@@ -114,6 +116,10 @@ if [[ $with_test == yes ]]; then
     install_list -test
     # Only Python's torch loads them, and Python 3.10 has none.
     if python_has_torch; then install_list -cuda; fi
+fi
+if [[ $with_lm_eval == yes ]]; then
+    python_has_torch || fail "--lm-eval needs Python 3.11 or newer: remove build/venv and name one by PYTHON=..."
+    install_list -lm-eval --no-binary=rouge_score,sqlitedict,word2number,langdetect # these have no wheel
 fi
 if [[ $with_cuda == yes ]]; then
     python_has_torch || fail "--cuda needs Python 3.11 or newer: remove build/venv and name one by PYTHON=..."

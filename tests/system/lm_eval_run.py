@@ -58,8 +58,8 @@ def run(model, folder):
     tasks.mkdir()
     write_tasks(tasks)
     environment = {**os.environ, **OFFLINE, "HF_HOME": str(folder / "hf")}
-    subprocess.run(score_command([f"base={model}"], folder / "out", tasks), check=True, env=environment, stderr=subprocess.STDOUT,
-                   stdout=(folder / "log").open("w"))
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        subprocess.run(score_command([f"base={model}"], folder / "out", tasks), check=True, env=environment, stdout=log, stderr=log)
     (path,) = (folder / "out" / "base").rglob("results_*.json")
     return json.loads(path.read_text())
 
