@@ -3,7 +3,7 @@
 // Writing that library's many models, normalisers and pre-tokenisers again would be the surer way to differ from it.
 
 #include "aimerge/calibration/tokenizer.h"
-#include "calibration/helper_process.h"
+#include "aimerge/core/helper_process.h"
 
 namespace aimerge {
 

@@ -1,4 +1,4 @@
-#include "calibration/helper_process.h"
+#include "aimerge/core/helper_process.h"
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
