@@ -19,7 +19,7 @@ using namespace aimerge;
 namespace {
 
 constexpr std::array kCommands = {&kPlanCommand,    &kCalibrateCommand, &kMergeCommand,
-                                  &kInspectCommand, &kVerifyCommand,    &kMethodsCommand};
+                                  &kInspectCommand, &kVerifyCommand,    &kMethodsCommand, &kReportCommand};
 
 void startLogging(const World& world, const std::string& level) {
     auto log = spdlog::stderr_color_st("aimerge");

@@ -28,6 +28,11 @@ struct Options {
     bool overwrite = false;
     bool json = false;
     bool verifyAfter = false;
+    // report
+    std::string scores, lmEval, statisticsLog;  // files and a folder; empty = none
+    std::string population = "stated";
+    int scale = 0;         // 1 or 100; 0 = guess
+    int comparePaper = 0;  // table of the paper; 0 = none
 };
 
 /// A subcommand: its name, one line for --help, the options it takes, and what it does.
@@ -39,7 +44,8 @@ struct Command {
     void (*run)(World& world, const Options& options);
 };
 
-extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kInspectCommand, kVerifyCommand, kMethodsCommand;
+extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kInspectCommand, kVerifyCommand, kMethodsCommand,
+    kReportCommand;
 
 /// Options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);

@@ -55,6 +55,10 @@ std::filesystem::path toolsDirectory() {
     return AIMERGE_SOURCE_TOOLS;
 }
 
+std::filesystem::path paperTablesDirectory() {
+    return toolsDirectory() / "../../configs/paper/printed";
+}
+
 double collectiveTimeoutSeconds() {
     const auto text = variable("AIMERGE_COLLECTIVE_TIMEOUT");
     if (!text) return 1800;

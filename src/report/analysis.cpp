@@ -16,7 +16,7 @@ std::optional<ScorePoint> pointOf(const ScoreTable& table, const ScoreRow& row) 
     if (!row.done()) return std::nullopt;
     ScorePoint point;
     for (std::size_t b = 0; b < table.benchmarks.size(); ++b) {
-        if (table.benchmarks[b].lowerIsBetter) continue;
+        if (!table.counts(b)) continue;
         if (!row.scores[b]) return std::nullopt;
         point.push_back(*row.scores[b] / 100);
     }
@@ -136,6 +136,10 @@ Analysis analyse(const ScoreTable& table, Population population) {
         incomplete += row.done() && !points.back();
     }
     Analysis analysis{population, std::vector<RowAnalysis>(table.rows.size()), {}};
+    for (std::size_t b = 0; b < table.benchmarks.size(); ++b)
+        if (!table.counts(b) && !table.benchmarks[b].lowerIsBetter)
+            analysis.notices.push_back(fmt::format("{0} is shown only; HV gain and Pareto fronts take {0}{1}", table.benchmarks[b].name,
+                                                   kPaperPrompt));
     if (incomplete > 0)
         analysis.notices.push_back(
             fmt::format("{} models lack some scores: they have no HV gain and no place on Pareto fronts", incomplete));

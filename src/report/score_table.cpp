@@ -234,6 +234,12 @@ std::optional<std::size_t> ScoreTable::baseRow() const {
     return std::nullopt;
 }
 
+bool ScoreTable::counts(std::size_t benchmark) const {
+    if (benchmarks[benchmark].lowerIsBetter) return false;
+    const std::string paperPrompt = benchmarks[benchmark].name + std::string(kPaperPrompt);
+    return std::none_of(benchmarks.begin(), benchmarks.end(), [&](const Benchmark& other) { return other.name == paperPrompt; });
+}
+
 std::string combinationText(const std::vector<std::string>& experts) {
     return fmt::format("{}", fmt::join(experts, " + "));
 }

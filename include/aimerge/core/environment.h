@@ -17,6 +17,9 @@ std::string pythonInterpreter();
 /// built from.
 std::filesystem::path toolsDirectory();
 
+/// configs/paper/printed of the tree that toolsDirectory() is in: the AIM paper's tables.
+std::filesystem::path paperTablesDirectory();
+
 /// AIMERGE_COLLECTIVE_TIMEOUT: seconds a rank waits for another before the job is ended. Default 1800.
 double collectiveTimeoutSeconds();
 

@@ -16,6 +16,9 @@ struct Benchmark {
     bool lowerIsBetter = false;  // a perplexity: shown, but no part of hypervolumes and Pareto fronts
 };
 
+/// What scores with the paper's prompt end with: beside `gsm8k_paper_prompt`, `gsm8k` is shown, but no part of hypervolumes and fronts.
+inline constexpr std::string_view kPaperPrompt = "_paper_prompt";
+
 /// Whether a column is a perplexity by its name: `ppl` or `perplexity`, alone or at the end after ':' or '_'.
 bool isPerplexity(std::string_view benchmark);
 
@@ -45,6 +48,8 @@ struct ScoreTable {
     /// Row of a name in a combination: the expert with that name, by its combination column or as a model.
     std::optional<std::size_t> expertRow(std::string_view name) const;
     std::optional<std::size_t> baseRow() const;
+    /// Whether a benchmark is part of hypervolumes and Pareto fronts.
+    bool counts(std::size_t benchmark) const;
 };
 
 /// "code + math"
