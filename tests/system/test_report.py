@@ -1,0 +1,202 @@
+"""aimerge report on the paper's printed tables and on the points of a small sweep."""
+import csv
+import io
+import json
+import pathlib
+import re
+import unittest
+
+from aimerge_command import AimergeTest
+
+PRINTED = pathlib.Path(__file__).resolve().parents[2] / "configs" / "paper" / "printed"
+
+# Two methods, three omegas, a perplexity, a point that failed, quoted fields.
+POINTS = """model,kind,method,combination,omega,aim,status,seconds,error,scored_by,math,code,general:ppl
+base,base,,,,,done,1.5,,aimerge,0.1,0.2,24.8
+code,expert,,code,,,done,1.5,,aimerge,0.15,0.6,30
+math,expert,,math,,,done,1.5,,aimerge,0.5,0.1,28
+ties-code-math-1,merged,ties,code+math,1,no,done,2,,aimerge,0.4,0.5,40
+ties-code-math-0.6,merged,ties,code+math,0.6,yes,done,2,,aimerge,0.44,0.5,35
+ties-code-math-0.4,merged,ties,code+math,0.4,yes,done,2,,aimerge,0.45,0.55,30
+"linear, all",merged,linear,code+math,1,no,failed,0,"disk full, ""/x""",,,,
+"""
+
+
+class ReportTest(AimergeTest):
+
+    def sweep(self, text=POINTS):
+        folder = self.folder / "sweep"
+        folder.mkdir(exist_ok=True)
+        (folder / "points.csv").write_text(text)
+        return folder
+
+    def gains(self, *arguments):
+        result = self.aimerge("report", "--json", *arguments)
+        return {row["model"]: row["hv_gain"] for row in json.loads(result.stdout)}
+
+    def read_csv(self, path):
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def assert_self_contained(self, page):
+        self.assertNotIn("http", page)
+        self.assertEqual([], re.findall(r'(?:src|href)="(?!#)', page))
+        self.assertNotIn("@import", page)
+        self.assertEqual([], re.findall(r"url\((?!#)", page))
+        names = re.findall(r'\bid="([^"]+)"', page)
+        self.assertEqual(len(names), len(set(names)), "an id is there twice")
+
+    def test_table_2_is_reproduced_to_the_fourth_decimal(self):
+        gains = self.gains("--scores", PRINTED / "table2.csv")
+        printed = self.read_csv(PRINTED / "table2-gains.csv")
+        self.assertEqual(len(printed), 30)
+        for row in printed:
+            self.assertEqual(f"{gains[row['model']]:.4f}", row["hv_gain"], row["model"])
+
+    def test_tables_1_and_3_follow_from_the_populations_that_were_used(self):
+        for table in ("table1", "table3"):
+            gains = self.gains("--scores", PRINTED / f"{table}.csv", "--population", "as-printed")
+            printed = self.read_csv(PRINTED / f"{table}-gains.csv")
+            self.assertEqual(len(printed), 40)
+            for row in printed:
+                self.assertLessEqual(abs(gains[row["model"]] - float(row["hv_gain"])), 0.005, row["model"])
+
+    def test_the_paper_beside_itself(self):
+        result = self.aimerge("report", "--scores", PRINTED / "table2.csv", "--compare-paper", "2", "--out", "r")
+        self.assertIn("34 of the 34 printed rows", result.stdout)
+        for row in self.read_csv(self.folder / "r" / "tables" / "paper-table2.csv"):
+            self.assertEqual(float(row["gsm8k"]), float(row["gsm8k_printed"]))
+
+    def test_a_sweep_becomes_tables_pictures_and_one_page(self):
+        sweep = self.sweep()
+
+        result = self.aimerge("report", sweep)
+
+        report = sweep / "report"
+        page = (report / "report.html").read_text(encoding="utf-8")
+        self.assert_self_contained(page)
+        figures = {"hv-gain", "hv-gain-over-omega", "benchmarks-over-omega-code-math"}
+        self.assertEqual({path.stem for path in (report / "figures").glob("*.svg")}, figures)
+        self.assertEqual(page.count("<svg"), len(figures))
+        for name in figures:
+            self.assertTrue((report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"))
+        for suffix in ("md", "csv", "tex"):
+            self.assertEqual({path.stem for path in (report / "tables").glob(f"*.{suffix}")},
+                             {"ablation", "omega-code-math", "pareto", "scores", "missing"})
+        self.assertIn("Merges with and without AIM", result.stdout)
+        self.assertIn('disk full, "/x"', result.stdout)
+        self.assertIn("fractions, 0 to 1", result.stderr)
+        self.assertIn("figures/hv-gain.svg", (report / "report.md").read_text(encoding="utf-8"))
+
+    def test_the_ablation_table_has_changes_and_gains(self):
+        self.aimerge("report", self.sweep())
+
+        rows = self.read_csv(self.folder / "sweep" / "report" / "tables" / "ablation.csv")
+        with_aim = [row for row in rows if row["aim"] == "yes"]
+        self.assertEqual([row["method"] for row in with_aim], ["ties"])
+        self.assertAlmostEqual(float(with_aim[0]["math_change_pct"]), 12.5)
+        self.assertAlmostEqual(float(with_aim[0]["general:ppl_change_pct"]), -25)
+        # [0, .45] x [0, .55] without what code [.15, .6] and math [.5, .1] cover.
+        self.assertAlmostEqual(float(with_aim[0]["hv_gain"]), (0.45 * 0.55 - 0.15 * 0.55 - 0.45 * 0.1 + 0.15 * 0.1) ** 0.5, 12)
+
+    def test_without_matplotlib_everything_else_is_written(self):
+        sweep = self.sweep()
+        result = self.aimerge("report", sweep, AIMERGE_PYTHON="/no/such/python")
+        self.assertIn("the report has no figures", result.stderr)
+        self.assertIn("launch/setup.sh", result.stderr)
+        self.assertNotIn("<svg", (sweep / "report" / "report.html").read_text(encoding="utf-8"))
+        self.assertTrue((sweep / "report" / "tables" / "ablation.tex").is_file())
+
+    def test_json_alone_writes_nothing(self):
+        gains = self.gains(self.sweep())
+        self.assertEqual(list(gains), ["ties-code-math-1", "ties-code-math-0.6", "ties-code-math-0.4", "linear, all"])
+        self.assertIsNone(gains["linear, all"])
+        self.assertFalse((self.folder / "sweep" / "report").exists())
+
+    def test_scale_is_said_or_guessed_and_told(self):
+        scores = self.folder / "s.csv"
+        scores.write_text("model,kind,method,combination,omega,aim,x\ncode,expert,,,,,0.5\nm,merged,ties,code,1,no,1\n")
+        guessed = self.aimerge("report", "--scores", scores, "--json")
+        self.assertEqual(json.loads(guessed.stdout)[0]["hv_gain"], 0.5)
+        self.assertIn("--scale 100", guessed.stderr)
+        said = self.aimerge("report", "--scores", scores, "--json", "--scale", "100")
+        self.assertAlmostEqual(json.loads(said.stdout)[0]["hv_gain"], 0.005, 15)
+        self.assertNotIn("--scale", said.stderr)
+
+    def test_results_of_lm_eval_are_joined_by_model(self):
+        sweep = self.sweep("model,kind,method,combination,omega,aim,status\nbase,base,,,,,done\ncode,expert,,code,,,done\n"
+                           "m,merged,ties,code,1,no,done\n")
+        for model, score in (("base", 0.25), ("code", 0.5), ("m", 0.75)):
+            folder = self.folder / "lm-eval" / model / "some__model"
+            folder.mkdir(parents=True)
+            (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(
+                {"results": {"gsm8k": {"exact_match,strict-match": score}}, "n-shot": {"gsm8k": 5},
+                 "config": {"model": "vllm", "limit": None}, "lm_eval_version": "0.4.9"}))
+
+        self.assertEqual(self.gains(sweep, "--lm-eval", "lm-eval"), {"m": 0.25})
+        self.aimerge("report", sweep, "--lm-eval", "lm-eval")
+
+        rows = self.read_csv(sweep / "report" / "tables" / "scores.csv")
+        self.assertEqual([row["gsm8k"] for row in rows], ["25", "50", "75"])
+        self.assertEqual(rows[2]["scored_by"], "lm-eval 0.4.9, vllm: gsm8k exact_match (strict-match) 5-shot")
+
+    def test_a_statistics_log_becomes_a_heat_map(self):
+        log = self.folder / "stats.h5"
+        self.aimerge("calibrate", self.config(self.merge_config(omega=0.4)), "--out", log)
+
+        self.aimerge("report", self.sweep(), "--statistics", log)
+
+        figures = json.loads((self.folder / "sweep" / "report" / "figures" / "data.json").read_text())
+        heat_map = figures[-1]
+        self.assertEqual(heat_map["kind"], "activations")
+        self.assertEqual(heat_map["modules"][:2], ["input_layernorm", "q_proj"])
+        self.assertEqual(heat_map["layers"], list(range(len(heat_map["mean_abs"]))))
+        import h5py
+        with h5py.File(log) as file:
+            want = float(file["statistics/model.layers.0.self_attn.q_proj/mean_abs"][:].astype("float64").mean())
+        self.assertAlmostEqual(heat_map["mean_abs"][0][1], want, 12)
+        self.assertTrue((self.folder / "sweep" / "report" / "figures" / "activations.png").is_file())
+
+    def test_many_methods_times_omegas(self):
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow("model,kind,method,combination,omega,aim,a,b,c".split(","))
+        writer.writerow(["base", "base", "", "", "", "", 10, 10, 10])
+        for index, expert in enumerate(("code", "math", "instruct")):
+            writer.writerow([expert, "expert", "", expert, "", "", *(40 if i == index else 12 for i in range(3))])
+        for m in range(16):
+            for w in range(11):
+                omega = w / 10
+                scores = (30 + m * omega / 2, 30 + 3 * omega - m / 4, 35 - m * (1 - omega) / 3)
+                writer.writerow([f"m{m}-{omega}", "merged", f"method_{m}", "code+math+instruct", omega, "yes" if w < 10 else "no", *scores])
+        (self.folder / "many.csv").write_text(out.getvalue())
+
+        self.aimerge("report", "--scores", "many.csv")
+
+        self.assertEqual(len(self.read_csv(self.folder / "report" / "tables" / "omega-code-math-instruct.csv")), 16 * 11)
+
+    def test_dry_run_writes_nothing(self):
+        result = self.aimerge("report", self.sweep(), "--dry-run")
+        self.assertIn("points.csv", result.stdout)
+        self.assertFalse((self.folder / "sweep" / "report").exists())
+
+    def test_what_is_wrong_is_said_on_one_line(self):
+        (self.folder / "bad.csv").write_text("model,kind,method,combination,omega,aim,x\nm,merged,ties,code,7,yes,1\n")
+        (self.folder / "bare.csv").write_text("model,kind,method,combination,omega,aim\nm,merged,ties,code,0.4,yes\n")
+        for arguments, code, message in (
+                ([], 2, "the folder of a sweep, or --scores FILE.csv"),
+                ([self.folder, "--scores", "bad.csv"], 2, "the folder of a sweep, or --scores FILE.csv"),
+                ([self.folder], 3, "no points.csv"),
+                (["--scores", "none.csv"], 3, "none.csv"),
+                (["--scores", "bad.csv"], 3, "bad.csv: line 2: column `omega`: expected a number in [0, 1], found '7'"),
+                (["--scores", "bare.csv"], 3, "bare.csv: there is no column with scores"),
+                (["--scores", "bad.csv", "--scale", "10"], 2, "--scale"),
+                (["--scores", "bad.csv", "--population", "mine"], 2, "--population"),
+                (["--scores", "bad.csv", "--compare-paper", "4"], 2, "--compare-paper")):
+            result = self.aimerge("report", *arguments, expect=code)
+            self.assertIn(message, result.stderr)
+            self.assertEqual(len(result.stderr.strip().splitlines()), 1, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
