@@ -88,7 +88,7 @@ Tables tablesOf(const ScoreTable& scores, const Analysis& analysis, const Option
 }
 
 void printTables(const std::vector<ReportTable>& tables) {
-    for (const ReportTable& table : tables) fmt::print("{}\n\n{}{}\n\n", table.title, terminalTable(table), table.caption);
+    for (const ReportTable& table : tables) fmt::print("{}\n\n{}{}\n\n", table.title, terminalTable(table), terminalCaption(table));
 }
 
 void requireScores(const ScoreTable& scores) {

@@ -86,8 +86,8 @@ void addReferenceModels(ReportTable& table, const ScoreTable& scores, const Anal
 ReportTable omegaTable(const ScoreTable& scores, const Analysis& analysis, const std::vector<const MergeGroup*>& groups) {
     const std::string experts = combinationText(groups.front()->experts);
     ReportTable table{fileName(fmt::format("omega-{}", fmt::join(groups.front()->experts, "-"))), "Merges of " + experts + " over \u03C9",
-                      "Bold: best of all; underlined: best of the method. " + populationText(analysis.population) +
-                          " Pareto: on the front of all models, or of the merges of the same experts.",
+                      populationText(analysis.population) + " Pareto: on the front of all models, or of the merges of the same experts.",
+                      "best of all", "best of the method", "",
                       {{"method", "method", "", false, false}, {"\u03C9", "omega", "", false, false}}, {}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Left)) table.columns.push_back(column);
     table.columns.push_back({"Pareto", "pareto", "", false, false});
@@ -150,7 +150,8 @@ std::optional<std::size_t> shownWithAim(const ScoreTable& scores, const MergeGro
 }
 
 ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
-    ReportTable table{"ablation", "Merges with and without AIM", "", {}, {}};
+    ReportTable table{"ablation", "Merges with and without AIM", "", "best among merges of the same experts", "",
+                      "change against the same merge without AIM", {}, {}};
     table.columns = {{"method", "method", "", false, false}, {"experts", "combination", "", false, false},
                      {"AIM", "aim", "", false, false}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Shown)) table.columns.push_back(column);
@@ -176,8 +177,7 @@ ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
     }
     for (const auto& [experts, rows] : rowsOfCombination) markBest(table, rows, &ReportCell::best);
     table.caption = fmt::format(
-        "{}In brackets: change against the same merge without AIM. Bold: best among merges of the same experts. {} Pareto: on the "
-        "front of all models, or of the merges of the same experts.",
+        "{}{} Pareto: on the front of all models, or of the merges of the same experts.",
         omegas.empty() ? "" : fmt::format("AIM: \u03C9 = {}. ", fmt::join(omegas, ", ")), populationText(analysis.population));
     return table;
 }
@@ -208,6 +208,7 @@ std::vector<ReportTable> omegaTables(const ScoreTable& scores, const Analysis& a
 ReportTable frontTable(const ScoreTable& scores, const Analysis& analysis) {
     ReportTable table{"pareto", "Pareto front of all models",
                       "Models to which no other is at least as good in every benchmark and better in one. Perplexities do not count.",
+                      "best of these", "", "",
                       {{"model", "model", "", false, false}}, {}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Left)) table.columns.push_back(column);
     std::vector<std::size_t> all;
@@ -223,7 +224,8 @@ ReportTable frontTable(const ScoreTable& scores, const Analysis& analysis) {
 }
 
 ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
-    ReportTable table{"scores", "All scores", populationText(analysis.population), {}, {}};
+    ReportTable table{"scores", "All scores", populationText(analysis.population), "", "",
+                      "change against the same merge without AIM", {}, {}};
     for (const char* key : {"model", "kind", "method", "combination", "omega", "aim"})
         table.columns.push_back({key, key, "", false, false});
     for (const ReportColumn& column : scoreColumns(scores, Changes::Shown)) table.columns.push_back(column);
@@ -245,7 +247,7 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
 }
 
 ReportTable missingTable(const ScoreTable& scores) {
-    ReportTable table{"missing", "Not scored", "Rows whose status is not done.",
+    ReportTable table{"missing", "Not scored", "Rows whose status is not done.", "", "", "",
                       {{"model", "model", "", false, false}, {"status", "status", "", false, false},
                        {"error", "error", "", false, false}}, {}};
     for (const ScoreRow& row : scores.rows)

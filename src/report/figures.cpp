@@ -123,7 +123,7 @@ std::vector<Figure> benchmarkFigures(const ScoreTable& scores, const std::vector
         if (panels.empty()) continue;
         figures.push_back({fileName(fmt::format("benchmarks-over-omega-{}", fmt::join(experts, "-"))),
                            "Benchmarks over \u03C9: " + combinationText(experts),
-                           "\u03C9 = 1 is the merge without AIM. Grey, dotted: the base.",
+                           "\u03C9 = 1 is the merge without AIM.",
                            {{"kind", "benchmarks"}, {"methods", methodNames(groups)}, {"panels", panels}}});
     }
     return figures;

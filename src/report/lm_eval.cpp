@@ -94,7 +94,8 @@ void readResults(const fs::path& file, ModelScores& scores) {
     try {
         const ordered_json json = ordered_json::parse(readTextFile(file));
         std::set<std::string> partsOfGroups;
-        for (const auto& [group, parts] : json.value("group_subtasks", ordered_json::object()).items())
+        const ordered_json groups = json.value("group_subtasks", ordered_json::object());
+        for (const auto& [group, parts] : groups.items())
             for (const auto& part : parts) partsOfGroups.insert(part.get<std::string>());
         const ordered_json shots = json.value("n-shot", ordered_json::object());
         for (const auto& [task, results] : json.at("results").items())

@@ -113,7 +113,7 @@ ReportTable paperComparison(const ScoreTable& scores, const Analysis& analysis, 
         if (const std::string key = identity(scores.rows[i]); !key.empty()) measured.emplace(key, i);
 
     ReportTable table{fmt::format("paper-table{}", paperTable), fmt::format("Measured, and printed in Table {} of the paper", paperTable),
-                      "",
+                      "", "", "", "as printed",
                       {{"method", "method", "", false, false}, {"experts", "combination", "", false, false},
                        {"\u03C9", "omega", "", false, false}}, {}};
     std::vector<std::optional<std::size_t>> columnOf;
@@ -142,7 +142,7 @@ ReportTable paperComparison(const ScoreTable& scores, const Analysis& analysis, 
         if (const auto gain = gains.find(row.model); gain != gains.end()) addPrinted(line.cells.back(), gain->second, gainDecimals);
         table.rows.push_back(std::move(line));
     }
-    table.caption = fmt::format("In brackets: as printed. {} of the {} printed rows have a counterpart here.{}", table.rows.size(),
+    table.caption = fmt::format("{} of the {} printed rows have a counterpart here.{}", table.rows.size(),
                                 printed.rows.size(), differencesText(table));
     if (paperTable != 2 && analysis.population != Population::AsPrinted)
         table.caption +=

@@ -52,7 +52,7 @@ std::string markdownReport(const Report& report, bool pictures) {
     if (!report.notices.empty()) text += "\nMissing:\n\n";
     for (const std::string& notice : report.notices) text += fmt::format("- {}\n", notice);
     for (const ReportTable& table : report.tables)
-        text += fmt::format("\n## {}\n\n{}\n{}\n", table.title, markdownTable(table), table.caption);
+        text += fmt::format("\n## {}\n\n{}\n{}\n", table.title, markdownTable(table), captionText(table));
     if (!pictures) return text;
     for (const Figure& figure : report.figures)
         text += fmt::format("\n## {}\n\n![{}](figures/{}.svg)\n\n{}\n", figure.title, figure.title, figure.name, figure.caption);
@@ -73,7 +73,7 @@ std::string htmlReport(const Report& report, const fs::path& folder, bool pictur
     }
     for (const ReportTable& table : report.tables)
         text += fmt::format("<h2>{}</h2>\n<div class=\"table\">\n{}</div>\n<p class=\"caption\">{}</p>\n", htmlText(table.title),
-                            htmlTable(table), htmlText(table.caption));
+                            htmlTable(table), htmlText(captionText(table)));
     for (std::size_t i = 0; pictures && i < report.figures.size(); ++i) {
         const Figure& figure = report.figures[i];
         text += fmt::format("<h2>{}</h2>\n<figure>\n{}</figure>\n<p class=\"caption\">{}</p>\n", htmlText(figure.title),

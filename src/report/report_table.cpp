@@ -50,6 +50,10 @@ std::string withNote(const std::string& text, const std::string& note) {
     return note.empty() ? text : fmt::format("{} ({})", text, note);
 }
 
+std::string legend(std::string_view mark, const std::string& meaning) {
+    return meaning.empty() ? "" : fmt::format("{}: {}. ", mark, meaning);
+}
+
 /// How many leading cells a row shares with the one above, within a part.
 std::size_t repeatedCells(const ReportTable& table, std::size_t row) {
     if (row == 0 || table.rows[row].startsPart) return 0;
@@ -96,18 +100,30 @@ void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool Rep
     }
 }
 
+std::string captionText(const ReportTable& table) {
+    return legend("Bold", table.best) + legend("Underlined", table.bestOfPart) + legend("In brackets", table.notes) + table.caption;
+}
+
+std::string terminalCaption(const ReportTable& table) {
+    return legend("*", table.best) + legend("'", table.bestOfPart) + legend("To the right of a score", table.notes) + table.caption;
+}
+
 std::string terminalTable(const ReportTable& table) {
     std::vector<std::vector<std::string>> lines;
-    std::vector<std::size_t> widths;
-    for (const ReportColumn& column : table.columns) widths.push_back(widthOf(column.title));
+    std::vector<std::size_t> widths, noteWidths;
+    for (std::size_t c = 0; c < table.columns.size(); ++c) {
+        widths.push_back(widthOf(table.columns[c].title));
+        std::size_t& noteWidth = noteWidths.emplace_back(0);
+        for (const ReportRow& row : table.rows) noteWidth = std::max(noteWidth, widthOf(row.cells[c].note));
+    }
     for (std::size_t r = 0; r < table.rows.size(); ++r) {
         std::vector<std::string>& line = lines.emplace_back();
         const std::size_t blank = repeatedCells(table, r);
         for (std::size_t c = 0; c < table.columns.size(); ++c) {
             const ReportCell& cell = table.rows[r].cells[c];
             const std::string marks = std::string(cell.best ? "*" : "") + (cell.bestOfPart ? "'" : "");
-            // The note of fixed width, so that the numbers before it stand one below the other.
-            const std::string note = table.columns[c].noteKey.empty() ? "" : fmt::format(" {:>9}", cell.note);
+            // The note as wide as the longest, so that the numbers before it stand one below the other.
+            const std::string note = noteWidths[c] == 0 ? "" : fmt::format(" {:>{}}", cell.note, noteWidths[c]);
             line.push_back(c < blank ? "" : cell.text + (table.columns[c].numeric ? padded(marks, 1, false) : marks) + note);
             widths[c] = std::max(widths[c], widthOf(line.back()));
         }
@@ -177,7 +193,7 @@ std::string latexTable(const ReportTable& table) {
     }
     std::string text = fmt::format("\\begin{{table*}}\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{} {}}}\n"
                                    "\\begin{{tabular}}{{{}}}\n\\hline\n{} \\\\\n\\hline\n",
-                                   latexText(table.title + "."), latexText(table.caption), alignment, fmt::join(fields, " & "));
+                                   latexText(table.title + "."), latexText(captionText(table)), alignment, fmt::join(fields, " & "));
     for (std::size_t r = 0; r < table.rows.size(); ++r) {
         if (r > 0 && table.rows[r].startsPart) text += "\\hline\n";
         fields.clear();

@@ -16,6 +16,7 @@ POINTS = 8            # of the text at that width
 # Okabe and Ito: told apart with every kind of colour vision. Markers and dashes tell methods apart without colour.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
+REFERENCE = {"color": "0.45", "linestyle": ":", "linewidth": 1}
 DASHES = ["-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))]
 
 
@@ -36,11 +37,12 @@ def grid_of_panels(plt, count, columns, height):
     return figure, list(axes.flat[:count])
 
 
-def add_legend(figure, axes, methods, styles):
+def add_legend(figure, methods, styles, references):
     import matplotlib.lines as lines
     handles = [lines.Line2D([], [], label=method, **styles[method]) for method in methods]
+    handles += [lines.Line2D([], [], label=name, **REFERENCE) for name in references]
     wide = figure.get_size_inches()[0] >= TEXT_WIDTH
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(methods), 5 if wide else 2), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5 if wide else 2), frameon=False)
 
 
 def used_methods(data):
@@ -73,18 +75,19 @@ def draw_gain(plt, data):
 def draw_lines(plt, data, columns, height, x_label, y_label):
     styles = style(data["methods"])
     figure, axes = grid_of_panels(plt, len(data["panels"]), columns, height)
-    for index, (axis, panel) in enumerate(zip(axes, data["panels"])):
+    for axis, panel in zip(axes, data["panels"]):
         for line in panel["lines"]:
             axis.plot(line["x"], line["y"], **styles[line["method"]])
         for reference in panel.get("references", []):
-            axis.axhline(reference["y"], color="0.45", linestyle=":", linewidth=1)
+            axis.axhline(reference["y"], **REFERENCE)
         axis.set_title(panel["title"])
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label(panel))
         axis.set_xticks(sorted({x for line in panel["lines"] for x in line["x"]}) if fits(panel) else [0, 0.25, 0.5, 0.75, 1])
         axis.set_xlim(-0.05, 1.05)
         axis.grid()
-    add_legend(figure, axes, used_methods(data), styles)
+    add_legend(figure, used_methods(data), styles,
+               dict.fromkeys(reference["name"] for panel in data["panels"] for reference in panel.get("references", [])))
     return figure
 
 

@@ -15,7 +15,7 @@ namespace {
 
 /// Two methods and one model that only the notes tell apart.
 ReportTable sample() {
-    ReportTable table{"t", "Title", "Caption.", {{"method", "method", "", false, false}, {"a_b", "a_b", "a_b_change", true, false},
+    ReportTable table{"t", "Title", "Caption.", "best of all", "", "change", {{"method", "method", "", false, false}, {"a_b", "a_b", "a_b_change", true, false},
                                                  {"ppl", "ppl", "", true, true}}, {}};
     table.rows.push_back({{textCell("ties|x"), numberCell(1.0 / 3, 2), numberCell(9, 1)}, true});
     table.rows.push_back({{textCell("ties|x"), numberCell(50, 2), numberCell(7, 1)}, false});
@@ -47,12 +47,17 @@ TEST(ReportTable, EqualBestCellsAreAllMarked) {
 
 TEST(ReportTable, TerminalColumnsAreAligned) {
     EXPECT_EQ(terminalTable(sample()),
-              "method               a_b   ppl\n"
-              "------------------------------\n"
-              "ties|x  0.33             9.0\n"
-              "       50.00*    +2.00%  7.0*\n"
+              "method            a_b   ppl\n"
+              "---------------------------\n"
+              "ties|x   0.33          9.0\n"
+              "        50.00* +2.00%  7.0*\n"
               "\n"
-              "a<b     \u2013                 8.0\n");
+              "a<b         \u2013          8.0\n");
+}
+
+TEST(ReportTable, CaptionsSayWhatMarksMean) {
+    EXPECT_EQ(captionText(sample()), "Bold: best of all. In brackets: change. Caption.");
+    EXPECT_EQ(terminalCaption(sample()), "*: best of all. To the right of a score: change. Caption.");
 }
 
 TEST(ReportTable, MarkdownEscapesAndMarks) {

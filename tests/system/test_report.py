@@ -18,7 +18,7 @@ math,expert,,math,,,done,1.5,,aimerge,0.5,0.1,28
 ties-code-math-1,merged,ties,code+math,1,no,done,2,,aimerge,0.4,0.5,40
 ties-code-math-0.6,merged,ties,code+math,0.6,yes,done,2,,aimerge,0.44,0.5,35
 ties-code-math-0.4,merged,ties,code+math,0.4,yes,done,2,,aimerge,0.45,0.55,30
-"linear, all",merged,linear,code+math,1,no,failed,0,"disk full, ""/x""",,,,
+"linear, all",merged,linear,code+math,1,no,failed,0,"disk ""/x"" full, stopped",,,,
 """
 
 
@@ -84,7 +84,7 @@ class ReportTest(AimergeTest):
             self.assertEqual({path.stem for path in (report / "tables").glob(f"*.{suffix}")},
                              {"ablation", "omega-code-math", "pareto", "scores", "missing"})
         self.assertIn("Merges with and without AIM", result.stdout)
-        self.assertIn('disk full, "/x"', result.stdout)
+        self.assertIn('disk "/x" full, stopped', result.stdout)
         self.assertIn("fractions, 0 to 1", result.stderr)
         self.assertIn("figures/hv-gain.svg", (report / "report.md").read_text(encoding="utf-8"))
 

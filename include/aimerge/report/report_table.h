@@ -34,6 +34,7 @@ struct ReportRow {
 struct ReportTable {
     std::string name;  // of its files
     std::string title, caption;
+    std::string best, bestOfPart, notes;  // what the marks and the notes mean; empty: there are none
     std::vector<ReportColumn> columns;
     std::vector<ReportRow> rows;
 };
@@ -49,6 +50,9 @@ void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool Rep
 
 /// For a terminal: `*` after the best, `'` after the best of their part; a leading cell equal to the one above is left blank.
 std::string terminalTable(const ReportTable& table);
+/// The caption with the meaning of marks and notes, for all other formats and for a terminal.
+std::string captionText(const ReportTable& table);
+std::string terminalCaption(const ReportTable& table);
 std::string markdownTable(const ReportTable& table);
 /// RFC 4180; numbers in full precision, notes in columns of their own.
 std::string csvTable(const ReportTable& table);
