@@ -59,10 +59,10 @@ def draw_gain(plt, data):
         for row, method in enumerate(methods):
             if method not in lines:
                 continue
-            line, look = lines[method], styles[method]
-            axis.plot([line["without"], line["with"]], [row, row], color=look["color"], linewidth=1)
-            axis.plot(line["without"], row, marker=look["marker"], color=look["color"], markerfacecolor="white", linestyle="")
-            axis.plot(line["with"], row, marker=look["marker"], color=look["color"], linestyle="")
+            line, colour = lines[method], styles[method]["color"]
+            axis.plot([line["without"], line["with"]], [row, row], color=colour, linewidth=1)
+            axis.plot(line["with"], row, marker="o", markersize=4.5, color=colour, linestyle="")
+            axis.plot(line["without"], row, marker="o", markersize=4.5, color=colour, markerfacecolor="white", linestyle="")
         axis.set_yticks(range(len(methods)), methods)
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.set_title(panel["title"])
@@ -108,7 +108,8 @@ def draw_benchmarks(plt, data):
     def label(panel):
         return "perplexity, lower is better" if panel["lower_is_better"] else "score [%]"
 
-    return draw_lines(plt, data, 3, 2.0, "\N{GREEK SMALL LETTER OMEGA}", label)
+    many = len(used_methods(data)) > len(COLOURS)
+    return draw_lines(plt, data, 2 if many else 3, 2.6 if many else 2.0, "\N{GREEK SMALL LETTER OMEGA}", label)
 
 
 def draw_activations(plt, data):
@@ -121,9 +122,10 @@ def draw_activations(plt, data):
               for key in ("mean_abs", "mean_importance")]
     positive = values[0][values[0] > 0]
     logarithmic = colors.LogNorm(positive.min(), positive.max()) if positive.size else None
-    for axis, grid, norm, title in zip(axes, values, (logarithmic, None), ("mean |x|", "mean A")):
+    for axis, grid, norm, title in zip(axes, values, (logarithmic, None), ("mean |x| of the inputs", "mean A of the input channels")):
         image = axis.imshow(grid, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
-        figure.colorbar(image, ax=axis, label=title)
+        figure.colorbar(image, ax=axis)
+        axis.set_title(title)
         axis.set_xticks(range(len(data["modules"])), data["modules"], rotation=90)
         axis.set_xlabel("module")
     axes[0].set_ylabel("layer")
