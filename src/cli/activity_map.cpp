@@ -15,7 +15,7 @@ namespace aimerge {
 namespace {
 
 constexpr std::string_view kLayers = "model.layers.";
-constexpr std::array<std::string_view, 9> kOrder{"input_layernorm", "q_proj", "k_proj",  "v_proj",   "o_proj",
+constexpr std::array<std::string_view, 9> kOrder{"input_layernorm",          "q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                  "post_attention_layernorm", "gate_proj", "up_proj", "down_proj"};
 
 double meanOf(const std::vector<float>& values) {
@@ -25,7 +25,9 @@ double meanOf(const std::vector<float>& values) {
 
 /// Position in a decoder layer; kinds that are not known come last, by name.
 bool before(const std::string& a, const std::string& b) {
-    const auto position = [](const std::string& kind) { return std::find(kOrder.begin(), kOrder.end(), kind) - kOrder.begin(); };
+    const auto position = [](const std::string& kind) {
+        return std::find(kOrder.begin(), kOrder.end(), kind) - kOrder.begin();
+    };
     return position(a) != position(b) ? position(a) < position(b) : a < b;
 }
 

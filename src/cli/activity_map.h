@@ -6,8 +6,8 @@
 
 namespace aimerge {
 
-/// Modules of layers ("model.layers.3.mlp.up_proj") by layer and last part of the name, in the order of a decoder layer; modules
-/// outside of layers have no place in it. @param name how the log is called in the caption
+/// Modules of layers ("model.layers.3.mlp.up_proj") by layer and last part of the name, in the order of a decoder layer;
+/// modules outside of layers have no place in it. @param name how the log is called in the caption
 ActivityMap activityMap(const StatisticsLog& log, const std::string& name);
 
 }  // namespace aimerge

@@ -34,9 +34,11 @@ struct Sources {
 Sources sourcesOf(const Options& options) {
     if (options.subject.empty() == options.scores.empty())
         throw UsageError("report takes the folder of a sweep, or --scores FILE.csv");
-    if (!options.scores.empty()) return {options.scores, options.out.empty() ? "report" : options.out, options.statisticsLog};
+    if (!options.scores.empty())
+        return {options.scores, options.out.empty() ? "report" : options.out, options.statisticsLog};
     const fs::path folder = options.subject;
-    Sources sources{folder / "points.csv", options.out.empty() ? folder / "report" : fs::path(options.out), options.statisticsLog};
+    Sources sources{folder / "points.csv", options.out.empty() ? folder / "report" : fs::path(options.out),
+                    options.statisticsLog};
     if (!fs::is_regular_file(sources.scores))
         throw InputError("{}: no points.csv; expected the folder that `aimerge sweep` writes", folder.string());
     if (sources.statistics.empty() && fs::is_regular_file(folder / kStatisticsLogName))
@@ -88,13 +90,15 @@ Tables tablesOf(const ScoreTable& scores, const Analysis& analysis, const Option
 }
 
 void printTables(const std::vector<ReportTable>& tables) {
-    for (const ReportTable& table : tables) fmt::print("{}\n\n{}{}\n\n", table.title, terminalTable(table), terminalCaption(table));
+    for (const ReportTable& table : tables)
+        fmt::print("{}\n\n{}{}\n\n", table.title, terminalTable(table), terminalCaption(table));
 }
 
 void requireScores(const ScoreTable& scores) {
     if (scores.benchmarks.empty())
-        throw InputError("{}: there is no column with scores; add one per benchmark, or name results of lm-eval by --lm-eval",
-                         scores.file.string());
+        throw InputError(
+            "{}: there is no column with scores; add one per benchmark, or name results of lm-eval by --lm-eval",
+            scores.file.string());
     for (const ScoreRow& row : scores.rows)
         if (row.kind == ModelKind::Merged) return;
     throw InputError("{}: there is no row of kind `merged`", scores.file.string());
@@ -102,7 +106,8 @@ void requireScores(const ScoreTable& scores) {
 
 void declareReport(CLI::App& app, Options& options) {
     app.add_option("sweep", options.subject, "Folder of a sweep: its points.csv is read, the report is written into it");
-    app.add_option("--scores", options.scores, "Scores of any models instead: a CSV file, one row per model")->type_name("FILE.csv");
+    app.add_option("--scores", options.scores, "Scores of any models instead: a CSV file, one row per model")
+        ->type_name("FILE.csv");
     app.add_option("--lm-eval", options.lmEval, "Add scores of lm-eval: a folder with one folder of results per model")
         ->type_name("FOLDER");
     app.add_option("--scale", options.scale, "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1)")
@@ -110,7 +115,8 @@ void declareReport(CLI::App& app, Options& options) {
     app.add_option("--population", options.population, "Whose hypervolume a merge adds to")
         ->check(CLI::IsMember({"stated", "as-printed", "all"}))
         ->capture_default_str();
-    app.add_option("--compare-paper", options.comparePaper, "Beside the printed Table 1, 2 or 3 of the AIM paper (default: 1)")
+    app.add_option("--compare-paper", options.comparePaper,
+                   "Beside the printed Table 1, 2 or 3 of the AIM paper (default: 1)")
         ->check(CLI::IsMember({1, 2, 3}))
         ->expected(0, 1)
         ->default_str("1")
@@ -145,7 +151,8 @@ void runReport(World& world, const Options& options) {
     Tables tables = tablesOf(scores.table, analysis, options);
     if (!options.json) printTables(tables.shown);
     std::optional<ActivityMap> activity;
-    if (!sources.statistics.empty()) activity = activityMap(readStatisticsLog(sources.statistics), sources.statistics.filename().string());
+    if (!sources.statistics.empty())
+        activity = activityMap(readStatisticsLog(sources.statistics), sources.statistics.filename().string());
     report.figures = figuresOf(scores.table, analysis, activity);
     report.tables = std::move(tables.shown);
     for (ReportTable& table : tables.further) report.tables.push_back(std::move(table));
@@ -156,7 +163,8 @@ void runReport(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kReportCommand{"report", "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against none",
+const Command kReportCommand{"report",
+                             "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against none",
                              declareReport, runReport};
 
 }  // namespace aimerge

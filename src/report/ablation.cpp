@@ -27,8 +27,8 @@ std::vector<ReportColumn> scoreColumns(const ScoreTable& scores, Changes changes
         return changes == Changes::Shown ? key + "_change_pct" : std::string();
     };
     for (const Benchmark& benchmark : scores.benchmarks)
-        columns.push_back({benchmark.name + (benchmark.lowerIsBetter ? " \u2193" : ""), benchmark.name, noteKey(benchmark.name),
-                           true, benchmark.lowerIsBetter});
+        columns.push_back({benchmark.name + (benchmark.lowerIsBetter ? " \u2193" : ""), benchmark.name,
+                           noteKey(benchmark.name), true, benchmark.lowerIsBetter});
     columns.push_back({"HV gain", "hv_gain", noteKey("hv_gain"), true, false});
     return columns;
 }
@@ -85,10 +85,15 @@ void addReferenceModels(ReportTable& table, const ScoreTable& scores, const Anal
 
 ReportTable omegaTable(const ScoreTable& scores, const Analysis& analysis, const std::vector<const MergeGroup*>& groups) {
     const std::string experts = combinationText(groups.front()->experts);
-    ReportTable table{fileName(fmt::format("omega-{}", fmt::join(groups.front()->experts, "-"))), "Merges of " + experts + " over \u03C9",
-                      populationText(analysis.population) + " Pareto: on the front of all models, or of the merges of the same experts.",
-                      "best of all", "best of the method", "",
-                      {{"method", "method", "", false, false}, {"\u03C9", "omega", "", false, false}}, {}};
+    ReportTable table{
+        fileName(fmt::format("omega-{}", fmt::join(groups.front()->experts, "-"))),
+        "Merges of " + experts + " over \u03C9",
+        populationText(analysis.population) + " Pareto: on the front of all models, or of the merges of the same experts.",
+        "best of all",
+        "best of the method",
+        "",
+        {{"method", "method", "", false, false}, {"\u03C9", "omega", "", false, false}},
+        {}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Left)) table.columns.push_back(column);
     table.columns.push_back({"Pareto", "pareto", "", false, false});
     std::vector<std::size_t> all;
@@ -117,7 +122,8 @@ std::vector<MergeGroup> mergeGroups(const ScoreTable& scores) {
     for (const ScoreRow& row : scores.rows) {
         if (row.kind != ModelKind::Merged) continue;
         if (std::find(methods.begin(), methods.end(), row.method) == methods.end()) methods.push_back(row.method);
-        if (std::none_of(combinations.begin(), combinations.end(), [&row](const auto& c) { return sameExperts(c, row.experts); }))
+        if (std::none_of(combinations.begin(), combinations.end(),
+                         [&row](const auto& c) { return sameExperts(c, row.experts); }))
             combinations.push_back(row.experts);
     }
     std::vector<MergeGroup> groups;
@@ -150,9 +156,12 @@ std::optional<std::size_t> shownWithAim(const ScoreTable& scores, const MergeGro
 }
 
 ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
-    ReportTable table{"ablation", "Merges with and without AIM", "", "best among merges of the same experts", "",
-                      "change against the same merge without AIM", {}, {}};
-    table.columns = {{"method", "method", "", false, false}, {"experts", "combination", "", false, false},
+    ReportTable table{"ablation", "Merges with and without AIM",
+                      "",         "best among merges of the same experts",
+                      "",         "change against the same merge without AIM",
+                      {},         {}};
+    table.columns = {{"method", "method", "", false, false},
+                     {"experts", "combination", "", false, false},
                      {"AIM", "aim", "", false, false}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Shown)) table.columns.push_back(column);
     table.columns.push_back({"Pareto", "pareto", "", false, false});
@@ -167,8 +176,9 @@ ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
             const ScoreRow& source = scores.rows[*index];
             if (source.aim) omegas.insert(omegaText(source));
             rowsOfCombination[{group.experts.begin(), group.experts.end()}].push_back(table.rows.size());
-            ReportRow row{{textCell(group.method), textCell(combinationText(group.experts)), textCell(source.aim ? "yes" : "no")},
-                          group.method != method};
+            ReportRow row{
+                {textCell(group.method), textCell(combinationText(group.experts)), textCell(source.aim ? "yes" : "no")},
+                group.method != method};
             method = group.method;
             append(row.cells, scoreCells(scores, analysis, *index, Changes::Shown));
             row.cells.push_back(textCell(frontText(analysis.rows[*index])));
@@ -176,9 +186,9 @@ ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
         }
     }
     for (const auto& [experts, rows] : rowsOfCombination) markBest(table, rows, &ReportCell::best);
-    table.caption = fmt::format(
-        "{}{} Pareto: on the front of all models, or of the merges of the same experts.",
-        omegas.empty() ? "" : fmt::format("AIM: \u03C9 = {}. ", fmt::join(omegas, ", ")), populationText(analysis.population));
+    table.caption = fmt::format("{}{} Pareto: on the front of all models, or of the merges of the same experts.",
+                                omegas.empty() ? "" : fmt::format("AIM: \u03C9 = {}. ", fmt::join(omegas, ", ")),
+                                populationText(analysis.population));
     return table;
 }
 
@@ -206,10 +216,15 @@ std::vector<ReportTable> omegaTables(const ScoreTable& scores, const Analysis& a
 }
 
 ReportTable frontTable(const ScoreTable& scores, const Analysis& analysis) {
-    ReportTable table{"pareto", "Pareto front of all models",
-                      "Models to which no other is at least as good in every benchmark and better in one. Perplexities do not count.",
-                      "best of these", "", "",
-                      {{"model", "model", "", false, false}}, {}};
+    ReportTable table{
+        "pareto",
+        "Pareto front of all models",
+        "Models to which no other is at least as good in every benchmark and better in one. Perplexities do not count.",
+        "best of these",
+        "",
+        "",
+        {{"model", "model", "", false, false}},
+        {}};
     for (const ReportColumn& column : scoreColumns(scores, Changes::Left)) table.columns.push_back(column);
     std::vector<std::size_t> all;
     for (std::size_t i = 0; i < scores.rows.size(); ++i) {
@@ -224,8 +239,9 @@ ReportTable frontTable(const ScoreTable& scores, const Analysis& analysis) {
 }
 
 ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
-    ReportTable table{"scores", "All scores", populationText(analysis.population), "", "",
-                      "change against the same merge without AIM", {}, {}};
+    ReportTable table{
+        "scores", "All scores", populationText(analysis.population), "", "", "change against the same merge without AIM", {},
+        {}};
     for (const char* key : {"model", "kind", "method", "combination", "omega", "aim"})
         table.columns.push_back({key, key, "", false, false});
     for (const ReportColumn& column : scoreColumns(scores, Changes::Shown)) table.columns.push_back(column);
@@ -236,7 +252,9 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
         const bool merged = source.kind == ModelKind::Merged;
         ReportRow row{{textCell(source.model), textCell(std::string(kindName(source.kind))), textCell(source.method),
                        textCell(fmt::format("{}", fmt::join(source.experts, "+"))), textCell(omegaText(source)),
-                       textCell(!merged ? "" : source.aim ? "yes" : "no")},
+                       textCell(!merged      ? ""
+                                : source.aim ? "yes"
+                                             : "no")},
                       false};
         append(row.cells, scoreCells(scores, analysis, i, Changes::Shown));
         row.cells.push_back(textCell(frontText(analysis.rows[i])));
@@ -247,9 +265,15 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
 }
 
 ReportTable missingTable(const ScoreTable& scores) {
-    ReportTable table{"missing", "Not scored", "Rows whose status is not done.", "", "", "",
-                      {{"model", "model", "", false, false}, {"status", "status", "", false, false},
-                       {"error", "error", "", false, false}}, {}};
+    ReportTable table{
+        "missing",
+        "Not scored",
+        "Rows whose status is not done.",
+        "",
+        "",
+        "",
+        {{"model", "model", "", false, false}, {"status", "status", "", false, false}, {"error", "error", "", false, false}},
+        {}};
     for (const ScoreRow& row : scores.rows)
         if (!row.done()) table.rows.push_back({{textCell(row.model), textCell(row.status), textCell(row.error)}, false});
     return table;

@@ -38,11 +38,13 @@ std::optional<std::size_t> plainRowOf(const ScoreTable& table, std::size_t index
     std::optional<std::size_t> plain;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
         const ScoreRow& other = table.rows[i];
-        if (other.kind != ModelKind::Merged || other.aim || other.method != row.method || !sameExperts(other.experts, row.experts))
+        if (other.kind != ModelKind::Merged || other.aim || other.method != row.method ||
+            !sameExperts(other.experts, row.experts))
             continue;
         if (plain)
-            throw InputError("{}: lines {} and {} are both {} of {} without AIM; give two settings of a method names of their own",
-                             table.file.string(), table.rows[*plain].line, other.line, row.method, combinationText(row.experts));
+            throw InputError(
+                "{}: lines {} and {} are both {} of {} without AIM; give two settings of a method names of their own",
+                table.file.string(), table.rows[*plain].line, other.line, row.method, combinationText(row.experts));
         plain = i;
     }
     if (plain == index) return std::nullopt;
@@ -68,8 +70,9 @@ void addGains(const ScoreTable& table, const Points& points, Analysis& analysis)
         if (complete) analysis.rows[i].gain = hypervolumeGain(*points[i], members);
     }
     if (withoutMembers > 0)
-        analysis.notices.push_back(fmt::format("{} merged models have no HV gain, because {} {} no complete scores", withoutMembers,
-                                               fmt::join(unscoredMembers, ", "), unscoredMembers.size() == 1 ? "has" : "have"));
+        analysis.notices.push_back(fmt::format("{} merged models have no HV gain, because {} {} no complete scores",
+                                               withoutMembers, fmt::join(unscoredMembers, ", "),
+                                               unscoredMembers.size() == 1 ? "has" : "have"));
 }
 
 void addChanges(const ScoreTable& table, Analysis& analysis) {
@@ -138,8 +141,8 @@ Analysis analyse(const ScoreTable& table, Population population) {
     Analysis analysis{population, std::vector<RowAnalysis>(table.rows.size()), {}};
     for (std::size_t b = 0; b < table.benchmarks.size(); ++b)
         if (!table.counts(b) && !table.benchmarks[b].lowerIsBetter)
-            analysis.notices.push_back(fmt::format("{0} is shown only; HV gain and Pareto fronts take {0}{1}", table.benchmarks[b].name,
-                                                   kPaperPrompt));
+            analysis.notices.push_back(fmt::format("{0} is shown only; HV gain and Pareto fronts take {0}{1}",
+                                                   table.benchmarks[b].name, kPaperPrompt));
     if (incomplete > 0)
         analysis.notices.push_back(
             fmt::format("{} models lack some scores: they have no HV gain and no place on Pareto fronts", incomplete));

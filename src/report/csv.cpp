@@ -31,8 +31,9 @@ private:
         const std::size_t begin = position_;
         while (next() != ',' && !atLineEnd()) {
             if (next() == '"')
-                throw InputError("{}: line {}: a quote in the middle of a field; quote the whole field and double the quotes in it",
-                                 file_.string(), line_);
+                throw InputError(
+                    "{}: line {}: a quote in the middle of a field; quote the whole field and double the quotes in it",
+                    file_.string(), line_);
             ++position_;
         }
         return std::string(text_.substr(begin, position_ - begin));

@@ -48,17 +48,20 @@ std::optional<Figure> gainFigure(const ScoreTable& scores, const Analysis& analy
     for (const MergeGroup& group : groups) {
         const std::optional<std::size_t> with = shownWithAim(scores, group);
         if (!group.plain || !with || !analysis.rows[*group.plain].gain || !analysis.rows[*with].gain) continue;
-        panelFor(panels, group.experts)["lines"].push_back(
-            {{"method", group.method}, {"without", *analysis.rows[*group.plain].gain}, {"with", *analysis.rows[*with].gain}});
+        panelFor(panels, group.experts)["lines"].push_back({{"method", group.method},
+                                                            {"without", *analysis.rows[*group.plain].gain},
+                                                            {"with", *analysis.rows[*with].gain}});
     }
     if (panels.empty()) return std::nullopt;
-    return Figure{"hv-gain", "HV gain without and with AIM",
+    return Figure{"hv-gain",
+                  "HV gain without and with AIM",
                   "Open: without AIM; filled: with AIM, at the \u03C9 of the table. Further right is better.",
                   {{"kind", "gain"}, {"methods", methodNames(groups)}, {"panels", panels}}};
 }
 
 /// Figure 3 of the paper.
-std::optional<Figure> relativeGainFigure(const ScoreTable& scores, const Analysis& analysis, const std::vector<MergeGroup>& groups) {
+std::optional<Figure> relativeGainFigure(const ScoreTable& scores, const Analysis& analysis,
+                                         const std::vector<MergeGroup>& groups) {
     ordered_json panels = ordered_json::array();
     std::vector<std::string> fromZero;
     for (const MergeGroup& group : groups) {
@@ -79,8 +82,11 @@ std::optional<Figure> relativeGainFigure(const ScoreTable& scores, const Analysi
     }
     if (panels.empty()) return std::nullopt;
     std::string caption = "Change of the HV gain against \u03C9 = 1, over 1 \u2212 \u03C9: 0 is the merge without AIM.";
-    if (!fromZero.empty()) caption += fmt::format(" Without a line, as the gain at \u03C9 = 1 is 0: {}.", fmt::join(fromZero, ", "));
-    return Figure{"hv-gain-over-omega", "HV gain relative to \u03C9 = 1", caption,
+    if (!fromZero.empty())
+        caption += fmt::format(" Without a line, as the gain at \u03C9 = 1 is 0: {}.", fmt::join(fromZero, ", "));
+    return Figure{"hv-gain-over-omega",
+                  "HV gain relative to \u03C9 = 1",
+                  caption,
                   {{"kind", "relative_gain"}, {"methods", methodNames(groups)}, {"panels", panels}}};
 }
 
@@ -130,9 +136,12 @@ std::vector<Figure> benchmarkFigures(const ScoreTable& scores, const std::vector
 }
 
 Figure activityFigure(const ActivityMap& activity) {
-    return {"activations", "Activation statistics",
-            "Left: mean |x| over tokens and input channels. Right: mean of A = |x| / max |x| over the input channels, the share of the "
-            "merged change that \u03C9 = 0 takes away. From " + activity.source + ".",
+    return {"activations",
+            "Activation statistics",
+            "Left: mean |x| over tokens and input channels. Right: mean of A = |x| / max |x| over the input channels, the "
+            "share of the "
+            "merged change that \u03C9 = 0 takes away. From " +
+                activity.source + ".",
             {{"kind", "activations"},
              {"modules", activity.modules},
              {"layers", activity.layers},
@@ -142,7 +151,8 @@ Figure activityFigure(const ActivityMap& activity) {
 
 }  // namespace
 
-std::vector<Figure> figuresOf(const ScoreTable& scores, const Analysis& analysis, const std::optional<ActivityMap>& activity) {
+std::vector<Figure> figuresOf(const ScoreTable& scores, const Analysis& analysis,
+                              const std::optional<ActivityMap>& activity) {
     const std::vector<MergeGroup> groups = mergeGroups(scores);
     std::vector<Figure> figures;
     if (auto figure = gainFigure(scores, analysis, groups)) figures.push_back(std::move(*figure));

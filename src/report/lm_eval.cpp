@@ -33,8 +33,8 @@ constexpr std::array kTaskMetrics{
 };
 
 /// Tried in this order for every other task, each with filter `none` before any other.
-constexpr std::array<std::string_view, 8> kMetrics{"acc",       "exact_match", "pass@1",          "pass_at_1",
-                                                   "prompt_level_strict_acc", "f1", "word_perplexity", "perplexity"};
+constexpr std::array<std::string_view, 8> kMetrics{
+    "acc", "exact_match", "pass@1", "pass_at_1", "prompt_level_strict_acc", "f1", "word_perplexity", "perplexity"};
 
 /// One task of one model.
 struct TaskScore {
@@ -115,7 +115,8 @@ std::vector<fs::path> resultFiles(const fs::path& folder) {
     std::vector<fs::path> files;
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
         const std::string name = entry.path().filename().string();
-        if (entry.is_regular_file() && name.starts_with("results_") && name.ends_with(".json")) files.push_back(entry.path());
+        if (entry.is_regular_file() && name.starts_with("results_") && name.ends_with(".json"))
+            files.push_back(entry.path());
     }
     std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) { return a.filename() < b.filename(); });
     return files;
@@ -123,7 +124,8 @@ std::vector<fs::path> resultFiles(const fs::path& folder) {
 
 std::map<std::string, ModelScores> readFolder(const fs::path& folder) {
     if (!fs::is_directory(folder))
-        throw InputError("{}: no such folder; --lm-eval takes the one that src/tools/score_with_lm_eval.py --out wrote", folder.string());
+        throw InputError("{}: no such folder; --lm-eval takes the one that src/tools/score_with_lm_eval.py --out wrote",
+                         folder.string());
     std::map<std::string, ModelScores> models;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
         if (!entry.is_directory()) continue;
@@ -161,7 +163,8 @@ void addScores(ScoreTable& table, ScoreRow& row, const ModelScores& scores, cons
     for (const std::string& name : scores.order) {
         const TaskScore& task = scores.tasks.at(name);
         if (!task.perplexity && (task.value < 0 || task.value > 1))
-            throw InputError("{}: {}: task {}: expected a score from 0 to 1, found {}", folder.string(), row.model, name, task.value);
+            throw InputError("{}: {}: task {}: expected a score from 0 to 1, found {}", folder.string(), row.model, name,
+                             task.value);
         row.scores[benchmarkIndex(table, name)] = task.perplexity ? task.value : task.value * 100;
     }
     row.scoredBy += (row.scoredBy.empty() ? "" : "; ") + scoredByText(scores);
@@ -189,8 +192,9 @@ std::vector<std::string> addLmEvalScores(ScoreTable& table, const fs::path& fold
         ++joined;
     }
     if (joined == 0)
-        throw InputError("{}: no folder in it has results of a model of {}; expected {}/{}/**/results_*.json", folder.string(),
-                         table.file.string(), folder.string(), table.rows.empty() ? "MODEL" : table.rows.front().model);
+        throw InputError("{}: no folder in it has results of a model of {}; expected {}/{}/**/results_*.json",
+                         folder.string(), table.file.string(), folder.string(),
+                         table.rows.empty() ? "MODEL" : table.rows.front().model);
     const auto notice = [&notices](const auto& names, std::string_view what) {
         if (!names.empty()) notices.push_back(fmt::format("{}: {}", what, fmt::join(names, ", ")));
     };

@@ -22,9 +22,12 @@ struct MethodNames {
     std::string_view ours, printed;
 };
 constexpr std::array kMethodNames{
-    MethodNames{"task_arithmetic", "task_arithmetic"}, MethodNames{"ties", "ties_merging"},
-    MethodNames{"dare_linear", "dare_task_arithmetic"}, MethodNames{"dare_linear", "dare_average"},
-    MethodNames{"dare_ties", "dare_ties"}, MethodNames{"widen", "widen"},
+    MethodNames{"task_arithmetic", "task_arithmetic"},
+    MethodNames{"ties", "ties_merging"},
+    MethodNames{"dare_linear", "dare_task_arithmetic"},
+    MethodNames{"dare_linear", "dare_average"},
+    MethodNames{"dare_ties", "dare_ties"},
+    MethodNames{"widen", "widen"},
 };
 
 /// Lower case, '_' for everything that is neither letter nor digit, without a setting in brackets.
@@ -112,10 +115,16 @@ ReportTable paperComparison(const ScoreTable& scores, const Analysis& analysis, 
     for (std::size_t i = 0; i < scores.rows.size(); ++i)
         if (const std::string key = identity(scores.rows[i]); !key.empty()) measured.emplace(key, i);
 
-    ReportTable table{fmt::format("paper-table{}", paperTable), fmt::format("Measured, and printed in Table {} of the paper", paperTable),
-                      "", "", "", "as printed",
-                      {{"method", "method", "", false, false}, {"experts", "combination", "", false, false},
-                       {"\u03C9", "omega", "", false, false}}, {}};
+    ReportTable table{fmt::format("paper-table{}", paperTable),
+                      fmt::format("Measured, and printed in Table {} of the paper", paperTable),
+                      "",
+                      "",
+                      "",
+                      "as printed",
+                      {{"method", "method", "", false, false},
+                       {"experts", "combination", "", false, false},
+                       {"\u03C9", "omega", "", false, false}},
+                      {}};
     std::vector<std::optional<std::size_t>> columnOf;
     for (const Benchmark& benchmark : printed.benchmarks) {
         columnOf.push_back(measuredBenchmark(scores, benchmark.name));
@@ -130,23 +139,26 @@ ReportTable paperComparison(const ScoreTable& scores, const Analysis& analysis, 
         if (found == measured.end()) continue;
         const ScoreRow& own = scores.rows[found->second];
         const bool merged = row.kind == ModelKind::Merged;
-        ReportRow line{{textCell(merged ? own.method : own.model), textCell(merged ? combinationText(own.experts) : "\u2013"),
-                        textCell(merged ? fmt::format("{:g}", *own.omega) : "\u2013")},
-                       row.method != method};
+        ReportRow line{
+            {textCell(merged ? own.method : own.model), textCell(merged ? combinationText(own.experts) : "\u2013"),
+             textCell(merged ? fmt::format("{:g}", *own.omega) : "\u2013")},
+            row.method != method};
         method = row.method;
         for (std::size_t b = 0; b < printed.benchmarks.size(); ++b) {
             line.cells.push_back(numberCell(own.done() && columnOf[b] ? own.scores[*columnOf[b]] : std::nullopt, 2));
             addPrinted(line.cells.back(), row.scores[b], 2);
         }
         line.cells.push_back(numberCell(analysis.rows[found->second].gain, 4));
-        if (const auto gain = gains.find(row.model); gain != gains.end()) addPrinted(line.cells.back(), gain->second, gainDecimals);
+        if (const auto gain = gains.find(row.model); gain != gains.end())
+            addPrinted(line.cells.back(), gain->second, gainDecimals);
         table.rows.push_back(std::move(line));
     }
     table.caption = fmt::format("{} of the {} printed rows have a counterpart here.{}", table.rows.size(),
                                 printed.rows.size(), differencesText(table));
     if (paperTable != 2 && analysis.population != Population::AsPrinted)
         table.caption +=
-            " The printed HV gains of two experts were taken over other pairs than the text states: compare with population as-printed.";
+            " The printed HV gains of two experts were taken over other pairs than the text states: compare with population "
+            "as-printed.";
     return table;
 }
 

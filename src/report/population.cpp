@@ -12,14 +12,14 @@ constexpr std::array kPopulations{Population::Stated, Population::AsPrinted, Pop
 
 std::size_t baseOf(const ScoreTable& table, const ScoreRow& merged) {
     if (const auto base = table.baseRow()) return *base;
-    throw InputError("{}: line {}: the HV gain of '{}' needs the base, and no row has kind `base`", table.file.string(), merged.line,
-                     merged.model);
+    throw InputError("{}: line {}: the HV gain of '{}' needs the base, and no row has kind `base`", table.file.string(),
+                     merged.line, merged.model);
 }
 
 std::size_t expertOf(const ScoreTable& table, const ScoreRow& merged, const std::string& name) {
     if (const auto expert = table.expertRow(name)) return *expert;
-    throw InputError("{}: line {}: column `combination`: no row of kind `expert` is named '{}'", table.file.string(), merged.line,
-                     name);
+    throw InputError("{}: line {}: column `combination`: no row of kind `expert` is named '{}'", table.file.string(),
+                     merged.line, name);
 }
 
 std::size_t expertWithRole(const ScoreTable& table, const ScoreRow& merged, std::string_view role) {
@@ -28,7 +28,8 @@ std::size_t expertWithRole(const ScoreTable& table, const ScoreRow& merged, std:
         if (row.kind == ModelKind::Expert && roleOf(row.experts.empty() ? row.model : row.experts.front()) == role) return i;
     }
     throw InputError("{}: line {}: population as-printed needs an expert whose name contains {}, for the HV gain of '{}'",
-                     table.file.string(), merged.line, role == "instruct" ? "`instr`" : fmt::format("`{}`", role), merged.model);
+                     table.file.string(), merged.line, role == "instruct" ? "`instr`" : fmt::format("`{}`", role),
+                     merged.model);
 }
 
 std::vector<std::size_t> statedPopulation(const ScoreTable& table, const ScoreRow& merged) {
@@ -46,9 +47,10 @@ std::vector<std::size_t> printedPopulation(const ScoreTable& table, const ScoreR
     if (roles == std::array<std::string_view, 2>{"code", "instruct"}) return {with("code"), with("math")};
     if (roles == std::array<std::string_view, 2>{"instruct", "math"}) return {with("code"), with("instruct")};
     if (roles == std::array<std::string_view, 2>{"code", "math"}) return {with("code"), with("math")};
-    throw InputError("{}: line {}: column `combination`: population as-printed knows experts by `code`, `instr` and `math` in their "
-                     "names, found '{}'",
-                     table.file.string(), merged.line, combinationText(merged.experts));
+    throw InputError(
+        "{}: line {}: column `combination`: population as-printed knows experts by `code`, `instr` and `math` in their "
+        "names, found '{}'",
+        table.file.string(), merged.line, combinationText(merged.experts));
 }
 
 std::vector<std::size_t> everyUnmergedModel(const ScoreTable& table, const ScoreRow& merged) {

@@ -55,15 +55,17 @@ std::string markdownReport(const Report& report, bool pictures) {
         text += fmt::format("\n## {}\n\n{}\n{}\n", table.title, markdownTable(table), captionText(table));
     if (!pictures) return text;
     for (const Figure& figure : report.figures)
-        text += fmt::format("\n## {}\n\n![{}](figures/{}.svg)\n\n{}\n", figure.title, figure.title, figure.name, figure.caption);
+        text +=
+            fmt::format("\n## {}\n\n![{}](figures/{}.svg)\n\n{}\n", figure.title, figure.title, figure.name, figure.caption);
     return text;
 }
 
 std::string htmlReport(const Report& report, const fs::path& folder, bool pictures) {
-    std::string text = fmt::format("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                                   "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{1}</style>\n"
-                                   "</head>\n<body>\n<h1>{0}</h1>\n<ul class=\"facts\">\n",
-                                   htmlText(report.title), kPageStyle);
+    std::string text = fmt::format(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{1}</style>\n"
+        "</head>\n<body>\n<h1>{0}</h1>\n<ul class=\"facts\">\n",
+        htmlText(report.title), kPageStyle);
     for (const std::string& fact : report.facts) text += fmt::format("<li>{}</li>\n", htmlText(fact));
     text += "</ul>\n";
     if (!report.notices.empty()) {
@@ -72,8 +74,8 @@ std::string htmlReport(const Report& report, const fs::path& folder, bool pictur
         text += "</ul>\n";
     }
     for (const ReportTable& table : report.tables)
-        text += fmt::format("<h2>{}</h2>\n<div class=\"table\">\n{}</div>\n<p class=\"caption\">{}</p>\n", htmlText(table.title),
-                            htmlTable(table), htmlText(captionText(table)));
+        text += fmt::format("<h2>{}</h2>\n<div class=\"table\">\n{}</div>\n<p class=\"caption\">{}</p>\n",
+                            htmlText(table.title), htmlTable(table), htmlText(captionText(table)));
     for (std::size_t i = 0; pictures && i < report.figures.size(); ++i) {
         const Figure& figure = report.figures[i];
         text += fmt::format("<h2>{}</h2>\n<figure>\n{}</figure>\n<p class=\"caption\">{}</p>\n", htmlText(figure.title),

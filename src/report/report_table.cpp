@@ -36,9 +36,20 @@ std::string replaced(std::string_view text, const std::vector<std::pair<std::str
 }
 
 std::string latexText(std::string_view text) {
-    return replaced(text, {{"\\", "\\textbackslash{}"}, {"&", "\\&"}, {"%", "\\%"}, {"$", "\\$"}, {"#", "\\#"}, {"_", "\\_"},
-                           {"{", "\\{"}, {"}", "\\}"}, {"~", "\\textasciitilde{}"}, {"^", "\\textasciicircum{}"},
-                           {"\u2013", "--"}, {"\u2212", "$-$"}, {"\u03C9", "$\\omega$"}, {"\u2191", "$\\uparrow$"},
+    return replaced(text, {{"\\", "\\textbackslash{}"},
+                           {"&", "\\&"},
+                           {"%", "\\%"},
+                           {"$", "\\$"},
+                           {"#", "\\#"},
+                           {"_", "\\_"},
+                           {"{", "\\{"},
+                           {"}", "\\}"},
+                           {"~", "\\textasciitilde{}"},
+                           {"^", "\\textasciicircum{}"},
+                           {"\u2013", "--"},
+                           {"\u2212", "$-$"},
+                           {"\u03C9", "$\\omega$"},
+                           {"\u2191", "$\\uparrow$"},
                            {"\u2193", "$\\downarrow$"}});
 }
 
@@ -84,7 +95,7 @@ std::string percentText(std::optional<double> percent) {
     return fmt::format("{:+.2f}%", *percent);
 }
 
-void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool ReportCell::* mark) {
+void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool ReportCell::*mark) {
     for (std::size_t c = 0; c < table.columns.size(); ++c) {
         const ReportColumn& column = table.columns[c];
         if (!column.numeric) continue;
@@ -101,11 +112,13 @@ void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool Rep
 }
 
 std::string captionText(const ReportTable& table) {
-    return legend("Bold", table.best) + legend("Underlined", table.bestOfPart) + legend("In brackets", table.notes) + table.caption;
+    return legend("Bold", table.best) + legend("Underlined", table.bestOfPart) + legend("In brackets", table.notes) +
+           table.caption;
 }
 
 std::string terminalCaption(const ReportTable& table) {
-    return legend("*", table.best) + legend("'", table.bestOfPart) + legend("To the right of a score", table.notes) + table.caption;
+    return legend("*", table.best) + legend("'", table.bestOfPart) + legend("To the right of a score", table.notes) +
+           table.caption;
 }
 
 std::string terminalTable(const ReportTable& table) {
@@ -137,7 +150,8 @@ std::string terminalTable(const ReportTable& table) {
     for (std::size_t r = 0; r < lines.size(); ++r) {
         if (r > 0 && table.rows[r].startsPart) text += "\n";
         std::string line;
-        for (std::size_t c = 0; c < widths.size(); ++c) line += padded(lines[r][c], widths[c], table.columns[c].numeric) + "  ";
+        for (std::size_t c = 0; c < widths.size(); ++c)
+            line += padded(lines[r][c], widths[c], table.columns[c].numeric) + "  ";
         while (line.ends_with(' ')) line.pop_back();
         text += line + "\n";
     }
@@ -191,9 +205,10 @@ std::string latexTable(const ReportTable& table) {
         alignment += column.numeric ? 'r' : 'l';
         fields.push_back(latexText(column.title));
     }
-    std::string text = fmt::format("\\begin{{table*}}\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{} {}}}\n"
-                                   "\\begin{{tabular}}{{{}}}\n\\hline\n{} \\\\\n\\hline\n",
-                                   latexText(table.title + "."), latexText(captionText(table)), alignment, fmt::join(fields, " & "));
+    std::string text = fmt::format(
+        "\\begin{{table*}}\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{} {}}}\n"
+        "\\begin{{tabular}}{{{}}}\n\\hline\n{} \\\\\n\\hline\n",
+        latexText(table.title + "."), latexText(captionText(table)), alignment, fmt::join(fields, " & "));
     for (std::size_t r = 0; r < table.rows.size(); ++r) {
         if (r > 0 && table.rows[r].startsPart) text += "\\hline\n";
         fields.clear();
@@ -213,7 +228,8 @@ std::string latexTable(const ReportTable& table) {
 std::string fileName(std::string_view text) {
     std::string name;
     for (const char c : text) {
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
+        const bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
         if (plain || (!name.empty() && name.back() != '-')) name += plain ? c : '-';
     }
     while (name.ends_with('-')) name.pop_back();

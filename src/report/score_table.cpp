@@ -18,8 +18,8 @@ namespace aimerge {
 namespace {
 
 constexpr std::array<std::string_view, 3> kNeededColumns{"model", "kind", "combination"};
-constexpr std::array<std::string_view, 10> kKnownColumns{"model",  "kind",    "method", "combination", "omega",
-                                                         "aim",    "status",  "seconds", "error",      "scored_by"};
+constexpr std::array<std::string_view, 10> kKnownColumns{"model", "kind",   "method",  "combination", "omega",
+                                                         "aim",   "status", "seconds", "error",       "scored_by"};
 
 std::string trimmed(std::string_view text) {
     const auto blank = [](char c) { return c == ' ' || c == '\t'; };
@@ -75,7 +75,8 @@ public:
     }
 
     [[noreturn]] void fail(std::string_view column, std::string_view found, std::string_view expected) const {
-        throw InputError("{}: line {}: column `{}`: expected {}, found '{}'", file_.string(), line(), column, expected, found);
+        throw InputError("{}: line {}: column `{}`: expected {}, found '{}'", file_.string(), line(), column, expected,
+                         found);
     }
 
 private:
@@ -134,16 +135,18 @@ std::vector<std::string> readHeader(const CsvRecord& header, const std::filesyst
     std::vector<std::string> columns;
     for (const std::string& field : header.fields) {
         const std::string name = trimmed(field);
-        if (name.empty()) throw InputError("{}: line {}: column {} has no name", file.string(), header.line, columns.size() + 1);
+        if (name.empty())
+            throw InputError("{}: line {}: column {} has no name", file.string(), header.line, columns.size() + 1);
         if (std::find(columns.begin(), columns.end(), name) != columns.end())
             throw InputError("{}: line {}: column `{}` is there twice", file.string(), header.line, name);
         columns.push_back(name);
     }
     for (const std::string_view needed : kNeededColumns)
         if (std::find(columns.begin(), columns.end(), needed) == columns.end())
-            throw InputError("{}: line {}: column `{}` is missing; a file of scores has model, kind, method, combination, omega, "
-                             "aim and a column per benchmark",
-                             file.string(), header.line, needed);
+            throw InputError(
+                "{}: line {}: column `{}` is missing; a file of scores has model, kind, method, combination, omega, "
+                "aim and a column per benchmark",
+                file.string(), header.line, needed);
     return columns;
 }
 
@@ -163,8 +166,9 @@ ScoreScale applyScale(ScoreTable& table, ScoreScale scale) {
     const double most = scale == ScoreScale::One ? 1 : 100;
     forEachScore([&](const ScoreRow& row, const Benchmark& benchmark, double& score) {
         if (score < 0 || (!benchmark.lowerIsBetter && score > most))
-            throw InputError("{}: line {}: column `{}`: expected a score from 0 to {}, found {}", table.file.string(), row.line,
-                             benchmark.name, benchmark.lowerIsBetter ? "infinity" : fmt::format("{}", most), score);
+            throw InputError("{}: line {}: column `{}`: expected a score from 0 to {}, found {}", table.file.string(),
+                             row.line, benchmark.name, benchmark.lowerIsBetter ? "infinity" : fmt::format("{}", most),
+                             score);
         if (!benchmark.lowerIsBetter && scale == ScoreScale::One) score *= 100;
     });
     return scale;
@@ -181,8 +185,8 @@ void checkRows(const ScoreTable& table) {
                              table.file.string(), row.line, row.model, earlier->second);
         if (row.kind == ModelKind::Base) {
             if (lineOfBase)
-                throw InputError("{}: line {}: column `kind`: there is a base already, on line {}", table.file.string(), row.line,
-                                 *lineOfBase);
+                throw InputError("{}: line {}: column `kind`: there is a base already, on line {}", table.file.string(),
+                                 row.line, *lineOfBase);
             lineOfBase = row.line;
         }
         if (row.kind != ModelKind::Expert || row.experts.empty()) continue;
@@ -237,7 +241,8 @@ std::optional<std::size_t> ScoreTable::baseRow() const {
 bool ScoreTable::counts(std::size_t benchmark) const {
     if (benchmarks[benchmark].lowerIsBetter) return false;
     const std::string paperPrompt = benchmarks[benchmark].name + std::string(kPaperPrompt);
-    return std::none_of(benchmarks.begin(), benchmarks.end(), [&](const Benchmark& other) { return other.name == paperPrompt; });
+    return std::none_of(benchmarks.begin(), benchmarks.end(),
+                        [&](const Benchmark& other) { return other.name == paperPrompt; });
 }
 
 std::string combinationText(const std::vector<std::string>& experts) {
@@ -250,7 +255,8 @@ bool sameExperts(const std::vector<std::string>& a, const std::vector<std::strin
 
 ScaledScores parseScores(std::string_view text, const std::filesystem::path& file, ScoreScale scale) {
     const std::vector<CsvRecord> records = parseCsv(text, file);
-    if (records.empty()) throw InputError("{}: the file is empty; a line with the columns' names was expected", file.string());
+    if (records.empty())
+        throw InputError("{}: the file is empty; a line with the columns' names was expected", file.string());
     const std::vector<std::string> columns = readHeader(records.front(), file);
 
     ScoreTable table{file, {}, {}};

@@ -43,7 +43,8 @@ TEST(Csv, LinesAreCountedThroughQuotedLineBreaks) {
 }
 
 TEST(Csv, BadQuotesAreErrorsWithTheirLine) {
-    EXPECT_THAT([] { parseCsv("a\n\"b\nc", "s.csv"); }, ThrowsMessage<InputError>(HasSubstr("s.csv: line 2: a quoted field")));
+    EXPECT_THAT([] { parseCsv("a\n\"b\nc", "s.csv"); },
+                ThrowsMessage<InputError>(HasSubstr("s.csv: line 2: a quoted field")));
     EXPECT_THAT([] { parseCsv("a\nb\"c\n", "s.csv"); }, ThrowsMessage<InputError>(HasSubstr("s.csv: line 2: a quote in")));
     EXPECT_THAT([] { parseCsv("\"a\"b\n", "s.csv"); }, ThrowsMessage<InputError>(HasSubstr("s.csv: line 1: text after")));
 }

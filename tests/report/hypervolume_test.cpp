@@ -109,7 +109,8 @@ TEST(Hypervolume, TenBenchmarksTakeBoundedTime) {
 }
 
 TEST(ParetoFront, LeavesOutDominatedPointsAndKeepsEqualOnes) {
-    EXPECT_THAT(paretoFront({{1, 0}, {0, 1}, {0.5, 0.5}, {0.5, 0.4}, {0.5, 0.5}}), ElementsAre(true, true, true, false, true));
+    EXPECT_THAT(paretoFront({{1, 0}, {0, 1}, {0.5, 0.5}, {0.5, 0.4}, {0.5, 0.5}}),
+                ElementsAre(true, true, true, false, true));
 }
 
 }  // namespace

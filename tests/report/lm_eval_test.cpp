@@ -28,7 +28,8 @@ ScoreTable points(const std::string& rows = "") {
 
 class LmEval : public testing::Test {
 protected:
-    void write(const std::string& model, const json& results, const std::string& time = "2026-11-25T00-00-00", json more = {}) {
+    void write(const std::string& model, const json& results, const std::string& time = "2026-11-25T00-00-00",
+               json more = {}) {
         json file{{"results", results}, {"lm_eval_version", "0.4.9"}, {"config", {{"model", "hf"}, {"limit", nullptr}}}};
         if (!more.is_null()) file.merge_patch(more);
         fs::create_directories(folder.path() / model / "some__path");
@@ -59,7 +60,10 @@ TEST_F(LmEval, TheSixBenchmarksCountByTheirUsualMetrics) {
            {"mmlu", {{"acc,none", 0.5}, {"acc_stderr,none", 0.01}}},
            {"mmlu_stem", {{"acc,none", 0.1}}},
            {"mmlu_anatomy", {{"acc,none", 0.1}}},
-           {"ifeval", {{"inst_level_loose_acc,none", 0.9}, {"prompt_level_loose_acc,none", 0.8}, {"prompt_level_strict_acc,none", 0.125}}},
+           {"ifeval",
+            {{"inst_level_loose_acc,none", 0.9},
+             {"prompt_level_loose_acc,none", 0.8},
+             {"prompt_level_strict_acc,none", 0.125}}},
            {"gsm8k", {{"exact_match,flexible-extract", 0.9}, {"exact_match,strict-match", 0.625}}},
            {"minerva_math", {{"exact_match,none", 0.75}, {"math_verify,none", 0.8}}}},
           "2026-11-25T00-00-00",
@@ -69,9 +73,11 @@ TEST_F(LmEval, TheSixBenchmarksCountByTheirUsualMetrics) {
     addLmEvalScores(table, folder.path());
 
     std::map<std::string, double> scores;
-    for (std::size_t b = 0; b < table.benchmarks.size(); ++b) scores[table.benchmarks[b].name] = table.rows[0].scores[b].value();
-    EXPECT_EQ(scores, (std::map<std::string, double>{{"humaneval", 25}, {"mbpp", 37.5}, {"mmlu", 50}, {"ifeval", 12.5},
-                                                     {"gsm8k", 62.5}, {"math", 75}}));
+    for (std::size_t b = 0; b < table.benchmarks.size(); ++b)
+        scores[table.benchmarks[b].name] = table.rows[0].scores[b].value();
+    EXPECT_EQ(scores,
+              (std::map<std::string, double>{
+                  {"humaneval", 25}, {"mbpp", 37.5}, {"mmlu", 50}, {"ifeval", 12.5}, {"gsm8k", 62.5}, {"math", 75}}));
     EXPECT_THAT(table.rows[0].scoredBy, HasSubstr("gsm8k exact_match (strict-match) 5-shot"));
     EXPECT_THAT(table.rows[0].scoredBy, HasSubstr("math minerva_math exact_match"));
 }
@@ -110,7 +116,8 @@ TEST_F(LmEval, TheLastFileCountsAndOthersAdd) {
 }
 
 TEST_F(LmEval, WhatIsLeftOutIsSaid) {
-    write("base", {{"a", {{"acc,none", 0.25}}}, {"odd", {{"bleu,none", 3.0}}}}, "2026-11-25T00-00-00", {{"config", {{"limit", 5}}}});
+    write("base", {{"a", {{"acc,none", 0.25}}}, {"odd", {{"bleu,none", 3.0}}}}, "2026-11-25T00-00-00",
+          {{"config", {{"limit", 5}}}});
     write("stranger", {{"a", {{"acc,none", 0.25}}}});
     ScoreTable table = points();
 
@@ -124,12 +131,14 @@ TEST_F(LmEval, WhatIsLeftOutIsSaid) {
 
 TEST_F(LmEval, FoldersThatCannotBeUsedAreErrors) {
     ScoreTable table = points();
-    EXPECT_THAT([&] { addLmEvalScores(table, folder.path() / "none"); }, ThrowsMessage<InputError>(HasSubstr("none: no such folder")));
+    EXPECT_THAT([&] { addLmEvalScores(table, folder.path() / "none"); },
+                ThrowsMessage<InputError>(HasSubstr("none: no such folder")));
     EXPECT_THAT([&] { addLmEvalScores(table, folder.path()); },
                 ThrowsMessage<InputError>(HasSubstr("no folder in it has results of a model of points.csv")));
     fs::create_directories(folder.path() / "base");
     writeTextFile(folder.path() / "base" / "results_1.json", "{\"results\": ");
-    EXPECT_THAT([&] { addLmEvalScores(table, folder.path()); }, ThrowsMessage<InputError>(HasSubstr("results_1.json: not a result file")));
+    EXPECT_THAT([&] { addLmEvalScores(table, folder.path()); },
+                ThrowsMessage<InputError>(HasSubstr("results_1.json: not a result file")));
 }
 
 TEST_F(LmEval, ATaskThatIsAColumnAlreadyIsAnError) {

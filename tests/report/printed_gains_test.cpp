@@ -70,9 +70,12 @@ TEST(PrintedGains, EqualExactRationalArithmetic) {
         const Analysis stated = analyse(scores, Population::Stated), printed = analyse(scores, Population::AsPrinted);
         for (std::size_t r = 1; r < records.size(); ++r) {
             if (records[r].fields[0] != table) continue;
-            const std::size_t row = std::stoul(records[r].fields[column("row")]) - 1;  // rows of the files are in the tables' order
-            EXPECT_NEAR(stated.rows[row].gain.value(), std::stod(records[r].fields[column("hv_gain_stated_population")]), 0.51e-6);
-            EXPECT_NEAR(printed.rows[row].gain.value(), std::stod(records[r].fields[column("hv_gain_that_population")]), 0.51e-6);
+            const std::size_t row =
+                std::stoul(records[r].fields[column("row")]) - 1;  // rows of the files are in the tables' order
+            EXPECT_NEAR(stated.rows[row].gain.value(), std::stod(records[r].fields[column("hv_gain_stated_population")]),
+                        0.51e-6);
+            EXPECT_NEAR(printed.rows[row].gain.value(), std::stod(records[r].fields[column("hv_gain_that_population")]),
+                        0.51e-6);
             ++compared;
         }
     }

@@ -28,7 +28,10 @@ TEST(ReportFolder, IsWrittenWithoutPicturesWhereThereIsNoPython) {
     const TempFolder folder;
     const ScoreTable scores = printedScores("table2.csv");
     const Analysis analysis = analyse(scores, Population::Stated);
-    const Report report{"A & B", {"a fact"}, {"something is missing"}, omegaTables(scores, analysis),
+    const Report report{"A & B",
+                        {"a fact"},
+                        {"something is missing"},
+                        omegaTables(scores, analysis),
                         figuresOf(scores, analysis, std::nullopt)};
     ::setenv("AIMERGE_PYTHON", "/no/such/python", 1);
 

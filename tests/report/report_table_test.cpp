@@ -15,8 +15,15 @@ namespace {
 
 /// Two methods and one model that only the notes tell apart.
 ReportTable sample() {
-    ReportTable table{"t", "Title", "Caption.", "best of all", "", "change", {{"method", "method", "", false, false}, {"a_b", "a_b", "a_b_change", true, false},
-                                                 {"ppl", "ppl", "", true, true}}, {}};
+    ReportTable table{
+        "t",
+        "Title",
+        "Caption.",
+        "best of all",
+        "",
+        "change",
+        {{"method", "method", "", false, false}, {"a_b", "a_b", "a_b_change", true, false}, {"ppl", "ppl", "", true, true}},
+        {}};
     table.rows.push_back({{textCell("ties|x"), numberCell(1.0 / 3, 2), numberCell(9, 1)}, true});
     table.rows.push_back({{textCell("ties|x"), numberCell(50, 2), numberCell(7, 1)}, false});
     table.rows.push_back({{textCell("a<b"), numberCell(std::nullopt, 2), numberCell(8, 1)}, true});
@@ -67,8 +74,7 @@ TEST(ReportTable, MarkdownEscapesAndMarks) {
 }
 
 TEST(ReportTable, CsvHasFullPrecisionAndNotesOfTheirOwn) {
-    EXPECT_EQ(csvTable(sample()),
-              "method,a_b,a_b_change,ppl\nties|x,0.3333333333333333,,9\nties|x,50,2,7\na<b,,,8\n");
+    EXPECT_EQ(csvTable(sample()), "method,a_b,a_b_change,ppl\nties|x,0.3333333333333333,,9\nties|x,50,2,7\na<b,,,8\n");
 }
 
 TEST(ReportTable, LatexEscapesAndMarks) {
@@ -140,9 +146,10 @@ TEST(OmegaTable, IsThereForCombinationsWithThreeOmegas) {
 }
 
 TEST(MissingTable, HasTheRowsThatAreNotDone) {
-    const ScoreTable table = parseScores("model,kind,method,combination,status,error,x\ncode,expert,,,done,,5\n"
-                                         "m,merged,ties,code,failed,\"no space, on disk\",\n",
-                                         "s.csv", ScoreScale::Hundred)
+    const ScoreTable table = parseScores(
+                                 "model,kind,method,combination,status,error,x\ncode,expert,,,done,,5\n"
+                                 "m,merged,ties,code,failed,\"no space, on disk\",\n",
+                                 "s.csv", ScoreScale::Hundred)
                                  .table;
 
     EXPECT_EQ(csvTable(missingTable(table)), "model,status,error\nm,failed,\"no space, on disk\"\n");

@@ -79,24 +79,29 @@ const std::string kStart = std::string(kHeader) + kModels;
 INSTANTIATE_TEST_SUITE_P(
     All, BadScores,
     testing::Values(
-        BadFile{"", "s.csv: the file is empty"},
-        BadFile{"model,kind,x\n", "s.csv: line 1: column `combination` is missing"},
+        BadFile{"", "s.csv: the file is empty"}, BadFile{"model,kind,x\n", "s.csv: line 1: column `combination` is missing"},
         BadFile{"model,kind,combination,x,x\n", "s.csv: line 1: column `x` is there twice"},
         BadFile{"model,kind,combination,,x\n", "s.csv: line 1: column 4 has no name"},
-        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,40\n", "s.csv: line 5: expected 8 fields, as the first line has, found 7"},
+        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,40\n",
+                "s.csv: line 5: expected 8 fields, as the first line has, found 7"},
         BadFile{kStart + ",merged,ties,code+math,0.4,yes,40,1\n", "line 5: column `model`: expected a name"},
-        BadFile{kStart + "t,merge,ties,code+math,0.4,yes,40,1\n", "line 5: column `kind`: expected base, expert or merged, found 'merge'"},
+        BadFile{kStart + "t,merge,ties,code+math,0.4,yes,40,1\n",
+                "line 5: column `kind`: expected base, expert or merged, found 'merge'"},
         BadFile{kStart + "t,merged,,code+math,0.4,yes,40,1\n", "line 5: column `method`"},
         BadFile{kStart + "t,merged,ties,,0.4,yes,40,1\n", "line 5: column `combination`: expected the experts"},
         BadFile{kStart + "t,merged,ties,code++math,0.4,yes,40,1\n", "line 5: column `combination`: expected names"},
-        BadFile{kStart + "t,merged,ties,code+math,4,yes,40,1\n", "line 5: column `omega`: expected a number in [0, 1], found '4'"},
-        BadFile{kStart + "t,merged,ties,code+math,0.4,maybe,40,1\n", "line 5: column `aim`: expected yes or no, found 'maybe'"},
+        BadFile{kStart + "t,merged,ties,code+math,4,yes,40,1\n",
+                "line 5: column `omega`: expected a number in [0, 1], found '4'"},
+        BadFile{kStart + "t,merged,ties,code+math,0.4,maybe,40,1\n",
+                "line 5: column `aim`: expected yes or no, found 'maybe'"},
         BadFile{kStart + "t,merged,ties,code+math,0.4,no,40,1\n", "line 5: column `aim`: expected yes with omega 0.4"},
         BadFile{kStart + "t,merged,ties,code+math,0.4,yes,40,a\n", "line 5: column `y`: expected a number, found 'a'"},
         BadFile{kStart + "t,merged,ties,code+math,0.4,yes,40,nan\n", "line 5: column `y`: expected a number, found 'nan'"},
         BadFile{kStart + "t,merged,ties,code+math,0.4,yes,40,1e999\n", "line 5: column `y`: expected a number"},
-        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,101,1\n", "line 5: column `x`: expected a score from 0 to 100, found 101"},
-        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,-1,1\n", "line 5: column `x`: expected a score from 0 to 100, found -1"},
+        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,101,1\n",
+                "line 5: column `x`: expected a score from 0 to 100, found 101"},
+        BadFile{kStart + "t,merged,ties,code+math,0.4,yes,-1,1\n",
+                "line 5: column `x`: expected a score from 0 to 100, found -1"},
         BadFile{kStart + "m,merged,ties,code+math,0.4,yes,40,1\n", "line 5: column `model`: 'm' is also on line 4"},
         BadFile{kStart + "b2,base,,,,,40,1\n", "line 5: column `kind`: there is a base already, on line 2"},
         BadFile{kStart + "m2,expert,,math,,,40,1\n", "line 5: column `combination`: an expert has one name"}));
@@ -186,11 +191,15 @@ TEST(Analysis, FrontsAreOverAllModelsAndOverThoseOfTheSameExperts) {
 }
 
 TEST(Analysis, UnknownExpertsAndDoubledMergesAreErrors) {
-    EXPECT_THAT([] { analyse(parse(kStart + "a,merged,ties,code+maths,1,no,4,5\n"), Population::Stated); },
-                ThrowsMessage<InputError>(HasSubstr("line 5: column `combination`: no row of kind `expert` is named 'maths'")));
-    EXPECT_THAT([] { analyse(parse(kStart + "a,merged,ties,code+math,1,no,4,5\nc,merged,ties,math+code,1,no,4,5\n"),
-                             Population::Stated); },
-                ThrowsMessage<InputError>(HasSubstr("lines 5 and 6 are both ties of code + math without AIM")));
+    EXPECT_THAT(
+        [] { analyse(parse(kStart + "a,merged,ties,code+maths,1,no,4,5\n"), Population::Stated); },
+        ThrowsMessage<InputError>(HasSubstr("line 5: column `combination`: no row of kind `expert` is named 'maths'")));
+    EXPECT_THAT(
+        [] {
+            analyse(parse(kStart + "a,merged,ties,code+math,1,no,4,5\nc,merged,ties,math+code,1,no,4,5\n"),
+                    Population::Stated);
+        },
+        ThrowsMessage<InputError>(HasSubstr("lines 5 and 6 are both ties of code + math without AIM")));
 }
 
 TEST(Population, AllIsTheBaseAndEveryExpert) {
@@ -202,7 +211,8 @@ TEST(Population, AllIsTheBaseAndEveryExpert) {
 
 TEST(Population, NamesAreKnown) {
     EXPECT_EQ(parsePopulation("as-printed"), Population::AsPrinted);
-    EXPECT_THAT([] { parsePopulation("printed"); }, ThrowsMessage<UsageError>(HasSubstr("expected stated, as-printed or all")));
+    EXPECT_THAT([] { parsePopulation("printed"); },
+                ThrowsMessage<UsageError>(HasSubstr("expected stated, as-printed or all")));
 }
 
 }  // namespace

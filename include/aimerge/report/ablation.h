@@ -1,5 +1,6 @@
 #pragma once
-// The tables of a report on a set of merges: as the AIM paper's Tables 1 and 2 are laid out, Pareto fronts, all scores, what is missing.
+// The tables of a report on a set of merges: as the AIM paper's Tables 1 and 2 are laid out, Pareto fronts, all scores, what
+// is missing.
 
 #include "aimerge/report/analysis.h"
 #include "aimerge/report/report_table.h"

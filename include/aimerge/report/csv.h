@@ -1,6 +1,6 @@
 #pragma once
-// Comma-separated values as RFC 4180 has them: quoted fields may hold commas, line breaks and doubled quotes; lines end with LF or
-// CRLF; a byte order mark is skipped, empty lines are left out.
+// Comma-separated values as RFC 4180 has them: quoted fields may hold commas, line breaks and doubled quotes; lines end with
+// LF or CRLF; a byte order mark is skipped, empty lines are left out.
 
 #include <cstddef>
 #include <filesystem>

@@ -14,10 +14,10 @@ namespace aimerge {
 
 /// One value per layer and kind of module, for the heat map of activation statistics.
 struct ActivityMap {
-    std::string source;                              // the log, and what it was taken on
-    std::vector<std::string> modules;                // columns: "q_proj", "down_proj", ...
-    std::vector<int> layers;                         // rows
-    std::vector<std::vector<double>> meanAbs;        // [layer][module] mean over channels of mean |x|; NaN where there is none
+    std::string source;                        // the log, and what it was taken on
+    std::vector<std::string> modules;          // columns: "q_proj", "down_proj", ...
+    std::vector<int> layers;                   // rows
+    std::vector<std::vector<double>> meanAbs;  // [layer][module] mean over channels of mean |x|; NaN where there is none
     std::vector<std::vector<double>> meanImportance;  // [layer][module] mean over channels of A
 };
 
@@ -28,7 +28,8 @@ struct Figure {
 };
 
 /// The figures for which there is data.
-std::vector<Figure> figuresOf(const ScoreTable& scores, const Analysis& analysis, const std::optional<ActivityMap>& activity);
+std::vector<Figure> figuresOf(const ScoreTable& scores, const Analysis& analysis,
+                              const std::optional<ActivityMap>& activity);
 
 /// Writes FOLDER/data.json and draws every figure into FOLDER as SVG and PNG. Local, blocking.
 /// @returns empty, or why nothing was drawn: no Python, no matplotlib, or what the script said

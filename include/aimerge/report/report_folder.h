@@ -1,6 +1,6 @@
 #pragma once
-// A report as files: report.md, report.html (one page that needs nothing else), tables/NAME.{md,csv,tex}, figures/NAME.{svg,png} and
-// figures/data.json.
+// A report as files: report.md, report.html (one page that needs nothing else), tables/NAME.{md,csv,tex},
+// figures/NAME.{svg,png} and figures/data.json.
 
 #include "aimerge/report/figures.h"
 #include "aimerge/report/report_table.h"

@@ -1,6 +1,6 @@
 #pragma once
-// Scores of a base model, its experts and their merges: what a report is made of. Read from a CSV file with one row per model
-// (docs/file-formats.md, "Scores").
+// Scores of a base model, its experts and their merges: what a report is made of. Read from a CSV file with one row per
+// model (docs/file-formats.md, "Scores").
 
 #include <cstddef>
 #include <filesystem>
@@ -16,7 +16,8 @@ struct Benchmark {
     bool lowerIsBetter = false;  // a perplexity: shown, but no part of hypervolumes and Pareto fronts
 };
 
-/// What scores with the paper's prompt end with: beside `gsm8k_paper_prompt`, `gsm8k` is shown, but no part of hypervolumes and fronts.
+/// What scores with the paper's prompt end with: beside `gsm8k_paper_prompt`, `gsm8k` is shown, but no part of hypervolumes
+/// and fronts.
 inline constexpr std::string_view kPaperPrompt = "_paper_prompt";
 
 /// Whether a column is a perplexity by its name: `ppl` or `perplexity`, alone or at the end after ':' or '_'.
@@ -66,7 +67,8 @@ struct ScaledScores {
 };
 
 /// Reads a file of scores.
-/// @throws InputError with file, line and column: a missing or repeated column, a value that is no number or out of range, a model
+/// @throws InputError with file, line and column: a missing or repeated column, a value that is no number or out of range, a
+/// model
 ///         named twice, a merged model without method or combination
 ScaledScores readScores(const std::filesystem::path& file, ScoreScale scale);
 /// The same from text; `file` is its name in messages.
