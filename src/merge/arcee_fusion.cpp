@@ -5,33 +5,21 @@
 #include "merge/exponential.h"
 #include "merge/for_each_element.h"
 #include "merge/inner_products.h"
+#include "merge/lanes.h"
 #include "merge/row_runs.h"
 
 #include <algorithm>
-#include <array>
-#include <numeric>
 
 namespace aimerge {
 namespace {
 
 constexpr double kFloor = 1e-8;  // added to every probability
 
-/// Element i adds to lane i mod kLanes: a fixed order that vectorises.
-double sumOf(const std::vector<double>& values) {
-    constexpr std::size_t kLanes = 16;
-    std::array<double, kLanes> lanes{};
-    double* const to = lanes.data();
-    const double* const from = values.data();
-    const std::size_t count = values.size();
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        double sums[kLanes] = {};
-        std::size_t i = 0;
-        for (; i + kLanes <= count; i += kLanes)
-            for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += from[i + lane];
-        for (std::size_t lane = 0; lane < kLanes; ++lane) to[lane] = sums[lane];
-        for (; i < count; ++i) to[i % kLanes] += from[i];
-    });
-    return std::accumulate(lanes.begin(), lanes.end(), 0.0);
+double totalOf(const std::vector<double>& values) {
+    Lanes lanes{};
+    addToLanes(
+        values.size(), 0, [from = values.data()](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; }, lanes);
+    return sumOf(lanes);
 }
 
 /// softmax(values) + kFloor.
@@ -44,7 +32,7 @@ void probabilities(const std::vector<float>& values, std::vector<double>& out) {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) to[i] = exponential(from[i] - largest);
     });
-    const double sum = sumOf(out);
+    const double sum = totalOf(out);
     vectorised([=]() AIMERGE_INLINE_BODY {
         for (std::size_t i = 0; i < count; ++i) to[i] = to[i] / sum + kFloor;
     });
@@ -72,7 +60,7 @@ public:
 #pragma GCC ivdep
             for (std::size_t i = 0; i < count; ++i) p[i] = p[i] * logarithmOfRatio(p[i], q[i]) - (p[i] - q[i]);
         });
-        return sumOf(p_);
+        return totalOf(p_);
     }
 
 private:

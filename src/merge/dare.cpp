@@ -1,8 +1,8 @@
 #include "aimerge/merge/dare.h"
 
+#include "merge/element_draws.h"
 #include "merge/kept_magnitude.h"
-#include "merge/random_words.h"
-#include "merge/task_vector_combine.h"
+#include "merge/sampled_change.h"
 
 #include <algorithm>
 
@@ -11,51 +11,36 @@ namespace {
 
 enum DareParameter { kRescaleMode = kFirstOwn };
 
-/// Which elements of one input stay.
-struct Draw {
-    RandomStream stream;
-    std::uint32_t bound;  // keepBound(density); everything is kept when the density is 1
-    bool isAll;
-    float scale = 1;  // of what is kept
-};
+/// Elements that are looked at together: they stay in the first cache.
+constexpr std::size_t kTile = 4 * kBitGroup;
 
-class PreparedDare : public PreparedParameter {
-public:
-    PreparedDare(Addition addition, const ResolvedParameters& values, std::vector<Draw> draws)
-        : addition_(addition, values), draws_(std::move(draws)) {}
-
-    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        std::vector<float> factors(draws_.size() * out.size());
-        std::vector<const float*> perInput(draws_.size());
-        RandomWords words;
-        for (std::size_t i = 0; i < draws_.size(); ++i) {
-            float* const to = factors.data() + i * out.size();
-            fillFactors(draws_[i], first, words, {to, out.size()});
-            perInput[i] = to;
+/// Draws the elements of one input, spans shared out over the threads.
+void sample(ParameterReader& parameter, const RandomStream& stream, double density, std::vector<std::uint32_t>& bits) {
+    const std::uint32_t bound = keepBound(density);
+    const auto elements = static_cast<std::size_t>(parameter.elements());
+    constexpr auto kSpan = static_cast<std::size_t>(ParameterReader::kSpanElements);
+    static_assert(kSpan % kBitGroup == 0);
+    bits.resize(keptBitWords(elements));
+    std::vector<UpperDraws> draws(static_cast<std::size_t>(parameter.threads().threads()));
+    parameter.threads().forEach(parameter.spans(), [&](std::size_t span, int worker) {
+        for (std::size_t first = span * kSpan; first < std::min(elements, (span + 1) * kSpan); first += kTile) {
+            const std::size_t count = std::min(kTile, elements - first);
+            std::uint16_t* const marks = draws[static_cast<std::size_t>(worker)].fill(
+                stream, static_cast<std::int64_t>(first), count, wholeBitGroups(count) * kBitGroup);
+            vectorised([=]() AIMERGE_INLINE_BODY {
+                const std::uint32_t limit = bound >> 16;
+#pragma GCC ivdep
+                for (std::size_t i = 0; i < count; ++i) {
+                    const std::uint32_t draw = marks[i];
+                    const std::uint32_t decided = selectBits(draw < limit, kKept, kUndecided);
+                    marks[i] = static_cast<std::uint16_t>(selectBits(draw > limit, kDropped, decided));
+                }
+            });
+            settleUndecided(marks, count, [&](std::size_t i) { return elementDraw(stream, first + i) < bound; });
+            packKeptBits(marks, count, bits.data() + keptBitWords(first));
         }
-        const auto makeTrim = [&](auto number) {
-            constexpr int kInputs = decltype(number)::value;
-            return ScaleEach<kInputs>{PerInput<const float*, kInputs>::from(perInput.data())};
-        };
-        addition_.combine<ScaleEach>(makeTrim, base, inputs, out);
-    }
-
-private:
-    static void fillFactors(const Draw& draw, std::int64_t first, RandomWords& words, std::span<float> factors) {
-        if (draw.isAll) return std::fill(factors.begin(), factors.end(), 1.0f);
-        const std::uint32_t* const word = words.fill(draw.stream, first, factors.size());
-        float* const to = factors.data();
-        const std::size_t count = factors.size();
-        const std::uint32_t bound = draw.bound, scale = bitsOfFloat(draw.scale);
-        vectorised([=]() AIMERGE_INLINE_BODY {
-            for (std::size_t i = 0; i < count; ++i) to[i] = floatOfBits(selectBits(word[i] >> 8 < bound, scale, 0u));
-        });
-    }
-
-    TaskVectorAddition addition_;
-    std::vector<Draw> draws_;
-};
+    });
+}
 
 class Dare : public Method {
 public:
@@ -72,37 +57,49 @@ public:
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const bool rescales = values.shared[kRescale] != 0;
         const auto mode = static_cast<RescaleMode>(values.shared[kRescaleMode]);
-        std::vector<Draw> draws;
+        std::vector<Sample> samples(parameter.inputs());
         std::vector<std::size_t> trimmed;
-        for (std::size_t i = 0; i < parameter.inputs(); ++i) {
+        for (std::size_t i = 0; i < samples.size(); ++i) {
             const double density = values.perInput[kDensity][i];
-            draws.push_back({elementStream(values.seed, parameter.name(), i), keepBound(density), density >= 1});
             if (density >= 1) continue;
             trimmed.push_back(i);
-            if (rescales && mode == RescaleMode::InverseDensity) draws[i].scale = static_cast<float>(1 / density);
+            samples[i].isAll = false;
+            sample(parameter, elementStream(values.seed, parameter.name(), i), density, samples[i].bits);
+            if (rescales && mode == RescaleMode::InverseDensity) samples[i].scale = static_cast<float>(1 / density);
         }
-        if (rescales && mode == RescaleMode::L1 && !trimmed.empty()) rescaleToL1(parameter, trimmed, draws);
-        return std::make_unique<PreparedDare>(addition_, values, std::move(draws));
+        if (rescales && mode == RescaleMode::L1 && !trimmed.empty()) rescaleToL1(parameter, trimmed, samples);
+        return std::make_unique<SampledChange>(addition_, values, std::move(samples), parameter.elements());
+    }
+
+    /// What SampledChange holds.
+    std::uint64_t workingBytes(const std::string&, const Shape& shape, const ResolvedParameters& values) const override {
+        const auto trimmed = std::ranges::count_if(values.perInput[kDensity], [](double density) { return density < 1; });
+        return static_cast<std::uint64_t>(trimmed) * keptBitWords(static_cast<std::size_t>(elementCount(shape))) *
+               sizeof(std::uint32_t);
     }
 
 private:
-    static void rescaleToL1(ParameterReader& parameter, const std::vector<std::size_t>& trimmed, std::vector<Draw>& draws) {
+    static void rescaleToL1(ParameterReader& parameter, const std::vector<std::size_t>& trimmed,
+                            std::vector<Sample>& samples) {
         std::vector<std::vector<MagnitudeSums>> sums(trimmed.size(), std::vector<MagnitudeSums>(parameter.spans()));
-        std::vector<RandomWords> words(static_cast<std::size_t>(parameter.threads().threads()));
+        std::vector<std::vector<float>> factors(static_cast<std::size_t>(parameter.threads().threads()),
+                                                std::vector<float>(kTile));
         parameter.visitAll(trimmed, [&](const ParameterChunk& chunk) {
-            for (std::size_t i = 0; i < trimmed.size(); ++i) {
-                const Draw& draw = draws[trimmed[i]];
-                const std::uint32_t* const word =
-                    words[static_cast<std::size_t>(chunk.worker)].fill(draw.stream, chunk.first, chunk.count);
-                const std::uint32_t bound = draw.bound;
-                addMagnitudes(
-                    chunk.base, chunk.inputs[trimmed[i]], chunk.count, static_cast<std::size_t>(chunk.first) % kLanes,
-                    [=](std::size_t e, std::uint32_t) AIMERGE_INLINE_BODY { return word[e] >> 8 < bound; },
-                    sums[i][chunk.span]);
+            float* const kept = factors[static_cast<std::size_t>(chunk.worker)].data();
+            for (std::size_t offset = 0; offset < chunk.count; offset += kTile) {
+                const std::size_t count = std::min(kTile, chunk.count - offset);
+                const std::size_t first = static_cast<std::size_t>(chunk.first) + offset;
+                for (std::size_t i = 0; i < trimmed.size(); ++i) {
+                    expandKeptBits(samples[trimmed[i]].bits.data(), first, 1.0f, {kept, count});
+                    const ChangeMagnitude magnitude{chunk.base + offset, chunk.inputs[trimmed[i]] + offset};
+                    const auto left = [=](std::size_t e)
+                                          AIMERGE_INLINE_BODY { return selectBits(kept[e] != 0, magnitude(e), 0u); };
+                    addMagnitudes(count, first % kLanes, magnitude, left, sums[i][chunk.span]);
+                }
             }
         });
         for (std::size_t i = 0; i < trimmed.size(); ++i)
-            draws[trimmed[i]].scale = static_cast<float>(rescaleFactor(sums[i]));
+            samples[trimmed[i]].scale = static_cast<float>(rescaleFactor(sums[i]));
     }
 
     Addition addition_;

@@ -23,17 +23,8 @@ void toDouble(const float* input, const float* base, std::size_t count, double* 
 }
 
 void addProducts(const double* a, const double* b, std::size_t count, std::size_t firstLane, Lanes& lanes) {
-    Lanes* const to = &lanes;
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        std::size_t i = 0;
-        for (; i < count && (firstLane + i) % kLanes != 0; ++i) (*to)[(firstLane + i) % kLanes] += a[i] * b[i];
-        double sums[kLanes];
-        for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] = (*to)[lane];
-        for (; i + kLanes <= count; i += kLanes)
-            for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += a[i + lane] * b[i + lane];
-        for (std::size_t lane = 0; lane < kLanes; ++lane) (*to)[lane] = sums[lane];
-        for (; i < count; ++i) (*to)[(firstLane + i) % kLanes] += a[i] * b[i];
-    });
+    addToLanes(
+        count, firstLane, [=](std::size_t i) AIMERGE_INLINE_BODY { return a[i] * b[i]; }, lanes);
 }
 
 void addProductsByColumn(const double* a, const double* b, std::size_t count, double* sums) {

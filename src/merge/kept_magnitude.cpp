@@ -20,12 +20,13 @@ std::vector<float> rescaleFactors(ParameterReader& parameter, std::span<const Ke
             forEachUniformRun(ranges.subspan(trimmed[i], 1), chunk.first, chunk.count,
                               [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
                                   const std::uint32_t least = bits.least[0], dropped = bits.dropped[0];
-                                  const std::size_t lane = (static_cast<std::size_t>(chunk.first) + offset) % kLanes;
-                                  addMagnitudes(
-                                      chunk.base + offset, input + offset, count, lane,
-                                      [=](std::size_t, std::uint32_t magnitude)
-                                          AIMERGE_INLINE_BODY { return (magnitude >= least) & (magnitude < dropped); },
-                                      sums[i][chunk.span]);
+                                  const ChangeMagnitude magnitude{chunk.base + offset, input + offset};
+                                  const auto kept = [=](std::size_t e) AIMERGE_INLINE_BODY {
+                                      const std::uint32_t own = magnitude(e);
+                                      return selectBits((own >= least) & (own < dropped), own, 0u);
+                                  };
+                                  addMagnitudes(count, (static_cast<std::size_t>(chunk.first) + offset) % kLanes, magnitude,
+                                                kept, sums[i][chunk.span]);
                               });
         }
     });

@@ -17,18 +17,23 @@ struct MagnitudeSums {
     Lanes all{}, kept{};
 };
 
-/// @param kept whether element i with that magnitude, as bits, is kept; for vectorised loops
-template <typename Kept>
-void addMagnitudes(const float* base, const float* input, std::size_t count, std::size_t firstLane, const Kept& kept,
+/// |input[i] - base[i]| as bits, for vectorised loops.
+struct ChangeMagnitude {
+    const float *base, *input;
+    std::uint32_t operator()(std::size_t i) const AIMERGE_INLINE_BODY {
+        return bitsOfFloat(input[i] - base[i]) & 0x7FFFFFFFu;
+    }
+};
+
+/// @param magnitude |d| of element i as bits, kept what is left of it; for vectorised loops
+template <typename Magnitude, typename Kept>
+void addMagnitudes(std::size_t count, std::size_t firstLane, const Magnitude& magnitude, const Kept& kept,
                    MagnitudeSums& sums) {
-    MagnitudeSums* const to = &sums;
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        forEachLane(count, firstLane, [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
-            const std::uint32_t magnitude = bitsOfFloat(input[i] - base[i]) & 0x7FFFFFFFu;
-            to->all[lane] += floatOfBits(magnitude);
-            to->kept[lane] += floatOfBits(selectBits(kept(i, magnitude), magnitude, 0u));
-        });
-    });
+    const auto valueOf = [](const auto& bits) {
+        return [=](std::size_t i) AIMERGE_INLINE_BODY { return static_cast<double>(floatOfBits(bits(i))); };
+    };
+    addToLanes(count, firstLane, valueOf(magnitude), sums.all);
+    addToLanes(count, firstLane, valueOf(kept), sums.kept);
 }
 
 /// sum |d| / sum |kept d|, the parts added in order; 1 where either sum is below 1e-7.

@@ -18,14 +18,20 @@ inline double sumOf(const Lanes& lanes) {
     return std::accumulate(lanes.begin(), lanes.end(), 0.0);
 }
 
-/// Calls add(i, lane) for i in [0, count), of which element 0 belongs to firstLane. For bodies of vectorised().
-template <typename Add>
-AIMERGE_INLINE_BODY inline void forEachLane(std::size_t count, std::size_t firstLane, const Add& add) {
-    std::size_t i = 0;
-    for (; i < count && (firstLane + i) % kLanes != 0; ++i) add(i, (firstLane + i) % kLanes);
-    for (; i + kLanes <= count; i += kLanes)
-        for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-    for (; i < count; ++i) add(i, (firstLane + i) % kLanes);
+/// Adds term(i), a float64, to the lane of element i for i in [0, count), of which element 0 belongs to firstLane.
+template <typename Term>
+void addToLanes(std::size_t count, std::size_t firstLane, const Term& term, Lanes& lanes) {
+    Lanes* const to = &lanes;
+    vectorised([=]() AIMERGE_INLINE_BODY {
+        std::size_t i = 0;
+        for (; i < count && (firstLane + i) % kLanes != 0; ++i) (*to)[(firstLane + i) % kLanes] += term(i);
+        double sums[kLanes];  // in registers
+        for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] = (*to)[lane];
+        for (; i + kLanes <= count; i += kLanes)
+            for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += term(i + lane);
+        for (std::size_t lane = 0; lane < kLanes; ++lane) (*to)[lane] = sums[lane];
+        for (; i < count; ++i) (*to)[(firstLane + i) % kLanes] += term(i);
+    });
 }
 
 }  // namespace aimerge

@@ -1,7 +1,9 @@
 #pragma once
-// Which elements of a row are kept when the probability grows with the rank of the magnitude. Ranks are settled by a
-// histogram: most elements are kept or dropped whatever their rank within its bin, and only where a draw falls between the
-// bounds of a bin is the order within that bin looked at.
+// Which elements of a row are kept when the probability grows with the rank of the magnitude. Most draws lie below the least
+// bound of a row or above its greatest; nearly all others are decided by a histogram of the magnitudes, whatever their rank
+// within its bin; the ranks of the few that are left are counted.
+
+#include "aimerge/core/random.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -10,16 +12,18 @@
 
 namespace aimerge {
 
-/// Keep bounds (merge/random_words.h) by rank, for rows of one length: an element of rank r is kept when its 24-bit draw is
-/// below bound(r).
+/// Twice the rank of an element within its row: the number of elements below it, and half of the others that equal it.
+using DoubleRank = std::uint32_t;
+
+/// Keep probabilities and bounds (merge/element_draws.h) by rank, for rows of one length.
 class RankBounds {
 public:
-    /// p_r = (density - epsilon) + 2 epsilon r / (length - 1)
+    /// p_r = (density - epsilon) + 2 epsilon r / (length - 1); density, where the length is 1
     RankBounds(double density, double epsilon, std::size_t length);
 
-    std::size_t length() const { return bounds_.size(); }
-    std::uint32_t bound(std::size_t rank) const { return bounds_[rank]; }
-    double probability(std::size_t rank) const;
+    std::size_t length() const { return (bounds_.size() + 1) / 2; }
+    std::uint32_t bound(DoubleRank rank) const { return bounds_[rank]; }
+    double probability(DoubleRank rank) const;
 
 private:
     double least_, step_;
@@ -29,33 +33,25 @@ private:
 /// One thread's room for a row.
 class RankSampler {
 public:
-    /// Sets kept[i] to 1 or 0.
     /// @param keys magnitudes as bits, bounds.length() of them
-    /// @param words the elements' random words
-    void sample(std::span<const std::uint32_t> keys, const std::uint32_t* words, const RankBounds& bounds,
-                std::span<std::uint32_t> kept);
+    /// @param marks the upper halves of the elements' draws; overwritten with kKept or kDropped (merge/kept_bits.h)
+    /// @param first index of the row's first element in the stream
+    void sample(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
+                std::uint64_t first, std::uint16_t* marks);
 
     /// Rank of every element.
-    void ranks(std::span<const std::uint32_t> keys, std::span<std::uint32_t> ranks);
+    void ranks(std::span<const std::uint32_t> keys, std::span<DoubleRank> ranks);
 
 private:
-    /// Elements of similar magnitude, which have consecutive ranks.
-    struct Bin {
-        std::uint32_t start = 0;                 // rank of the first
-        std::uint32_t cursor = 0;                // rank of the next in index order: its rank, if all have one magnitude
-        std::uint32_t some = 0;                  // the key of one of them
-        std::uint32_t differences = 0;           // bits in which others differ from it
-        std::uint32_t surely = 0, possibly = 0;  // draws below are kept, draws from there on dropped, whatever the rank
-    };
-
     void countBins(std::span<const std::uint32_t> keys);
-    void settleMixedBins(std::span<const std::uint32_t> keys, const std::uint32_t* words, const RankBounds& bounds,
-                         std::size_t open, std::span<std::uint32_t> kept);
+    void settle(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
+                std::uint64_t first, std::uint16_t* marks);
 
-    std::vector<Bin> bins_;               // in ascending order, one more at the end
-    std::vector<std::uint16_t> binOf_;    // of every element
-    std::vector<std::uint32_t> open_;     // elements that their bin does not decide
-    std::vector<std::uint64_t> members_;  // key and index of the elements of mixed bins, at their bins' ranks
+    std::vector<std::uint32_t> counts_;  // of elements per bin
+    std::vector<std::uint32_t> limits_;  // per bin: upper draws below the lower half are kept, above the upper half dropped
+    std::vector<std::uint32_t> binOf_;   // of every element
+    std::vector<std::uint64_t> open_;    // key and index of elements that their bin does not decide
+    std::vector<std::uint32_t> sorted_;  // the row's keys
 };
 
 }  // namespace aimerge

@@ -34,15 +34,13 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
 /// @param variances of the elements; null: all are kept
 void addSquares(const float* base, const float* input, const float* variances, std::uint32_t leastKept, std::size_t count,
                 std::size_t firstLane, Lanes& lanes) {
-    Lanes* const to = &lanes;
-    const auto addAll = [=](auto isKept) {
-        vectorised([=]() AIMERGE_INLINE_BODY {
-            forEachLane(count, firstLane, [&](std::size_t i, std::size_t lane) AIMERGE_INLINE_BODY {
-                const std::uint32_t delta = bitsOfFloat(input[i] - base[i]);
-                const double kept = static_cast<double>(floatOfBits(selectBits(isKept(i), delta, 0u)));
-                (*to)[lane] += kept * kept;
-            });
-        });
+    const auto addAll = [&](auto isKept) {
+        const auto square = [=](std::size_t i) AIMERGE_INLINE_BODY {
+            const std::uint32_t delta = bitsOfFloat(input[i] - base[i]);
+            const double kept = static_cast<double>(floatOfBits(selectBits(isKept(i), delta, 0u)));
+            return kept * kept;
+        };
+        addToLanes(count, firstLane, square, lanes);
     };
     if (variances == nullptr) return addAll([](std::size_t) AIMERGE_INLINE_BODY { return true; });
     addAll([=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(variances[i]) >= leastKept; });

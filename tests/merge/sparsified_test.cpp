@@ -5,8 +5,9 @@
 #include "aimerge/merge/della.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
+#include "merge/element_draws.h"
+#include "merge/kept_bits.h"
 #include "merge/memory_parameter.h"
-#include "merge/random_words.h"
 #include "merge/rank_sampling.h"
 
 #include <gmock/gmock.h>
@@ -89,29 +90,74 @@ TEST(BreadcrumbsTies, ElectsAmongWhatIsLeft) {
 
 // ---- random numbers
 
-TEST(RandomWords, AreTheElementsOwnWhereverTheStretchBegins) {
+TEST(ElementDraws, AreTheElementsOwnWhereverTheStretchBegins) {
     const RandomStream stream = elementStream(42, "model.norm.weight", 1);
-    RandomWords words;
-    for (const auto& [first, count] : {std::pair{0, 200}, std::pair{37, 100}, std::pair{64, 1}, std::pair{1000, 1024}}) {
-        const std::uint32_t* filled = words.fill(stream, first, static_cast<std::size_t>(count));
+    UpperDraws draws;
+    for (const auto& [first, count] : {std::pair{0, 300}, std::pair{37, 100}, std::pair{64, 1}, std::pair{1000, 1024}}) {
+        const std::uint16_t* filled = draws.fill(stream, first, static_cast<std::size_t>(count), 0);
         for (int i = 0; i < count; ++i)
-            ASSERT_EQ(filled[i], elementWord(stream, static_cast<std::uint64_t>(first + i))) << first << " + " << i;
+            ASSERT_EQ(filled[i], elementDraw(stream, static_cast<std::uint64_t>(first + i)) >> 16) << first << " + " << i;
     }
 }
 
-TEST(RandomWords, UseEveryWordOfABlockOnce) {
+TEST(ElementDraws, LeaveRoomBehindTheStretch) {
+    const RandomStream stream{.seed = 1, .stream = 2};
+    UpperDraws draws;
+    std::uint16_t* const filled = draws.fill(stream, 100, 3, 512);
+    std::fill_n(filled, 512, std::uint16_t{7});  // within bounds, as the sanitizers see
+
+    EXPECT_EQ(draws.fill(stream, 100, 3, 512)[2], upperDraw(stream, 102));
+}
+
+TEST(ElementDraws, UseEveryPartOfABlockOnce) {
     const RandomStream stream{.seed = 1, .stream = 2};
     std::set<std::uint32_t> seen;
-    for (std::uint64_t e = 0; e < 4096; ++e) seen.insert(elementWord(stream, e));
+    for (std::uint64_t e = 0; e < 4096; ++e) seen.insert(elementDraw(stream, e));
 
     EXPECT_GT(seen.size(), 4090u);  // of 4096 draws from 2^32, two are equal with probability 0.2 %
 }
 
-TEST(RandomWords, DifferBySeedParameterAndExpert) {
+TEST(ElementDraws, DifferBySeedParameterAndExpert) {
     const std::set<std::uint64_t> streams{elementStream(1, "a", 0).stream, elementStream(1, "a", 1).stream,
                                           elementStream(1, "b", 0).stream};
     EXPECT_EQ(streams.size(), 3u);
-    EXPECT_NE(elementWord(elementStream(1, "a", 0), 0), elementWord(elementStream(2, "a", 0), 0));
+    EXPECT_NE(elementDraw(elementStream(1, "a", 0), 0), elementDraw(elementStream(2, "a", 0), 0));
+}
+
+TEST(KeptBits, ExpandToWhatWasPackedFromAnyElementOn) {
+    const RandomStream random{.seed = 3, .stream = 1};
+    for (const std::size_t count : {1u, 15u, 16u, 511u, 512u, 513u, 1500u}) {
+        std::vector<std::uint16_t> marks(wholeBitGroups(count) * kBitGroup, kUndecided);
+        for (std::size_t i = 0; i < count; ++i) marks[i] = random.word(i) % 2 != 0 ? kKept : kDropped;
+        const std::vector<std::uint16_t> wanted(marks.begin(), marks.begin() + static_cast<std::ptrdiff_t>(count));
+        std::vector<std::uint32_t> words(keptBitWords(count));
+
+        packKeptBits(marks.data(), count, words.data());
+
+        for (const std::size_t first : {std::size_t{0}, count / 3, count - 1}) {
+            Floats factors(count - first);
+            expandKeptBits(words.data(), first, 2.5f, factors);
+            for (std::size_t i = 0; i < factors.size(); ++i)
+                ASSERT_EQ(factors[i], wanted[first + i] == kKept ? 2.5f : 0.0f) << count << ' ' << first << ' ' << i;
+        }
+    }
+}
+
+TEST(KeptBits, SettleOnlyWhatIsUndecided) {
+    std::vector<std::uint16_t> marks(1200, kDropped);
+    marks[3] = marks[700] = marks[1199] = kUndecided;
+    marks[4] = kKept;
+    std::vector<std::size_t> asked;
+
+    settleUndecided(marks.data(), marks.size(), [&](std::size_t i) {
+        asked.push_back(i);
+        return i == 700;
+    });
+
+    EXPECT_THAT(asked, ElementsAre(3, 700, 1199));
+    EXPECT_EQ(marks[3], kDropped);
+    EXPECT_EQ(marks[4], kKept);
+    EXPECT_EQ(marks[700], kKept);
 }
 
 // ---- DARE
@@ -167,46 +213,40 @@ TEST(Dare, DrawsForEachExpertAndSeedAnew) {
 
 // ---- DELLA
 
-TEST(RankSampler, KeepsByRankWithTheLowerIndexFirst) {
-    // p = 0.5 -+ 0.25 over 4 elements: 0.25, 0.4167, 0.5833, 0.75 for ranks 0 ... 3.
+TEST(RankSampler, GivesEqualMagnitudesTheMeanOfTheirRanks) {
+    const std::vector<std::uint32_t> keys{7, 3, 7, 1};  // ranks 2.5, 1, 2.5, 0
+    std::vector<DoubleRank> ranks(4);
+    RankSampler().ranks(keys, ranks);
+
+    EXPECT_THAT(ranks, ElementsAre(5, 2, 5, 0));
     const RankBounds bounds(0.5, 0.25, 4);
-    const std::vector<std::uint32_t> keys{7, 3, 7, 1};  // ranks 2, 1, 3, 0
-    std::vector<std::uint32_t> kept(4), ranks(4);
-    RankSampler sampler;
-    const auto keptWith = [&](double draw) {
-        const auto word = static_cast<std::uint32_t>(draw * 0x1p32);
-        const std::vector<std::uint32_t> words(4, word);
-        sampler.sample(keys, words.data(), bounds, kept);
-        return kept;
-    };
-
-    sampler.ranks(keys, ranks);
-
-    EXPECT_THAT(ranks, ElementsAre(2, 1, 3, 0));
-    EXPECT_THAT(keptWith(0.2), ElementsAre(1, 1, 1, 1));
-    EXPECT_THAT(keptWith(0.3), ElementsAre(1, 1, 1, 0));
-    EXPECT_THAT(keptWith(0.5), ElementsAre(1, 0, 1, 0));
-    EXPECT_THAT(keptWith(0.6), ElementsAre(0, 0, 1, 0));
-    EXPECT_THAT(keptWith(0.8), ElementsAre(0, 0, 0, 0));
+    EXPECT_DOUBLE_EQ(bounds.probability(0), 0.25);
+    EXPECT_DOUBLE_EQ(bounds.probability(2), 0.5 - 0.25 / 3);
+    EXPECT_DOUBLE_EQ(bounds.probability(6), 0.75);
+    EXPECT_EQ(bounds.bound(6), 0xC0000000u);
 }
 
-TEST(RankSampler, AgreesWithSortingForRowsOfAnyKind) {
+TEST(RankSampler, AgreesWithTheRanksForRowsOfAnyKind) {
     const RandomStream random{.seed = 9, .stream = 1};
     RankSampler sampler;
+    UpperDraws draws;
     for (const std::size_t length : {1u, 2u, 7u, 64u, 1000u, 5000u}) {
         for (const std::uint32_t distinct : {1u, 3u, 100u, 0x7F000000u}) {
-            std::vector<std::uint32_t> keys(length), words(length), kept(length), ranks(length);
-            for (std::size_t i = 0; i < length; ++i) {
-                keys[i] = random.word(2 * i) % distinct;
-                words[i] = random.word(2 * i + 1);
+            for (const double epsilon : {0.0, 0.3}) {
+                const std::uint64_t first = 3 * length;
+                std::vector<std::uint32_t> keys(length);
+                std::vector<DoubleRank> ranks(length);
+                for (std::size_t i = 0; i < length; ++i) keys[i] = random.word(first + i) % distinct;
+                const RankBounds bounds(0.6, epsilon, length);
+                std::uint16_t* const marks = draws.fill(random, static_cast<std::int64_t>(first), length, length);
+
+                sampler.sample(keys, bounds, random, first, marks);
+
+                sampler.ranks(keys, ranks);
+                for (std::size_t i = 0; i < length; ++i)
+                    ASSERT_EQ(marks[i] == kKept, elementDraw(random, first + i) < bounds.bound(ranks[i]))
+                        << length << ' ' << distinct << ' ' << i;
             }
-            const RankBounds bounds(0.6, 0.3, length);
-
-            sampler.sample(keys, words.data(), bounds, kept);
-
-            sampler.ranks(keys, ranks);
-            for (std::size_t i = 0; i < length; ++i)
-                ASSERT_EQ(kept[i], words[i] >> 8 < bounds.bound(ranks[i])) << length << ' ' << distinct << ' ' << i;
         }
     }
 }
@@ -260,7 +300,7 @@ TEST(Della, RefusesProbabilitiesOutsideZeroToOne) {
 }
 
 TEST(Della, SaysWhatItHolds) {
-    const Shape shape{10, 100};  // a row's bits take two words of 8 bytes
+    const Shape shape{10, 100};  // a row's bits take a group of 16 words of 4 bytes
     const Floats base(1000), expert = normalValues(1000, 1, 1);
     ResolvedParameters values = withDensity(dellaMethod(), {1, 1}, 0.5);
     setPerInput(dellaMethod(), values, "density", {0.5, 1});
@@ -270,11 +310,22 @@ TEST(Della, SaysWhatItHolds) {
         return dellaMethod().prepare(reader, values)->heldBytes();
     };
 
-    EXPECT_EQ(held(), 10u * 2 * 8);
+    EXPECT_EQ(held(), 10u * 16 * 4);
     EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
     setShared(dellaMethod(), values, "rescale_mode", 1);
     EXPECT_EQ(held(), 1000u * 4);
     EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
+}
+
+TEST(Dare, SaysWhatItHolds) {
+    const Floats base(1000), expert = normalValues(1000, 1, 1);
+    ResolvedParameters values = withDensity(dareLinearMethod(), {1, 1}, 0.5);
+    setPerInput(dareLinearMethod(), values, "density", {0.5, 1});
+    ThreadPool pool(1);
+    MemoryReader reader(base, {expert, expert}, pool, 1000, {1000});
+
+    EXPECT_EQ(dareLinearMethod().prepare(reader, values)->heldBytes(), 2u * 16 * 4);  // 1000 bits: two groups
+    EXPECT_EQ(dareLinearMethod().workingBytes("weight", {1000}, values), 2u * 16 * 4);
 }
 
 // ---- all random methods

@@ -1,7 +1,7 @@
 #pragma once
 // DELLA. Deep, Bhardwaj and Poria 2024, "DELLA-Merging: reducing interference in model merging through magnitude-based
 // sampling", arXiv 2406.11617: DARE with keep probabilities that grow with the magnitude's rank r = 0 ... n-1 within its row
-// of n elements (a vector is one row; among equal magnitudes the lower index has the lower rank).
+// of n elements (a vector is one row; equal magnitudes share the mean of their ranks).
 //
 //     p_r = (density - epsilon) + 2 epsilon r / (n - 1)          density, where n = 1
 //

@@ -1,20 +1,21 @@
-#include "merge/random_words.h"
+#include "merge/element_draws.h"
 
 #include "aimerge/core/hash.h"
 #include "merge/vectorised.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace aimerge {
 namespace {
 
-constexpr std::uint64_t kGroup = 64, kBlocks = 16;
+constexpr std::uint64_t kGroup = 128, kBlocks = 16;
 
-/// Groups [group, group + groups), 64 words each.
-void fillGroups(const RandomStream& stream, std::uint64_t group, std::size_t groups, std::uint32_t* words) {
+/// Groups [group, group + groups), 128 halves each.
+void fillGroups(const RandomStream& stream, std::uint64_t group, std::size_t groups, std::uint16_t* draws) {
     vectorised([=]() AIMERGE_INLINE_BODY {
         for (std::size_t g = 0; g < groups; ++g) {
-            std::uint32_t* const to = words + g * kGroup;
+            std::uint16_t* const to = draws + g * kGroup;
             const std::uint64_t firstBlock = kBlocks * (group + g);
             const auto high = static_cast<std::uint32_t>(firstBlock >> 32);  // 16 blocks never cross a multiple of 2^32
 #pragma GCC ivdep
@@ -23,7 +24,10 @@ void fillGroups(const RandomStream& stream, std::uint64_t group, std::size_t gro
                     {{static_cast<std::uint32_t>(firstBlock) + lane, high, static_cast<std::uint32_t>(stream.stream),
                       static_cast<std::uint32_t>(stream.stream >> 32)}},
                     stream.seed);
-                for (std::size_t word = 0; word < 4; ++word) to[word * kBlocks + lane] = block.word[word];
+                for (std::size_t word = 0; word < 4; ++word) {
+                    to[2 * word * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word]);
+                    to[(2 * word + 1) * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word] >> 16);
+                }
             }
         }
     });
@@ -39,16 +43,17 @@ RandomStream elementStream(std::uint64_t seed, const std::string& parameter, std
 }
 
 std::uint32_t keepBound(double probability) {
-    return static_cast<std::uint32_t>(std::ceil(probability * kDraws));
+    return static_cast<std::uint32_t>(std::min(std::ceil(probability * 0x1p32), 0x1p32 - 1));
 }
 
-const std::uint32_t* RandomWords::fill(const RandomStream& stream, std::int64_t first, std::size_t count) {
+std::uint16_t* UpperDraws::fill(const RandomStream& stream, std::int64_t first, std::size_t count, std::size_t room) {
     const auto begin = static_cast<std::uint64_t>(first), firstGroup = begin / kGroup;
     const std::uint64_t endGroup = (begin + count + kGroup - 1) / kGroup;
     const auto groups = static_cast<std::size_t>(endGroup - firstGroup);
-    if (words_.size() < groups * kGroup) words_.resize(groups * kGroup);
-    fillGroups(stream, firstGroup, groups, words_.data());
-    return words_.data() + begin % kGroup;
+    const std::size_t needed = std::max(groups * kGroup, begin % kGroup + room);
+    if (draws_.size() < needed) draws_.resize(needed);
+    fillGroups(stream, firstGroup, groups, draws_.data());
+    return draws_.data() + begin % kGroup;
 }
 
 }  // namespace aimerge

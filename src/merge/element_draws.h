@@ -1,0 +1,46 @@
+#pragma once
+// A random number for every element of a parameter and expert, as a function of (seed, parameter, expert, element) alone. An
+// element's draw has 32 bits; its upper half decides nearly always, so a Philox block makes those of 8 elements, and the
+// lower half is made only where the upper one falls on a bound. Elements are laid out in groups of 128, which take the 8
+// halves of 16 blocks, so that a loop over 16 lanes makes them all: element e has half (e / 16) mod 8 of block
+// 16 (e / 128) + e mod 16.
+
+#include "aimerge/core/random.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// The stream of one parameter and expert. @param expert its place among the method's inputs
+RandomStream elementStream(std::uint64_t seed, const std::string& parameter, std::size_t expert);
+
+/// The draw of element e, and its halves.
+inline std::uint32_t upperDraw(const RandomStream& stream, std::uint64_t e) {
+    const std::uint64_t half = e / 16 % 8;
+    return stream.block(16 * (e / 128) + e % 16).word[half / 2] >> (16 * (half % 2)) & 0xFFFFu;
+}
+inline std::uint32_t lowerDraw(const RandomStream& stream, std::uint64_t e) {
+    return RandomStream{.seed = stream.seed, .stream = ~stream.stream}.word(e) >> 16;
+}
+inline std::uint32_t elementDraw(const RandomStream& stream, std::uint64_t e) {
+    return upperDraw(stream, e) << 16 | lowerDraw(stream, e);
+}
+
+/// Keep with probability p in (0, 1) is elementDraw() < keepBound(p).
+std::uint32_t keepBound(double probability);
+
+/// One thread's room for the upper halves of a stretch of elements.
+class UpperDraws {
+public:
+    /// @param room how many values may be written from the result on
+    /// @return those of elements [first, first + count), to be overwritten at will; valid until the next call
+    std::uint16_t* fill(const RandomStream& stream, std::int64_t first, std::size_t count, std::size_t room);
+
+private:
+    std::vector<std::uint16_t> draws_;
+};
+
+}  // namespace aimerge

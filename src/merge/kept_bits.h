@@ -1,0 +1,46 @@
+#pragma once
+// A bit for every element of a row: kept or dropped. A group of 512 elements takes a word for each of 16 lanes: element e is
+// bit (e / 16) mod 32 of word 16 (e / 512) + e mod 16, so that packing and unpacking move nothing from lane to lane.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace aimerge {
+
+inline constexpr std::size_t kBitGroup = 512, kBitLanes = 16;
+
+constexpr std::size_t wholeBitGroups(std::size_t elements) {
+    return (elements + kBitGroup - 1) / kBitGroup;
+}
+
+/// Words of a row.
+constexpr std::size_t keptBitWords(std::size_t elements) {
+    return wholeBitGroups(elements) * kBitLanes;
+}
+
+/// What is known of an element before it becomes a bit.
+enum KeptMark : std::uint16_t { kDropped, kKept, kUndecided };
+
+/// @param marks kKept or kDropped, from the first element of a group on, with room for whole groups
+/// @param words keptBitWords(count) of them
+void packKeptBits(std::uint16_t* marks, std::size_t count, std::uint32_t* words);
+
+/// factors[i] = scale where element first + i of the row is kept, else 0. @param words of the row
+void expandKeptBits(const std::uint32_t* words, std::size_t first, float scale, std::span<float> factors);
+
+/// Whether any of count marks is undecided.
+bool hasUndecided(const std::uint16_t* marks, std::size_t count);
+
+/// Calls decide(i) for the undecided marks and writes down what it says.
+template <typename Decide>
+void settleUndecided(std::uint16_t* marks, std::size_t count, const Decide& decide) {
+    for (std::size_t begin = 0; begin < count; begin += kBitGroup) {
+        const std::size_t end = begin + kBitGroup < count ? begin + kBitGroup : count;
+        if (!hasUndecided(marks + begin, end - begin)) continue;
+        for (std::size_t i = begin; i < end; ++i)
+            if (marks[i] == kUndecided) marks[i] = decide(i) ? kKept : kDropped;
+    }
+}
+
+}  // namespace aimerge
