@@ -43,12 +43,4 @@ void expandKeptBits(const std::uint32_t* words, std::size_t first, float scale, 
     });
 }
 
-bool hasUndecided(const std::uint16_t* marks, std::size_t count) {
-    return vectorised([=]() AIMERGE_INLINE_BODY {
-        std::uint16_t any = 0;
-        for (std::size_t i = 0; i < count; ++i) any |= marks[i];
-        return (any & kUndecided) != 0;
-    });
-}
-
 }  // namespace aimerge

@@ -2,6 +2,7 @@
 // A bit for every element of a row: kept or dropped. A group of 512 elements takes a word for each of 16 lanes: element e is
 // bit (e / 16) mod 32 of word 16 (e / 512) + e mod 16, so that packing and unpacking move nothing from lane to lane.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -29,16 +30,16 @@ void packKeptBits(std::uint16_t* marks, std::size_t count, std::uint32_t* words)
 /// factors[i] = scale where element first + i of the row is kept, else 0. @param words of the row
 void expandKeptBits(const std::uint32_t* words, std::size_t first, float scale, std::span<float> factors);
 
-/// Whether any of count marks is undecided.
-bool hasUndecided(const std::uint16_t* marks, std::size_t count);
-
 /// Calls decide(i) for the undecided marks and writes down what it says.
+/// @param marks with room for whole groups
 template <typename Decide>
 void settleUndecided(std::uint16_t* marks, std::size_t count, const Decide& decide) {
-    for (std::size_t begin = 0; begin < count; begin += kBitGroup) {
-        const std::size_t end = begin + kBitGroup < count ? begin + kBitGroup : count;
-        if (!hasUndecided(marks + begin, end - begin)) continue;
-        for (std::size_t i = begin; i < end; ++i)
+    constexpr std::size_t kAtOnce = 16;
+    for (std::size_t begin = 0; begin < count; begin += kAtOnce) {
+        std::uint16_t any = 0;
+        for (std::size_t i = begin; i < begin + kAtOnce; ++i) any |= marks[i];
+        if ((any & kUndecided) == 0) continue;
+        for (std::size_t i = begin; i < std::min(count, begin + kAtOnce); ++i)
             if (marks[i] == kUndecided) marks[i] = decide(i) ? kKept : kDropped;
     }
 }

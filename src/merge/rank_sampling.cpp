@@ -13,15 +13,22 @@ namespace {
 
 /// Bins are a fraction of an octave wide and reach this many octaves down from the largest magnitude; what is smaller, zeros
 /// above all, shares the lowest bin.
-constexpr std::uint32_t kOctaves = 10, kMantissaBits = 23, kBinsPerOctaveBits = 5;
-constexpr unsigned kShift = kMantissaBits - kBinsPerOctaveBits;  // bits of a key that its bin does not look at
-constexpr std::size_t kBins = (kOctaves << kBinsPerOctaveBits) + 1;
+constexpr std::uint32_t kOctaves = 10, kMantissaBits = 23, kMostBinsPerOctave = 64;
+constexpr std::size_t kMostBins = kOctaves * kMostBinsPerOctave + 1;
+
+/// Longer rows take narrower bins, so that about as few elements are left undecided.
+/// @return the bits of a key that its bin does not look at
+unsigned shiftFor(std::size_t elements) {
+    unsigned shift = kMantissaBits - 6;
+    for (std::size_t most = 64 * kMostBinsPerOctave; most > elements && shift < kMantissaBits; most /= 2) ++shift;
+    return shift;
+}
 
 /// Neighbours count in different histograms, so that none waits for the one before.
 constexpr std::size_t kHistograms = 4;
 
 /// Ranks of up to so many different keys are counted by looking at the whole row; for more, the row is sorted.
-constexpr std::size_t kFewKeys = 16;
+constexpr std::size_t kFewKeys = 64;
 
 std::uint32_t largestOf(std::span<const std::uint32_t> keys) {
     const std::uint32_t* const key = keys.data();
@@ -42,12 +49,13 @@ DoubleRank rankWithin(std::span<const std::uint32_t> keys, std::uint32_t own) {
     const std::uint32_t* const key = keys.data();
     const std::size_t count = keys.size();
     return vectorised([=]() AIMERGE_INLINE_BODY {
-        std::uint32_t below = 0, atMost = 0;
+        const auto signedOwn = static_cast<std::int32_t>(own);  // keys have no top bit, and signed ones compare faster
+        std::uint32_t below = 0, above = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            below += key[i] < own;
-            atMost += key[i] <= own;
+            below += static_cast<std::int32_t>(key[i]) < signedOwn;
+            above += static_cast<std::int32_t>(key[i]) > signedOwn;
         }
-        return doubleRank(below, atMost - below);
+        return doubleRank(below, count - below - above);
     });
 }
 
@@ -78,32 +86,35 @@ double RankBounds::probability(DoubleRank rank) const {
 void RankSampler::countBins(std::span<const std::uint32_t> keys) {
     const std::uint32_t largest = largestOf(keys), reach = kOctaves << kMantissaBits;
     const std::uint32_t floor = largest > reach ? largest - reach : 0;
+    const unsigned shift = shiftFor(keys.size());
+    const std::size_t bins = ((largest - floor) >> shift) + 1;
     binOf_.resize(keys.size());
     const std::uint32_t* const key = keys.data();
     std::uint32_t* const bin = binOf_.data();
     const std::size_t count = keys.size();
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) bin[i] = ((key[i] > floor ? key[i] : floor) - floor) >> kShift;
+        for (std::size_t i = 0; i < count; ++i) bin[i] = ((key[i] > floor ? key[i] : floor) - floor) >> shift;
     });
 
-    std::array<std::array<std::uint32_t, kBins>, kHistograms> counts{};
+    std::array<std::array<std::uint32_t, kMostBins>, kHistograms> counts;
+    for (auto& histogram : counts) std::fill_n(histogram.begin(), bins, 0u);
     std::size_t i = 0;
     for (; i + kHistograms <= count; i += kHistograms)
         for (std::size_t h = 0; h < kHistograms; ++h) ++counts[h][bin[i + h]];
     for (; i < count; ++i) ++counts[0][bin[i]];
-    counts_.assign(kBins, 0);
+    counts_.assign(bins, 0);
     for (const auto& histogram : counts)
-        for (std::size_t b = 0; b < kBins; ++b) counts_[b] += histogram[b];
+        for (std::size_t b = 0; b < bins; ++b) counts_[b] += histogram[b];
 }
 
 void RankSampler::sample(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
                          std::uint64_t first, std::uint16_t* marks) {
     if (keys.empty()) return;
     countBins(keys);
-    limits_.resize(kBins);
+    limits_.resize(counts_.size());
     std::size_t below = 0;
-    for (std::size_t b = 0; b < kBins; ++b) {
+    for (std::size_t b = 0; b < counts_.size(); ++b) {
         if (counts_[b] == 0) continue;
         const std::uint32_t least = bounds.bound(doubleRank(below, 1));
         const std::uint32_t greatest = bounds.bound(doubleRank(below + counts_[b] - 1, 1));

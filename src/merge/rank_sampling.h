@@ -34,7 +34,8 @@ private:
 class RankSampler {
 public:
     /// @param keys magnitudes as bits, bounds.length() of them
-    /// @param marks the upper halves of the elements' draws; overwritten with kKept or kDropped (merge/kept_bits.h)
+    /// @param marks the upper halves of the elements' draws, with room for whole groups of bits (merge/kept_bits.h);
+    ///        overwritten with kKept or kDropped
     /// @param first index of the row's first element in the stream
     void sample(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
                 std::uint64_t first, std::uint16_t* marks);

@@ -144,12 +144,12 @@ TEST(KeptBits, ExpandToWhatWasPackedFromAnyElementOn) {
 }
 
 TEST(KeptBits, SettleOnlyWhatIsUndecided) {
-    std::vector<std::uint16_t> marks(1200, kDropped);
+    std::vector<std::uint16_t> marks(wholeBitGroups(1200) * kBitGroup, kDropped);
     marks[3] = marks[700] = marks[1199] = kUndecided;
     marks[4] = kKept;
     std::vector<std::size_t> asked;
 
-    settleUndecided(marks.data(), marks.size(), [&](std::size_t i) {
+    settleUndecided(marks.data(), 1200, [&](std::size_t i) {
         asked.push_back(i);
         return i == 700;
     });
@@ -238,7 +238,8 @@ TEST(RankSampler, AgreesWithTheRanksForRowsOfAnyKind) {
                 std::vector<DoubleRank> ranks(length);
                 for (std::size_t i = 0; i < length; ++i) keys[i] = random.word(first + i) % distinct;
                 const RankBounds bounds(0.6, epsilon, length);
-                std::uint16_t* const marks = draws.fill(random, static_cast<std::int64_t>(first), length, length);
+                std::uint16_t* const marks =
+                    draws.fill(random, static_cast<std::int64_t>(first), length, wholeBitGroups(length) * kBitGroup);
 
                 sampler.sample(keys, bounds, random, first, marks);
 
