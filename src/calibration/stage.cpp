@@ -67,6 +67,12 @@ std::vector<int> idleRanks(const Plan& plan) {
     return idle;
 }
 
+std::vector<StepShape> MicroBatches::shapes(std::int64_t length) const {
+    std::vector<StepShape> shapes;
+    for (std::int64_t step = 0; step < count(); ++step) shapes.push_back({sequences(step), length});
+    return shapes;
+}
+
 std::int64_t groupSize(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps) {
     constexpr std::int64_t kGroupsPerStage = 4;
     const std::int64_t groups = stage.stages > 1 ? kGroupsPerStage * stage.stages : 1;

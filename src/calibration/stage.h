@@ -27,6 +27,12 @@ Stage stageOf(const Plan& plan, int rank, std::int64_t layers);
 int lastStage(const Plan& plan);
 std::vector<int> idleRanks(const Plan& plan);
 
+/// Sequences of one length that pass a layer together.
+struct StepShape {
+    std::int64_t sequences = 0, length = 0;
+    std::int64_t tokens() const { return sequences * length; }
+};
+
 /// Consecutive blocks, `sequencesPerStep` at a time; the last step may have fewer.
 class MicroBatches {
 public:
@@ -37,6 +43,8 @@ public:
     std::int64_t sequencesPerStep() const { return sequencesPerStep_; }
     std::int64_t firstBlock(std::int64_t step) const { return step * sequencesPerStep_; }
     std::int64_t sequences(std::int64_t step) const { return std::min(sequencesPerStep_, blocks_ - firstBlock(step)); }
+    /// Of all steps, with blocks of `length` tokens.
+    std::vector<StepShape> shapes(std::int64_t length) const;
 
 private:
     std::int64_t blocks_, sequencesPerStep_;

@@ -19,10 +19,18 @@ std::span<std::byte> bytesOf(const at::Tensor& tensor) {
 
 }  // namespace
 
-StageLink::StageLink(World& world, const Stage& stage, const MicroBatches& steps, const Decoder& decoder,
-                     std::int64_t length, std::int64_t slots)
-    : world_(world), stage_(stage), steps_(steps), slots_(static_cast<std::size_t>(std::min(slots, steps.count()))) {
-    for (Slot& slot : slots_) slot.memory = decoder.emptyHidden(steps.sequencesPerStep(), length);
+StageLink::StageLink(World& world, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder,
+                     std::size_t slots)
+    : world_(world),
+      stage_(stage),
+      steps_(std::move(steps)),
+      hiddenSize_(decoder.hiddenSize()),
+      slots_(std::min(slots, steps_.size())) {
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+        std::int64_t most = 0;  // of the steps that use the slot
+        for (std::size_t step = i; step < steps_.size(); step += slots_.size()) most = std::max(most, steps_[step].tokens());
+        slots_[i].memory = decoder.emptyHidden(1, most);
+    }
 }
 
 void StageLink::waitFor(World::Request& request) {
@@ -35,7 +43,8 @@ void StageLink::waitFor(World::Request& request) {
 void StageLink::expect(std::int64_t step) {
     Slot& slot = slotOf(step);
     waitFor(slot.outgoing);
-    slot.hidden = slot.memory.narrow(0, 0, steps_.sequences(step));
+    const StepShape shape = steps_[static_cast<std::size_t>(step)];
+    slot.hidden = slot.memory.narrow(1, 0, shape.tokens()).view({shape.sequences, shape.length, hiddenSize_});
     if (!stage_.first()) slot.incoming = world_.receive(stage_.previous, kHiddenStateTag, bytesOf(slot.hidden));
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // Hidden states on their way through the pipeline: received from the stage before, worked on in place, sent to the stage
-// after, without waiting. Each micro-batch has a slot, step modulo the number of slots; with three slots one is being
+// after, without waiting. Each step has a slot, step modulo the number of slots; with three slots one is being
 // received, one computed and one sent. Messages are the tensor's bytes in the compute dtype.
 
 #include "aimerge/distributed/world.h"
@@ -13,8 +13,8 @@ namespace aimerge {
 
 class StageLink {
 public:
-    StageLink(World& world, const Stage& stage, const MicroBatches& steps, const Decoder& decoder, std::int64_t length,
-              std::int64_t slots);
+    /// @param steps their shapes; the same on every stage
+    StageLink(World& world, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder, std::size_t slots);
 
     /// Starts receiving the step's hidden state; first waits until the slot's earlier one has left. At the first stage it
     /// only frees the slot.
@@ -38,7 +38,8 @@ private:
 
     World& world_;
     const Stage& stage_;
-    const MicroBatches& steps_;
+    std::vector<StepShape> steps_;
+    std::int64_t hiddenSize_;
     std::vector<Slot> slots_;
     double waitSeconds_ = 0;
 };

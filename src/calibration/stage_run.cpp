@@ -41,8 +41,8 @@ public:
         for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
             layers.push_back(reading([&] { return decoder_.loadLayer(layer); }));
 
-        constexpr std::int64_t kReceivingComputingSending = 3;
-        StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, kReceivingComputingSending);
+        constexpr std::size_t kReceivingComputingSending = 3;
+        StageLink link(world_, stage_, steps_.shapes(job_.blocks.length), decoder_, kReceivingComputingSending);
         link.expect(0);
         for (std::int64_t step = 0; step < steps_.count(); ++step) {
             if (step + 1 < steps_.count()) link.expect(step + 1);
@@ -57,7 +57,7 @@ public:
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
         const std::int64_t group = order_ == LayerOrder::OneAtATime ? steps_.count() : groupSize(job_, stage_, steps_);
-        StageLink link(world_, stage_, steps_, decoder_, job_.blocks.length, group);
+        StageLink link(world_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
         for (std::int64_t first = 0; first < steps_.count(); first += group) {
             const std::int64_t end = std::min(first + group, steps_.count());
             for (std::int64_t step = first; step < end; ++step) link.expect(step);

@@ -4,7 +4,7 @@
 #include "cli/plan_step.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/calibration/torch_library.h"
+#include "aimerge/torch/torch_library.h"
 #include "aimerge/checkpoint/job_lock.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"

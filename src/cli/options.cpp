@@ -16,20 +16,24 @@ void declareCommonOptions(CLI::App& app, Options& options) {
         ->capture_default_str();
 }
 
-void declareJobOptions(CLI::App& app, Options& options) {
+void declareComputeOptions(CLI::App& app, Options& options) {
     app.add_option("--device", options.device, "Where to compute")
         ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
         ->capture_default_str();
     app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the processors)")
         ->check(CLI::Range(1, 1024));
     app.add_option("--memory-limit", options.memoryLimit,
-                   "Memory per rank, e.g. 24GB: calibration streams layers that do not fit (default: no limit)");
-    app.add_option("--set", options.overrides,
-                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the last")
-        ->type_name("path.to.key=value");
+                   "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
     app.add_option("--progress", options.progress, "Progress display")
         ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
         ->capture_default_str();
+}
+
+void declareJobOptions(CLI::App& app, Options& options) {
+    declareComputeOptions(app, options);
+    app.add_option("--set", options.overrides,
+                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the last")
+        ->type_name("path.to.key=value");
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }
 

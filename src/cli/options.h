@@ -28,6 +28,12 @@ struct Options {
     bool overwrite = false;
     bool json = false;
     bool verifyAfter = false;
+    // evaluate
+    std::vector<std::string> suites;        // paths
+    std::string computeDtype = "float32";
+    std::string choiceMetric = "acc_norm";
+    std::int64_t blockLength = 256;         // tokens
+    std::string samples;                    // file to write; empty = none
     // report
     std::string scores, lmEval, statisticsLog;  // files and a folder; empty = none
     std::string population = "stated";
@@ -44,10 +50,12 @@ struct Command {
     void (*run)(World& world, const Options& options);
 };
 
-extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kInspectCommand, kVerifyCommand, kMethodsCommand,
-    kReportCommand;
+extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kEvaluateCommand, kReportCommand, kInspectCommand,
+    kVerifyCommand, kMethodsCommand;
 
-/// Options shared by the commands that start from a config file.
+/// Options shared by the commands that compute.
+void declareComputeOptions(CLI::App& app, Options& options);
+/// Those and the options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);
 /// --log-level and --help's common footer; every command has them.
 void declareCommonOptions(CLI::App& app, Options& options);

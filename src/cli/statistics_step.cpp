@@ -2,7 +2,7 @@
 
 #include "cli/command_line.h"
 
-#include "aimerge/calibration/torch_library.h"
+#include "aimerge/torch/torch_library.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"

@@ -7,8 +7,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <cstring>
-
 namespace aimerge {
 namespace {
 
@@ -18,16 +16,13 @@ constexpr const char* kFinalNormName = "model.norm.weight";
 
 void requireSupported(const ModelConfig& config, const std::string& model) {
     if (config.modelType != "llama")
-        throw InputError("{}: config.json: model_type is \"{}\"; activations can be calibrated for \"llama\" only", model,
-                         config.modelType);
+        throw InputError("{}: config.json: model_type is \"{}\"; the decoder runs \"llama\" only", model, config.modelType);
     if (config.ropeType != "default")
-        throw InputError("{}: config.json: rope_type is \"{}\"; activations can be calibrated for \"default\" only", model,
-                         config.ropeType);
+        throw InputError("{}: config.json: rope_type is \"{}\"; the decoder runs \"default\" only", model, config.ropeType);
     if (config.activation != "silu")
-        throw InputError("{}: config.json: hidden_act is \"{}\"; activations can be calibrated for \"silu\" only", model,
-                         config.activation);
+        throw InputError("{}: config.json: hidden_act is \"{}\"; the decoder runs \"silu\" only", model, config.activation);
     if (config.quantized)
-        throw InputError("{}: config.json: has a quantization_config; calibration needs plain floating weights", model);
+        throw InputError("{}: config.json: has a quantization_config; the decoder runs plain floating weights only", model);
     if (config.keyValueHeads < 1 || config.heads % config.keyValueHeads != 0)
         throw InputError("{}: config.json: num_attention_heads {} is no multiple of num_key_value_heads {}", model,
                          config.heads, config.keyValueHeads);
@@ -94,18 +89,18 @@ at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
 
 }  // namespace
 
-Decoder::Decoder(const Checkpoint& checkpoint, Dtype computeDtype, std::int64_t maxLength)
-    : checkpoint_(checkpoint),
-      config_(checkpoint.modelConfig()),
+Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength)
+    : weights_(weights),
+      config_(weights.modelConfig()),
       scalarType_(computeDtype == Dtype::F32 ? at::kFloat : at::kBFloat16) {
     if (computeDtype != Dtype::F32 && computeDtype != Dtype::BF16)
-        throw UsageError("calibration dtype is {}, expected float32 or bfloat16", torchName(computeDtype));
-    requireSupported(config_, checkpoint.name());
+        throw UsageError("the decoder's dtype is {}, expected float32 or bfloat16", torchName(computeDtype));
+    requireSupported(config_, weights.name());
     if (config_.maxPositions > 0 && maxLength > config_.maxPositions)
         throw InputError(
             "{}: config.json: max_position_embeddings is {}, sequences of {} tokens are longer; "
             "lower calibration.sequence_length",
-            checkpoint.name(), config_.maxPositions, maxLength);
+            weights.name(), config_.maxPositions, maxLength);
 
     // The same operations as transformers, in float32, so that the tables have the same bits.
     const at::Tensor exponents = at::arange(0, config_.headDim, 2, at::kFloat) / static_cast<double>(config_.headDim);
@@ -120,30 +115,29 @@ at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) con
 }
 
 const TensorInfo& Decoder::embeddingTensor() const {
-    return requireTensor(checkpoint_, kEmbeddingName, {config_.vocabSize, config_.hiddenSize});
+    return requireTensor(weights_, kEmbeddingName, {config_.vocabSize, config_.hiddenSize});
 }
 
 void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const {
     const TensorInfo& table = embeddingTensor();
     const std::size_t rowBytes = static_cast<std::size_t>(config_.hiddenSize) * bytesPerElement(table.dtype);
-    const std::span<const std::byte> stored = checkpoint_.map(table);
-    const at::ScalarType storedType = floatingType(checkpoint_, table);
+    const at::ScalarType storedType = floatingType(weights_, table);
     const at::Tensor rows = storedType == scalarType_ ? hidden : at::empty(hidden.sizes(), storedType);
     auto* out = static_cast<std::byte*>(rows.data_ptr());
     for (std::size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] < 0 || ids[i] >= config_.vocabSize)
-            throw InputError("{}: token id {} is outside the vocabulary of {} tokens", checkpoint_.name(), ids[i],
+            throw InputError("{}: token id {} is outside the vocabulary of {} tokens", weights_.name(), ids[i],
                              config_.vocabSize);
-        std::memcpy(out + i * rowBytes, stored.data() + static_cast<std::size_t>(ids[i]) * rowBytes, rowBytes);
+        weights_.read(table, static_cast<std::uint64_t>(ids[i]) * rowBytes, {out + i * rowBytes, rowBytes});
     }
     if (!rows.is_same(hidden)) hidden.copy_(rows);
 }
 
 LinearWeights Decoder::loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const {
     LinearWeights weights;
-    weights.weight = loadTensor(checkpoint_, requireTensor(checkpoint_, module + ".weight", {out, in}), scalarType_);
-    if (checkpoint_.find(module + ".bias"))
-        weights.bias = loadTensor(checkpoint_, requireTensor(checkpoint_, module + ".bias", {out}), scalarType_);
+    weights.weight = loadTensor(weights_, requireTensor(weights_, module + ".weight", {out, in}), scalarType_);
+    if (weights_.find(module + ".bias"))
+        weights.bias = loadTensor(weights_, requireTensor(weights_, module + ".bias", {out}), scalarType_);
     return weights;
 }
 
@@ -152,7 +146,7 @@ LayerWeights Decoder::loadLayer(std::int64_t layer) const {
     const std::int64_t hidden = config_.hiddenSize, inner = config_.intermediateSize;
     const std::int64_t queries = config_.heads * config_.headDim, keys = config_.keyValueHeads * config_.headDim;
     const auto norm = [&](const char* name) {
-        return loadTensor(checkpoint_, requireTensor(checkpoint_, prefix + name, {hidden}), scalarType_);
+        return loadTensor(weights_, requireTensor(weights_, prefix + name, {hidden}), scalarType_);
     };
     LayerWeights weights;
     weights.inputNorm = norm("input_layernorm.weight");
@@ -205,13 +199,13 @@ void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tens
 }
 
 at::Tensor Decoder::loadFinalNorm() const {
-    return loadTensor(checkpoint_, requireTensor(checkpoint_, kFinalNormName, {config_.hiddenSize}), scalarType_);
+    return loadTensor(weights_, requireTensor(weights_, kFinalNormName, {config_.hiddenSize}), scalarType_);
 }
 
 at::Tensor Decoder::loadHead() const {
     const Shape shape{config_.vocabSize, config_.hiddenSize};
-    const TensorInfo& head = config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(checkpoint_, kHeadName, shape);
-    return loadTensor(checkpoint_, head, scalarType_);
+    const TensorInfo& head = config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(weights_, kHeadName, shape);
+    return loadTensor(weights_, head, scalarType_);
 }
 
 at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const {

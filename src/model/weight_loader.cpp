@@ -17,7 +17,7 @@ std::span<std::byte> bytesOf(const at::Tensor& tensor) {
 
 }  // namespace
 
-at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+at::ScalarType floatingType(const WeightSource& weights, const TensorInfo& tensor) {
     switch (tensor.dtype) {
         case Dtype::BF16:
             return at::kBFloat16;
@@ -28,25 +28,25 @@ at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tens
         case Dtype::F64:
             return at::kDouble;
         default:
-            throw InputError("{}: tensor {} is {}; calibration needs BF16, F16, F32 or F64 weights",
-                             checkpoint.files()[tensor.fileIndex].string(), tensor.name, safetensorsName(tensor.dtype));
+            throw InputError("{}: tensor {} is {}; running the model takes BF16, F16, F32 or F64 weights", weights.name(),
+                             tensor.name, safetensorsName(tensor.dtype));
     }
 }
 
-const TensorInfo& requireTensor(const Checkpoint& checkpoint, const std::string& name, const Shape& shape) {
-    const TensorInfo* tensor = checkpoint.find(name);
-    if (!tensor) throw InputError("{}: tensor {} is missing; a Llama model has it", checkpoint.name(), name);
+const TensorInfo& requireTensor(const WeightSource& weights, const std::string& name, const Shape& shape) {
+    const TensorInfo* tensor = weights.find(name);
+    if (!tensor) throw InputError("{}: tensor {} is missing; a Llama model has it", weights.name(), name);
     if (tensor->shape != shape)
-        throw InputError("{}: tensor {} has shape {}, config.json asks for {}",
-                         checkpoint.files()[tensor->fileIndex].string(), name, shapeText(tensor->shape), shapeText(shape));
+        throw InputError("{}: tensor {} has shape {}, config.json asks for {}", weights.name(), name,
+                         shapeText(tensor->shape), shapeText(shape));
     return *tensor;
 }
 
-at::Tensor loadTensor(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType computeType) {
-    const at::ScalarType storedType = floatingType(checkpoint, tensor);
+at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType) {
+    const at::ScalarType storedType = floatingType(weights, tensor);
     at::Tensor result = at::empty(tensor.shape, computeType);
     if (storedType == computeType) {
-        checkpoint.read(tensor, 0, bytesOf(result));
+        weights.read(tensor, 0, bytesOf(result));
         return result;
     }
     const at::Tensor flat = result.view({-1});
@@ -54,7 +54,7 @@ at::Tensor loadTensor(const Checkpoint& checkpoint, const TensorInfo& tensor, at
     for (std::int64_t first = 0; first < flat.numel(); first += kConversionElements) {
         const std::int64_t count = std::min(kConversionElements, flat.numel() - first);
         const at::Tensor part = staging.narrow(0, 0, count);
-        checkpoint.read(tensor, static_cast<std::uint64_t>(first) * bytesPerElement(tensor.dtype), bytesOf(part));
+        weights.read(tensor, static_cast<std::uint64_t>(first) * bytesPerElement(tensor.dtype), bytesOf(part));
         flat.narrow(0, first, count).copy_(part);
     }
     return result;

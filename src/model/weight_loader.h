@@ -1,7 +1,7 @@
 #pragma once
-// Tensors of a checkpoint as contiguous libtorch tensors in the compute dtype.
+// Tensors of a model as contiguous libtorch tensors in the compute dtype.
 
-#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/checkpoint/weight_source.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -11,12 +11,12 @@
 namespace aimerge {
 
 /// @throws InputError for types that hold no plain floating numbers
-at::ScalarType floatingType(const Checkpoint& checkpoint, const TensorInfo& tensor);
+at::ScalarType floatingType(const WeightSource& weights, const TensorInfo& tensor);
 
 /// The tensor, or InputError when it is absent or not of this shape.
-const TensorInfo& requireTensor(const Checkpoint& checkpoint, const std::string& name, const Shape& shape);
+const TensorInfo& requireTensor(const WeightSource& weights, const std::string& name, const Shape& shape);
 
 /// Reads and converts the whole tensor; besides the result it takes a few MB, whatever the tensor's size.
-at::Tensor loadTensor(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType computeType);
+at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType);
 
 }  // namespace aimerge

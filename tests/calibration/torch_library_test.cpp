@@ -1,6 +1,6 @@
 // The path of the command line: this program does not link libtorch, the library brings it.
 
-#include "aimerge/calibration/torch_library.h"
+#include "aimerge/torch/torch_library.h"
 #include "aimerge/core/error.h"
 #include "calibration/golden_corpus.h"
 #include "support/mpi_world.h"

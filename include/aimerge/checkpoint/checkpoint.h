@@ -9,6 +9,7 @@
 #include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/model_config.h"
 #include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
 #include "aimerge/core/thread_pool.h"
@@ -26,7 +27,7 @@
 
 namespace aimerge {
 
-class Checkpoint {
+class Checkpoint : public WeightSource {
 public:
     /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,
     /// each
@@ -40,23 +41,23 @@ public:
     /// @param base empty: there is none
     static Checkpoint openOver(const std::string& base, const std::string& name);
 
-    const std::string& name() const { return name_; }                // as the user wrote it
+    const std::string& name() const override { return name_; }       // as the user wrote it
     const std::filesystem::path& folder() const { return folder_; }  // of the base model, where there is an adapter
     const std::filesystem::path& tokenizerFolder() const;            // the adapter's when it has a tokenizer, else folder()
     bool isAdapted() const { return adapter_.has_value(); }
     const nlohmann::ordered_json& config() const { return config_; }  // config.json
-    const ModelConfig& modelConfig() const { return modelConfig_; }
+    const ModelConfig& modelConfig() const override { return modelConfig_; }
     const std::vector<std::filesystem::path>& files() const { return paths_; }
 
     /// In model order (checkpoint/parameter_name.h): embeddings, layers 0..n-1, final norm, lm_head, then the rest by name.
     const std::vector<TensorInfo>& tensors() const { return tensors_; }
-    const TensorInfo* find(std::string_view name) const;
+    const TensorInfo* find(std::string_view name) const override;
 
     /// What the adapter adds to a tensor of tensors(); null when nothing. Its factors can be given to read() and map().
     const LowRankUpdate* updateOf(const TensorInfo& tensor) const;
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
-    void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const;
+    void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
 
     /// The tensor's bytes in the mapped file, valid as long as this object.
     std::span<const std::byte> map(const TensorInfo& tensor) const;

@@ -4,7 +4,7 @@
 // 0, is not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16 included. The
 // same input, shapes and number of threads give the same bits, whichever layers are run where.
 
-#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/model/activation_observer.h"
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@
 
 namespace aimerge {
 
-/// The weight of one linear layer, [out, in]; `bias` is undefined where the checkpoint has none.
+/// The weight of one linear layer, [out, in]; `bias` is undefined where the model has none.
 struct LinearWeights {
     at::Tensor weight, bias;
 };
@@ -33,11 +33,11 @@ struct RotaryTables {
 
 class Decoder {
 public:
-    /// `checkpoint` must outlive the decoder. `maxLength` is that of the longest sequence. Reads no weights.
+    /// `weights` must outlive the decoder. `maxLength` is that of the longest sequence. Reads no weights.
     /// @pre computeDtype is BF16 or F32
     /// @throws InputError: an architecture, activation or rope type that is not supported (names those that are), sizes in
     ///         config.json that do not fit each other, a maxLength above the model's positions
-    Decoder(const Checkpoint& checkpoint, Dtype computeDtype, std::int64_t maxLength);
+    Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength);
 
     const ModelConfig& config() const { return config_; }
     std::int64_t layers() const { return config_.layers; }
@@ -52,7 +52,7 @@ public:
     /// @throws InputError for an id outside the vocabulary
     void embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const;
 
-    /// Reads the layer's weights from the checkpoint and converts them to the compute dtype.
+    /// Reads the layer's weights and converts them to the compute dtype.
     /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
     LayerWeights loadLayer(std::int64_t layer) const;
 
@@ -73,7 +73,7 @@ private:
     LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
     const TensorInfo& embeddingTensor() const;
 
-    const Checkpoint& checkpoint_;
+    const WeightSource& weights_;
     ModelConfig config_;
     at::ScalarType scalarType_;
     RotaryTables tables_;

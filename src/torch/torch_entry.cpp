@@ -1,7 +1,7 @@
 // The doors of the shared library that brings libtorch into the process.
 
-#include "aimerge/calibration/torch_library.h"
 #include "aimerge/core/error.h"
+#include "aimerge/torch/torch_library.h"
 
 #include <c10/util/Exception.h>
 
@@ -12,7 +12,7 @@ void withItsErrors(const Work& work) {
     try {
         work();
     } catch (const c10::Error& error) {
-        throw aimerge::RuntimeFault("calibration: libtorch: {}", error.what_without_backtrace());
+        throw aimerge::RuntimeFault("libtorch: {}", error.what_without_backtrace());
     }
 }
 
@@ -31,4 +31,9 @@ extern "C" void aimerge_measure_grams_v1(aimerge::World* world, const aimerge::C
 extern "C" void aimerge_measure_fisher_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
                                           const std::filesystem::path* folder) {
     withItsErrors([&] { aimerge::measureFisher(*world, *job, *folder); });
+}
+
+extern "C" void aimerge_score_batches_v1(aimerge::World* world, const aimerge::ScoringJob* job,
+                                         std::vector<aimerge::TokenScore>* scores) {
+    withItsErrors([&] { *scores = aimerge::scoreBatches(*world, *job); });
 }

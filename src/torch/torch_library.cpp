@@ -1,4 +1,4 @@
-#include "aimerge/calibration/torch_library.h"
+#include "aimerge/torch/torch_library.h"
 
 #include "aimerge/core/error.h"
 
@@ -27,7 +27,7 @@ void* loadLibrary() {
     const std::filesystem::path path = libraryPath();
     // Never closed: libtorch's threads and static objects do not survive that.
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library) throw RuntimeFault("calibration needs {}, which cannot be loaded: {}", path.string(), dlerror());
+    if (!library) throw RuntimeFault("running a model needs {}, which cannot be loaded: {}", path.string(), dlerror());
     return library;
 }
 
@@ -57,6 +57,12 @@ void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::f
 
 void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder) {
     entryNamed<decltype(&aimerge_measure_fisher_v1)>("aimerge_measure_fisher_v1")(&world, &job, &folder);
+}
+
+std::vector<TokenScore> scoreBatchesWithTorch(World& world, const ScoringJob& job) {
+    std::vector<TokenScore> scores;
+    entryNamed<decltype(&aimerge_score_batches_v1)>("aimerge_score_batches_v1")(&world, &job, &scores);
+    return scores;
 }
 
 }  // namespace aimerge

@@ -1,9 +1,10 @@
 #pragma once
-// Calibration without linking libtorch: loading libtorch costs 0.3 s, which a command that only merges or inspects should
-// not pay. libaimerge_torch.so, beside the executable, has the model and calibration rooms and is loaded when first needed.
+// Running a model without linking libtorch: loading libtorch costs 0.3 s, which a command that only merges or inspects
+// should not pay. libaimerge_torch.so, beside the executable, has what needs libtorch and is loaded when first needed.
 
 #include "aimerge/calibration/calibrate.h"
 #include "aimerge/calibration/measure_experts.h"
+#include "aimerge/scoring/score_batches.h"
 
 namespace aimerge {
 
@@ -14,6 +15,9 @@ CalibrationResult calibrateWithTorch(World& world, const CalibrationJob& job);
 /// Collective. measureGrams() and measureFisher() likewise.
 void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+
+/// Collective. scoreBatches() likewise.
+std::vector<TokenScore> scoreBatchesWithTorch(World& world, const ScoringJob& job);
 
 }  // namespace aimerge
 
@@ -27,3 +31,6 @@ extern "C" [[gnu::visibility("default")]] void aimerge_measure_grams_v1(aimerge:
 extern "C" [[gnu::visibility("default")]] void aimerge_measure_fisher_v1(aimerge::World* world,
                                                                          const aimerge::CalibrationJob* job,
                                                                          const std::filesystem::path* folder);
+extern "C" [[gnu::visibility("default")]] void aimerge_score_batches_v1(aimerge::World* world,
+                                                                        const aimerge::ScoringJob* job,
+                                                                        std::vector<aimerge::TokenScore>* scores);

@@ -1,0 +1,105 @@
+// aimerge evaluate MODEL --suite FILE: scores of a checkpoint.
+
+#include "cli/options.h"
+#include "cli/shared_config.h"
+#include "cli/statistics_step.h"
+
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/distributed/interruption.h"
+#include "aimerge/evaluation/evaluate.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+
+namespace aimerge {
+namespace {
+
+void declareEvaluate(CLI::App& app, Options& options) {
+    app.add_option("model", options.subject, "Checkpoint folder, or org/name in the local hub cache")->required();
+    app.add_option("--suite", options.suites, "Items to score: .jsonl, or .txt for perplexity (repeatable)")->required();
+    app.add_option("--dtype", options.computeDtype, "In what the model runs")
+        ->check(CLI::IsMember({"float32", "bfloat16"}))
+        ->capture_default_str();
+    app.add_option("--multiple-choice", options.choiceMetric, "The score of tasks with choices")
+        ->check(CLI::IsMember({"acc", "acc_norm"}))
+        ->capture_default_str();
+    app.add_option("--block-length", options.blockLength, "Tokens of a block of text, for perplexity")
+        ->check(CLI::Range(2, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--samples", options.samples, "Write what was found for every item to this file (.jsonl)");
+    app.add_flag("--json", options.json, "Print the scores as JSON");
+    declareComputeOptions(app, options);
+}
+
+EvaluationSettings settingsOf(const Options& options) {
+    EvaluationSettings settings;
+    settings.suites = options.suites;
+    settings.computeDtype = options.computeDtype == "float32" ? Dtype::F32 : Dtype::BF16;
+    settings.choices = options.choiceMetric == "acc" ? ChoiceMetric::Acc : ChoiceMetric::AccNorm;
+    settings.blockLength = options.blockLength;
+    return settings;
+}
+
+std::string tableOf(const std::vector<TaskScore>& tasks) {
+    std::string text = fmt::format("{:<24} {:<12} {:>10} {:>10} {:>7}\n", "task", "metric", "score", "stderr", "items");
+    for (const TaskScore& task : tasks)
+        text += fmt::format("{:<24} {:<12} {:>10.4f} {:>10.4f} {:>7}\n", task.task, task.metric, task.value,
+                            task.standardError, task.items);
+    return text;
+}
+
+nlohmann::ordered_json jsonOf(const Options& options, const Evaluation& evaluation, const std::vector<TaskScore>& tasks) {
+    nlohmann::ordered_json byTask = nlohmann::ordered_json::object();
+    for (const TaskScore& task : tasks)
+        byTask[task.task] = {
+            {"metric", task.metric}, {"score", task.value}, {"stderr", task.standardError}, {"items", task.items}};
+    return {{"model", options.subject},
+            {"dtype", options.computeDtype},
+            {"tokens", evaluation.requests().tokens()},
+            {"tasks", std::move(byTask)}};
+}
+
+void writeSamples(const std::string& path, const Evaluation& evaluation, const EvaluationResult& result) {
+    std::string text;
+    for (const nlohmann::ordered_json& line : samplesOf(evaluation.requests(), result.runs)) text += line.dump() + "\n";
+    writeTextFile(path, text);
+}
+
+void runEvaluate(World& world, const Options& options) {
+    requireDevice(options);
+    const Checkpoint model = openInTurn(world, [&] { return Checkpoint::open(options.subject); });
+    requireWholeModel(model);
+    const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
+
+    PlanSettings settings = evaluation.planSettings();
+    settings.ranks = world.size();
+    settings.threadsPerRank = threadsPerRank(world, options);
+    settings.memoryLimit = memoryLimitBytes(options);
+    const std::string planText = world.broadcast(world.isRoot() ? makePlan(model, {}, settings).toJson() : "");
+    const Plan plan = Plan::fromJson(planText);
+
+    const auto began = std::chrono::steady_clock::now();
+    const EvaluationResult result = evaluation.score(
+        world, model, {plan, threadsPerRank(world, options), progressMode(world, options), throwIfInterrupted});
+    if (!world.isRoot()) return;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    if (!options.samples.empty()) writeSamples(options.samples, evaluation, result);
+    if (options.json)
+        fmt::print("{}\n", jsonOf(options, evaluation, result.tasks).dump(2));
+    else
+        fmt::print("{}", tableOf(result.tasks));
+    const auto tokens = static_cast<double>(evaluation.requests().tokens());
+    spdlog::info("{}: {} items, {:.0f} tokens in {}, {:.0f} tokens/s", options.subject, evaluation.requests().items.size(),
+                 tokens, formatSeconds(seconds), tokens / seconds);
+}
+
+}  // namespace
+
+const Command kEvaluateCommand{"evaluate", "Score a checkpoint on suites of prompts and texts", declareEvaluate,
+                               runEvaluate};
+
+}  // namespace aimerge
