@@ -92,7 +92,7 @@ std::vector<TaskScore> scoreTasks(const EvaluationRequests& requests, const std:
         const SuiteItem& item = requests.items[i];
         auto task = std::ranges::find(tasks, item.task, [](const Task& known) { return known.score.task; });
         if (task == tasks.end()) {
-            tasks.push_back({.score = {.task = item.task}, .values = {}});
+            tasks.emplace_back().score.task = item.task;
             task = std::prev(tasks.end());
         }
         ++task->score.items;
@@ -134,22 +134,17 @@ std::vector<nlohmann::ordered_json> samplesOf(const EvaluationRequests& requests
     for (std::size_t i = 0; i < requests.items.size(); ++i) {
         const SuiteItem& item = requests.items[i];
         nlohmann::ordered_json line{{"task", item.task}, {"place", item.place}};
-        nlohmann::ordered_json parts = nlohmann::ordered_json::array();
-        for (const std::size_t run : byItem[i])
-            parts.push_back({{"loglikelihood", runs[run].logLikelihood},
-                             {"is_greedy", runs[run].isGreedy},
-                             {"tokens", runs[run].tokens}});
-        switch (item.kind) {
-            case ItemKind::Continuation:
-                line.update(parts.front());
-                break;
-            case ItemKind::Choices:
-                line["choices"] = parts;
-                line["answer"] = item.answer;
-                break;
-            case ItemKind::Text:
-                line["blocks"] = parts;
+        nlohmann::ordered_json values = nlohmann::ordered_json::array(), greedy = values, tokens = values;
+        for (const std::size_t run : byItem[i]) {
+            values.push_back(runs[run].logLikelihood);
+            greedy.push_back(runs[run].isGreedy);
+            tokens.push_back(runs[run].tokens);
         }
+        const bool isOne = item.kind == ItemKind::Continuation;
+        line["loglikelihood"] = isOne ? values.front() : values;
+        line["is_greedy"] = isOne ? greedy.front() : greedy;
+        line["tokens"] = isOne ? tokens.front() : tokens;
+        if (item.kind == ItemKind::Choices) line["answer"] = item.answer;
         lines.push_back(std::move(line));
     }
     return lines;

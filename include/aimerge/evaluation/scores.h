@@ -41,7 +41,8 @@ std::vector<RunScore> scoreRuns(const EvaluationRequests& requests, const std::v
 std::vector<TaskScore> scoreTasks(const EvaluationRequests& requests, const std::vector<RunScore>& runs,
                                   ChoiceMetric choices);
 
-/// The lines of --samples, one per item.
+/// The lines of --samples, one per item: its task and place, `loglikelihood`, `is_greedy` and `tokens`; lists of them for
+/// choices and for the blocks of a text.
 std::vector<nlohmann::ordered_json> samplesOf(const EvaluationRequests& requests, const std::vector<RunScore>& runs);
 
 }  // namespace aimerge
