@@ -1,8 +1,8 @@
 #include "config/aim_config.h"
 
+#include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
 #include "config/calibration_config.h"
-#include "config/mapping_reader.h"
 
 namespace aimerge {
 namespace {

@@ -2,7 +2,7 @@
 // The `aim:` section. A preset is read first, whatever its place in the section; keys that are written override it.
 
 #include "aimerge/config/merge_config.h"
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 namespace aimerge {
 

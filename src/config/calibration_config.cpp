@@ -1,7 +1,7 @@
 #include "config/calibration_config.h"
 
+#include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
-#include "config/mapping_reader.h"
 
 namespace aimerge {
 

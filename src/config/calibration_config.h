@@ -2,7 +2,7 @@
 // A `calibration:` section: which text or token ids a model is run on, and how. The same keys wherever it stands.
 
 #include "aimerge/config/merge_config.h"
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 namespace aimerge {
 

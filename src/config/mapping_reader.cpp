@@ -1,4 +1,4 @@
-#include "config/mapping_reader.h"
+#include "aimerge/config/mapping_reader.h"
 
 #include "config/scalar_text.h"
 

@@ -1,11 +1,13 @@
 #include "aimerge/config/merge_config.h"
 
+#include "aimerge/config/mapping_reader.h"
+#include "aimerge/config/merge_document.h"
+#include "aimerge/config/model_reference.h"
+#include "aimerge/config/override.h"
 #include "aimerge/core/file.h"
 #include "config/aim_config.h"
 #include "config/calibration_config.h"
 #include "config/documents.h"
-#include "config/mapping_reader.h"
-#include "config/override.h"
 #include "config/parameter_reader.h"
 #include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
@@ -138,6 +140,14 @@ std::vector<MergeConfig> parseMergeConfigs(const std::string& text, const std::s
     }
     linkDocuments(documents);
     return documents;
+}
+
+MergeConfig mergeConfigOf(const YamlNode& root, const std::string& fileName) {
+    MergeConfig config = readConfig(root, ConfigUse::Merge);
+    requireFor(ConfigUse::Merge, config, fileName);
+    config.file = fileName;
+    config.text = writeYaml(root);
+    return config;
 }
 
 MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,

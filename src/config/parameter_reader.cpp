@@ -1,6 +1,6 @@
 #include "config/parameter_reader.h"
 
-#include "config/mapping_reader.h"
+#include "aimerge/config/mapping_reader.h"
 
 namespace aimerge {
 namespace {

@@ -3,7 +3,7 @@
 // {filter, value} or a list of such mappings.
 
 #include "aimerge/config/merge_config.h"
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 #include <string>
 

@@ -1,5 +1,6 @@
 #include "config/slice_reader.h"
 
+#include "aimerge/config/model_reference.h"
 #include "config/calibration_config.h"
 #include "config/parameter_reader.h"
 #include "config/scalar_text.h"
@@ -130,25 +131,6 @@ void readModules(const YamlEntry& modules, MergeConfig& config) {
 }
 
 }  // namespace
-
-std::string readModelReference(const YamlNode& node, const std::string& name) {
-    if (node.kind != YamlNode::Kind::Mapping) {
-        const std::string& text = scalarText(node, name, "text, or a mapping with the key model");
-        if (text.empty()) throw UsageError("{}: {} is an empty text", node.mark.text(), name);
-        return text;
-    }
-    if (node.find("model") != nullptr) {
-        const MappingReader reader(node, name, {"model"});
-        const YamlEntry* model = reader.find("model");
-        if (model == nullptr) throw UsageError("{}: {} needs a 'model': a folder or a hub name", node.mark.text(), name);
-        return readModelReference(model->value, reader.nameOf("model"));
-    }
-    const MappingReader reader(node, name, {"path", "revision"});
-    const auto path = reader.text("path");
-    if (!path) throw UsageError("{}: {} needs a 'path': a folder or a hub name", node.mark.text(), name);
-    const auto revision = reader.text("revision");
-    return revision ? fmt::format("{}@{}", *path, *revision) : *path;
-}
 
 void readSlices(const MappingReader& file, MergeConfig& config) {
     const YamlEntry* modules = file.find("modules");

@@ -2,8 +2,8 @@
 // The keys that say how the vocabularies of the models are brought together: tokenizer_source, or tokenizer, and
 // unsafe_truncate_embeddings.
 
+#include "aimerge/config/mapping_reader.h"
 #include "aimerge/config/merge_config.h"
-#include "config/mapping_reader.h"
 
 namespace aimerge {
 

@@ -117,8 +117,12 @@ void checkModels(const MethodInfo& method, const MergeConfig& config, const Slic
 }  // namespace
 
 void checkMergeConfig(const Method& method, const MergeConfig& config) {
+    for (const Slice& slice : config.slices) checkModels(method.info(), config, slice);
+    checkMergeParameters(method, config);
+}
+
+void checkMergeParameters(const Method& method, const MergeConfig& config) {
     const MethodInfo& info = method.info();
-    for (const Slice& slice : config.slices) checkModels(info, config, slice);
     checkSettings(info, config.parameters);
     checkSettings(info, config.moduleParameters);
     for (const Slice& slice : config.slices) {

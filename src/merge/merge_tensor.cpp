@@ -29,7 +29,7 @@ struct Workplace {
 /// A tensor of the group that is being merged.
 class TensorRun {
 public:
-    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const double> omegas, DeltaRounding rounding,
+    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
               ThreadPool& threads, std::span<SourceWindow> windows)
         : number_(number),
           tensor_(tensor),
@@ -39,7 +39,8 @@ public:
         TensorReader reader(tensor, sources_, threads, windows);
         prepared_ = tensor.method->prepare(reader, tensor.parameters);
         if (!tensor.importance) return;
-        for (const double omega : omegas) relaxations_.emplace_back(*tensor.importance, omega, rounding);
+        for (const std::optional<double>& omega : omegas)
+            relaxations_.push_back(omega ? std::optional(Relaxation(*tensor.importance, *omega, rounding)) : std::nullopt);
     }
 
     static std::uint64_t blocksOf(const TensorMerge& tensor) {
@@ -77,8 +78,8 @@ private:
         prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
         if (relaxations_.empty()) return store(merged, place.blocks[0].data() + offset);
         for (std::size_t point = 0; point < relaxations_.size(); ++point) {
-            relaxations_[point].apply(first, {sources_.baseOf(values), size}, merged, relaxed);
-            store(relaxed, place.blocks[point].data() + offset);
+            if (relaxations_[point]) relaxations_[point]->apply(first, {sources_.baseOf(values), size}, merged, relaxed);
+            store(relaxations_[point] ? relaxed : merged, place.blocks[point].data() + offset);
         }
     }
 
@@ -96,7 +97,7 @@ private:
     std::size_t points_;
     TensorSources sources_;
     std::unique_ptr<PreparedParameter> prepared_;
-    std::vector<Relaxation> relaxations_;  // per omega; none when the tensor is not relaxed
+    std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 };
 
 /// A block of one tensor of the group.
@@ -107,7 +108,7 @@ struct BlockOfTensor {
 
 }  // namespace
 
-void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
                   ThreadPool& threads, MergeSink& sink) {
     const auto workers = static_cast<std::size_t>(threads.threads());
     std::vector<SourceWindow> windows(workers);

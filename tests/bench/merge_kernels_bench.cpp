@@ -141,7 +141,7 @@ struct Run {
     std::string name;
     const Method* method;
     std::map<std::string, double> parameters;
-    std::vector<double> omegas;
+    std::vector<std::optional<double>> omegas;
 };
 
 std::vector<Run> allRuns() {

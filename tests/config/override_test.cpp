@@ -1,4 +1,4 @@
-#include "config/override.h"
+#include "aimerge/config/override.h"
 
 #include "aimerge/core/error.h"
 #include "config/parsed_config.h"

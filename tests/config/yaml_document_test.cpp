@@ -1,4 +1,4 @@
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 #include "aimerge/core/error.h"
 

@@ -83,7 +83,7 @@ struct Job {
     }
 };
 
-std::vector<Floats> merged(const TensorMerge& merge, const std::vector<double>& omegas = {}, int threads = 2) {
+std::vector<Floats> merged(const TensorMerge& merge, const std::vector<std::optional<double>>& omegas = {}, int threads = 2) {
     ThreadPool pool(threads);
     MemorySink sink;
     mergeTensors({&merge, 1}, omegas, DeltaRounding::None, pool, sink);
@@ -169,13 +169,13 @@ TEST_P(EveryMethod, IsRelaxedForEveryOmegaInOneRead) {
     TensorMerge merge = job.merge();
     merge.importance = Floats(53);
     for (std::size_t c = 0; c < 53; ++c) (*merge.importance)[c] = static_cast<float>(c) / 52;
-    const std::vector<double> omegas{1, 0.4, 0};
+    const std::vector<std::optional<double>> omegas{1, 0.4, 0};
 
     const std::vector<Floats> points = merged(merge, omegas);
 
     EXPECT_EQ(bitsOf(points[0]), bitsOf(merged(job.merge()).front())) << "omega 1 is the plain merge";
     for (std::size_t i = 0; i < omegas.size(); ++i)
-        EXPECT_EQ(bitsOf(points[i]), bitsOf(merged(merge, {omegas[i]}).front())) << omegas[i];
+        EXPECT_EQ(bitsOf(points[i]), bitsOf(merged(merge, {omegas[i]}).front())) << *omegas[i];
     for (std::size_t r = 0; r < 37; ++r)  // at omega 0 the most active channel, A = 1, is the base's
         EXPECT_EQ(bitsOfFloat(points[2][r * 53 + 52]), bitsOfFloat(job.base[r * 53 + 52]));
 }

@@ -106,7 +106,7 @@ TEST(ExampleMethod, GetsRelaxationAndDtypesFromTheExecutor) {
     ThreadPool threads(2);
     MemorySink sink;
 
-    mergeTensors({&merge, 1}, std::vector<double>{0.5}, DeltaRounding::None, threads, sink);
+    mergeTensors({&merge, 1}, std::vector<std::optional<double>>{0.5}, DeltaRounding::None, threads, sink);
 
     // Channel 0 keeps half of its change of 4, channel 1 all of its change of -2.
     EXPECT_THAT(sink.values<std::uint16_t>(0), ElementsAre(bf16FromFloat(3), bf16FromFloat(-1)));

@@ -68,7 +68,7 @@ public:
             names_.push_back(tensor.name);
         }
         ThreadPool threads(2);
-        std::vector<double> omegas;
+        std::vector<std::optional<double>> omegas;
         if (omega) omegas = {*omega};
         mergeTensors(merges, omegas, DeltaRounding::None, threads, sink_);
     }

@@ -46,7 +46,7 @@ ResolvedParameters trimmedTies(std::size_t experts) {
     return values;
 }
 
-void run(std::vector<TensorMerge>& tensors, const std::vector<double>& omegas, MemorySink& sink, int threads = 2,
+void run(std::vector<TensorMerge>& tensors, const std::vector<std::optional<double>>& omegas, MemorySink& sink, int threads = 2,
          DeltaRounding rounding = DeltaRounding::None) {
     ThreadPool pool(threads);
     mergeTensors(tensors, omegas, rounding, pool, sink);
@@ -116,7 +116,7 @@ TEST(MergeTensors, TreatsMoreInputsThanAreUnrolledAlike) {
 TEST(MergeTensors, ReadsOnceForAllOmegas) {
     const Family family(2);
     const auto values = parameters(tiesMethod(), {1, 0.5});
-    const std::vector<double> omegas{1, 0.4, 0};
+    const std::vector<std::optional<double>> omegas{1, 0.4, 0};
     auto tensors = listOf(family.merge(tiesMethod(), values));
     tensors[0].importance = family.importance;
     MemorySink together;
@@ -125,7 +125,7 @@ TEST(MergeTensors, ReadsOnceForAllOmegas) {
     for (std::size_t point = 0; point < omegas.size(); ++point) {
         MemorySink alone;
         run(tensors, {omegas[point]}, alone);
-        EXPECT_EQ(together.bytes(0, point), alone.bytes(0)) << omegas[point];
+        EXPECT_EQ(together.bytes(0, point), alone.bytes(0)) << *omegas[point];
     }
     EXPECT_EQ(bitsOf(together.values<float>(0, 0)), bitsOf(combined(tiesMethod(), values, family.base, family.experts)));
 }

@@ -13,4 +13,7 @@ namespace aimerge {
 ///         too few models
 void checkMergeConfig(const Method& method, const MergeConfig& config);
 
+/// The part of it that looks at parameters, not at the models.
+void checkMergeParameters(const Method& method, const MergeConfig& config);
+
 }  // namespace aimerge

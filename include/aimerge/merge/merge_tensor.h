@@ -32,7 +32,7 @@ struct TensorMerge {
     std::shared_ptr<const TensorSource> base;                     // null when neither method nor relaxation needs it
     std::vector<std::shared_ptr<const TensorSource>> inputs;      // as the method numbers them; one may be the base
     std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
-    std::optional<std::vector<float>> importance;                 // nullopt: every omega gives the merged values
+    std::optional<std::vector<float>> importance;                 // nullopt: every point has the merged values
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.
@@ -47,7 +47,7 @@ class MergeSink {
 public:
     virtual ~MergeSink() = default;
 
-    /// Bytes [offset, offset + bytes.size()) of tensor number `tensor` of the call, for omega number `point` (0 without
+    /// Bytes [offset, offset + bytes.size()) of tensor number `tensor` of the call, for point number `point` (0 without
     /// AIM). offset is a multiple of kDigestBlockBytes, and so is bytes.size() unless the tensor ends there.
     virtual void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
 
@@ -57,11 +57,11 @@ public:
 
 /// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged
 /// together.
-/// @param omegas empty without AIM: one plain output
+/// @param omegas one per point; nullopt: the point has the merged values as they are. Empty: one such point
 /// @pre Method::check() found nothing wrong with the parameters
 /// @throws InputError naming model, tensor and element (NaN,
 ///         infinity), or the output tensor when a merged value is beyond the range of its dtype; what the sink throws
-void mergeTensors(std::span<const TensorMerge> tensors, std::span<const double> omegas, DeltaRounding rounding,
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
                   ThreadPool& threads, MergeSink& sink);
 
 /// Every point gets the same bytes.

@@ -1,7 +1,7 @@
 #pragma once
 // `--set path.to.key=value`: changes of the YAML tree before it is validated, so that overrides obey the rules of the file.
 
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 #include <string>
 

@@ -4,7 +4,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
-#include "config/yaml_document.h"
+#include "aimerge/config/yaml_document.h"
 
 #include <algorithm>
 #include <cstdint>
