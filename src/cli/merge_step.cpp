@@ -15,30 +15,43 @@ namespace {
 /// Output bytes between two looks at signals and at the other ranks: well under a second of work.
 constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 
-/// Passes finished bytes on to the writers of the points.
-class WriterSink : public MergeSink {
+class WriterStore : public PointStore {
 public:
-    WriterSink(std::vector<std::string> names, PointWriters& writers, Progress& progress)
-        : names_(std::move(names)), writers_(writers), progress_(progress) {}
+    WriterStore(PointWriters& writers, Progress& progress) : writers_(writers), progress_(progress) {}
 
-    void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
-        writers_[point]->write(names_[tensor], offset, bytes);
+    void write(std::size_t point, const std::string& tensor, std::uint64_t offset,
+               std::span<const std::byte> bytes) override {
+        writers_[point]->write(tensor, offset, bytes);
         progress_.advance(0, bytes.size());
     }
 
-    void finish(std::size_t tensor) override {
-        for (const auto& writer : writers_) writer->finishTensor(names_[tensor]);
+    void finish(const std::string& tensor) override {
+        for (const auto& writer : writers_) writer->finishTensor(tensor);
         progress_.advance(1, 0);
     }
 
 private:
-    std::vector<std::string> names_;
     PointWriters& writers_;
     Progress& progress_;
 };
 
+/// The executor's numbers as names.
+class NamingSink : public MergeSink {
+public:
+    NamingSink(std::vector<std::string> names, PointStore& store) : names_(std::move(names)), store_(store) {}
+
+    void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
+        store_.write(point, names_[tensor], offset, bytes);
+    }
+    void finish(std::size_t tensor) override { store_.finish(names_[tensor]); }
+
+private:
+    std::vector<std::string> names_;
+    PointStore& store_;
+};
+
 void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
-                std::span<const std::size_t> batch, PointWriters& writers, ThreadPool& threads, Progress& progress) {
+                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads) {
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
@@ -55,14 +68,14 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
             copyNames.push_back(matched.name);
         }
     }
-    std::vector<double> omegas;
-    if (job.config.aim) omegas = job.config.aim->omegas;
+    std::vector<std::optional<double>> omegas;
+    for (const OutputPoint& point : job.points) omegas.push_back(point.omega);
     const bool rounding = job.config.aim && job.config.aim->roundBeforeRelaxing;
 
-    WriterSink mergeSink(std::move(mergeNames), writers, progress);
+    NamingSink mergeSink(std::move(mergeNames), store);
     mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink);
-    WriterSink copySink(std::move(copyNames), writers, progress);
-    copyTensors(copies, writers.size(), threads, copySink);
+    NamingSink copySink(std::move(copyNames), store);
+    copyTensors(copies, omegas.size(), threads, copySink);
 }
 
 }  // namespace
@@ -91,26 +104,32 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 }
 
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
-                ThreadPool& threads, ProgressMode mode) {
+                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointStore& store,
+                ThreadPool& threads) {
     std::unordered_map<std::string, std::size_t> indices;
     for (std::size_t i = 0; i < job.tensors.size(); ++i) indices[job.tensors[i].name] = i;
-    std::uint64_t totalBytes = 0;
-    for (const std::string& name : names) totalBytes += job.outputs[indices.at(name)].bytes() * writers.size();
-    Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
-
     std::vector<std::size_t> batch;
     std::uint64_t batchBytes = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
         batch.push_back(indices.at(names[i]));
-        batchBytes += job.outputs[batch.back()].bytes() * writers.size();
+        batchBytes += job.outputs[batch.back()].bytes() * job.points.size();
         if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
-        mergeBatch(job, statistics, experts, batch, writers, threads, progress);
+        mergeBatch(job, statistics, experts, batch, store, threads);
         throwIfInterrupted();
         world.throwIfPeerFailed();
         batch.clear();
         batchBytes = 0;
     }
+}
+
+void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
+                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
+                ThreadPool& threads, ProgressMode mode) {
+    std::uint64_t totalBytes = 0;
+    for (const std::string& name : names) totalBytes += job.layout.find(name).bytes.size() * writers.size();
+    Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
+    WriterStore store(writers, progress);
+    mergeShare(world, job, names, statistics, experts, store, threads);
     progress.finish();
 }
 

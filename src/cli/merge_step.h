@@ -19,15 +19,30 @@ namespace aimerge {
 /// One writer per point of the job.
 using PointWriters = std::vector<std::unique_ptr<ShardWriter>>;
 
+/// Where the merged tensors of the job's points go. Called from any thread, for different parts at the same time.
+class PointStore {
+public:
+    virtual ~PointStore() = default;
+    virtual void write(std::size_t point, const std::string& tensor, std::uint64_t offset,
+                       std::span<const std::byte> bytes) = 0;
+    /// All bytes of the tensor have been written, for every point.
+    virtual void finish(const std::string& tensor) = 0;
+};
+
 /// Local. Takes over what an earlier run has finished of this rank's tensors, as far as the bytes on disk bear it out.
 /// @return names of the tensors that are still to be merged, in order
 std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
                                        const std::vector<FinishedTensor>& claims, PointWriters& writers,
                                        ThreadPool& threads);
 
-/// Local. Merges the named tensors. @throws Interrupted and PeerFailed between two batches of tensors
+/// Local. Merges the named tensors into the files of the points. @throws Interrupted and PeerFailed between two batches of tensors
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
                 ThreadPool& threads, ProgressMode progress);
+
+/// The same into any store, without progress display.
+void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
+                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointStore& store,
+                ThreadPool& threads);
 
 }  // namespace aimerge

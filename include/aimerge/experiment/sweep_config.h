@@ -1,0 +1,64 @@
+#pragma once
+// A sweep: every method over every combination of experts with every omega, beside the base and the experts alone. Each
+// merged point has the merge config that makes it by itself.
+
+#include "aimerge/config/merge_config.h"
+#include "aimerge/evaluation/evaluate.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace aimerge {
+
+enum class PointKind { Base, Expert, Merged };
+std::string_view pointKindName(PointKind kind);  // "base", "expert", "merged"
+
+struct SweepPoint {
+    std::string name;  // "base", an expert's name, "ties-code+math-omega-0.4": a folder's name
+    PointKind kind = PointKind::Merged;
+    std::string model;                  // of base and experts: path or hub name
+    std::string method, combination;    // the entry's name, "code+math"; empty for base and experts
+    std::optional<double> omega;        // of merged points; 1 is the merge without AIM
+    std::optional<MergeConfig> config;  // of merged points
+
+    bool isRelaxed() const { return omega && *omega != 1.0; }
+};
+
+enum class Keep { Checkpoints, Scores };
+
+struct SweepConfig {
+    std::string baseModel;
+    std::vector<std::pair<std::string, std::string>> experts;  // name, model; in file order
+    std::vector<SweepPoint> points;                            // base, experts, then method by method
+    std::optional<AimConfig> aim;                              // present when a point is relaxed
+    EvaluationSettings evaluation;                             // without suites nothing is scored
+    std::string directory;
+    Keep keep = Keep::Checkpoints;
+};
+
+/// Points of a sweep, at most.
+inline constexpr std::size_t kMostSweepPoints = 100'000;
+
+/// @param overrides `--set path.to.key=value`, as for a merge
+/// @throws UsageError with file, line and column: a key that is missing, unknown or of another type, a method that does not
+///         exist or parameters that it does not take, an expert that does not exist, two points of one name, too many points
+SweepConfig parseSweepConfig(const std::string& text, const std::string& fileName,
+                             const std::vector<std::string>& overrides);
+
+/// Conditions as --only writes them: "method=ties,omega=0.4,combination=code+math"; values of one key are alternatives.
+class PointFilter {
+public:
+    /// @throws UsageError naming the condition
+    explicit PointFilter(const std::vector<std::string>& conditions);
+
+    /// Base and experts always pass.
+    bool passes(const SweepPoint& point) const;
+
+private:
+    std::vector<std::string> methods_, combinations_;
+    std::vector<double> omegas_;
+};
+
+}  // namespace aimerge

@@ -1,0 +1,363 @@
+#include "aimerge/experiment/sweep_config.h"
+
+#include "aimerge/config/mapping_reader.h"
+#include "aimerge/config/merge_document.h"
+#include "aimerge/config/model_reference.h"
+#include "aimerge/config/override.h"
+#include "aimerge/merge/job_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace aimerge {
+namespace {
+
+/// Taken over into every point's config as they are.
+const std::vector<std::string> kMergeKeys{"dtype",     "out_dtype",     "tokenizer_source",
+                                          "tokenizer", "chat_template", "unsafe_truncate_embeddings",
+                                          "seed",      "calibration"};
+
+YamlNode scalar(std::string text, const SourceMark& mark) {
+    return {
+        .kind = YamlNode::Kind::Scalar, .text = std::move(text), .quoted = false, .items = {}, .entries = {}, .mark = mark};
+}
+
+YamlNode mapping(const SourceMark& mark) {
+    return {.kind = YamlNode::Kind::Mapping, .text = {}, .quoted = false, .items = {}, .entries = {}, .mark = mark};
+}
+
+void add(YamlNode& node, const std::string& key, YamlNode value) {
+    const SourceMark mark = value.mark;
+    node.entries.push_back({key, mark, std::move(value)});
+}
+
+const YamlNode& requireList(const YamlEntry& entry, const std::string& name) {
+    if (entry.value.kind != YamlNode::Kind::Sequence || entry.value.items.empty())
+        throw UsageError("{}: {} must be a list, found {}", entry.value.mark.text(), name, describe(entry.value));
+    return entry.value;
+}
+
+/// Letters, digits and a few signs: it becomes a part of a folder's name.
+const std::string& requireName(const std::string& name, const SourceMark& mark, const char* what) {
+    const auto fits = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+               c == '-';
+    };
+    if (name.empty() || name.front() == '.' || !std::ranges::all_of(name, fits))
+        throw UsageError("{}: {} \"{}\" must consist of letters, digits, _, - and .", mark.text(), what, name);
+    return name;
+}
+
+struct Expert {
+    std::string name;
+    YamlNode model;  // as written
+};
+
+struct MethodEntry {
+    std::string label, method;
+    const YamlNode* parameters = nullptr;
+    SourceMark mark;
+};
+
+class SweepReader {
+public:
+    explicit SweepReader(const YamlNode& root, std::string fileName)
+        : root_(root), file_(root, "", keys()), fileName_(std::move(fileName)) {}
+
+    SweepConfig read() {
+        const YamlEntry& base = require("base_model", "the model that the experts were made from");
+        base_ = base.value;
+        sweep_.baseModel = readModelReference(base.value, "base_model");
+        readExperts();
+        readMethods();
+        readCombinations();
+        readOmegas();
+        readEvaluation();
+        readOutput();
+        makePoints();
+        return std::move(sweep_);
+    }
+
+private:
+    static std::vector<std::string> keys() {
+        std::vector<std::string> keys{"base_model", "experts", "combinations", "methods",
+                                      "omega",      "aim",     "evaluation",   "output"};
+        keys.insert(keys.end(), kMergeKeys.begin(), kMergeKeys.end());
+        return keys;
+    }
+
+    const YamlEntry& require(const char* key, const char* meaning) const {
+        const YamlEntry* entry = file_.find(key);
+        if (!entry) throw UsageError("{}: '{}' is missing: {}", fileName_, key, meaning);
+        return *entry;
+    }
+
+    void readExperts() {
+        const YamlEntry& section = require("experts", "a name and a model each");
+        if (section.value.kind != YamlNode::Kind::Mapping || section.value.entries.empty())
+            throw UsageError("{}: experts must be a mapping of names to models, found {}", section.value.mark.text(),
+                             describe(section.value));
+        for (const YamlEntry& entry : section.value.entries) {
+            requireName(entry.key, entry.mark, "the expert's name");
+            if (entry.key == "base" || entry.key.find('+') != std::string::npos)
+                throw UsageError("{}: an expert cannot be called {}", entry.mark.text(), entry.key);
+            sweep_.experts.emplace_back(entry.key, readModelReference(entry.value, "experts." + entry.key));
+            experts_.push_back({entry.key, entry.value});
+        }
+    }
+
+    void readMethods() {
+        std::set<std::string> labels;
+        for (const YamlNode& item : requireList(require("methods", "the merge methods"), "methods").items) {
+            MethodEntry entry{{}, {}, nullptr, item.mark};
+            if (item.kind == YamlNode::Kind::Mapping) {
+                const MappingReader reader(item, "methods", {"merge_method", "name", "parameters"});
+                const auto method = reader.text("merge_method");
+                if (!method) throw UsageError("{}: a method needs a 'merge_method'", item.mark.text());
+                entry.method = *method;
+                entry.label = reader.text("name").value_or(*method);
+                if (const YamlEntry* parameters = reader.find("parameters")) entry.parameters = &parameters->value;
+            } else {
+                entry.method = entry.label = scalarText(item, "methods", "a method's name or a mapping");
+            }
+            requireName(entry.label, item.mark, "the method's name");
+            if (!labels.insert(entry.label).second)
+                throw UsageError("{}: two methods are called {}; give one a 'name'", item.mark.text(), entry.label);
+            methods_.push_back(entry);
+        }
+    }
+
+    void readCombinations() {
+        const YamlEntry* section = file_.find("combinations");
+        const bool all = !section || (section->value.kind == YamlNode::Kind::Scalar && section->value.text == "all");
+        if (all) return addAllCombinations(section ? section->value.mark : SourceMark{});
+        std::set<std::vector<std::size_t>> known;
+        for (const YamlNode& item : requireList(*section, "combinations, 'all' or lists of experts,").items) {
+            if (item.kind != YamlNode::Kind::Sequence || item.items.empty())
+                throw UsageError("{}: a combination must be a list of experts, found {}", item.mark.text(), describe(item));
+            std::set<std::size_t> members;
+            for (const YamlNode& member : item.items) {
+                const std::string& name = scalarText(member, "combinations", "an expert's name");
+                const auto expert = std::ranges::find(experts_, name, &Expert::name);
+                if (expert == experts_.end()) throw UsageError("{}: there is no expert {}", member.mark.text(), name);
+                if (!members.insert(static_cast<std::size_t>(expert - experts_.begin())).second)
+                    throw UsageError("{}: {} stands twice in a combination", member.mark.text(), name);
+            }
+            std::vector<std::size_t> combination(members.begin(), members.end());
+            if (!known.insert(combination).second)
+                throw UsageError("{}: this combination is there already", item.mark.text());
+            combinations_.push_back(std::move(combination));
+        }
+    }
+
+    /// Every subset of two or more, the small ones first.
+    void addAllCombinations(const SourceMark& mark) {
+        constexpr std::size_t kMostExperts = 16;
+        const std::size_t experts = experts_.size();
+        if (experts < 2) throw UsageError("{}: a sweep over all combinations needs two experts", fileName_);
+        if (experts > kMostExperts)
+            throw UsageError("{}: all combinations of {} experts are too many; list those that are wanted",
+                             mark.line > 0 ? mark.text() : fileName_, experts);
+        for (std::size_t bits = 1; bits < std::size_t{1} << experts; ++bits) {
+            std::vector<std::size_t> combination;
+            for (std::size_t e = 0; e < experts; ++e)
+                if ((bits >> e & 1u) != 0) combination.push_back(e);
+            if (combination.size() >= 2) combinations_.push_back(std::move(combination));
+        }
+        std::ranges::sort(combinations_,
+                          [](const auto& a, const auto& b) { return a.size() != b.size() ? a.size() < b.size() : a < b; });
+    }
+
+    void readOmegas() {
+        const YamlEntry& section = require("omega", "1 (without AIM), or a list");
+        const bool isList = section.value.kind == YamlNode::Kind::Sequence;
+        const std::vector<YamlNode> values = isList ? requireList(section, "omega").items : std::vector{section.value};
+        for (const YamlNode& value : values) {
+            const double omega = numberOf(value, "omega");
+            if (!(omega >= 0 && omega <= 1))
+                throw UsageError("{}: omega is {}, expected a number from 0 to 1", value.mark.text(), value.text);
+            if (std::ranges::find(omegas_, omega) != omegas_.end())
+                throw UsageError("{}: omega {} stands twice", value.mark.text(), value.text);
+            omegas_.push_back(omega);
+        }
+        aim_ = file_.find("aim");
+        const bool relaxes = std::ranges::any_of(omegas_, [](double omega) { return omega != 1.0; });
+        if (relaxes && !aim_)
+            throw UsageError("{}: 'aim' is missing: omega below 1 needs aim.calibration or aim.statistics", fileName_);
+        if (aim_ && aim_->value.kind == YamlNode::Kind::Mapping)
+            if (const YamlEntry* omega = aim_->value.find("omega"))
+                throw UsageError("{}: aim.omega: a sweep's values stand in 'omega'", omega->mark.text());
+    }
+
+    void readEvaluation() {
+        const YamlEntry* section = file_.find("evaluation");
+        if (!section) return;
+        const MappingReader reader(section->value, "evaluation", {"suites", "dtype", "multiple_choice", "block_length"});
+        const YamlEntry* suites = reader.find("suites");
+        if (!suites) throw UsageError("{}: evaluation.suites is missing", section->value.mark.text());
+        for (const YamlNode& suite : requireList(*suites, "evaluation.suites").items)
+            sweep_.evaluation.suites.push_back(scalarText(suite, "evaluation.suites", "a path"));
+        sweep_.evaluation.computeDtype =
+            reader.choice<Dtype>("dtype", {{"float32", Dtype::F32}, {"bfloat16", Dtype::BF16}}).value_or(Dtype::F32);
+        sweep_.evaluation.choices =
+            reader.choice<ChoiceMetric>("multiple_choice", {{"acc", ChoiceMetric::Acc}, {"acc_norm", ChoiceMetric::AccNorm}})
+                .value_or(ChoiceMetric::AccNorm);
+        sweep_.evaluation.blockLength = reader.wholeNumber("block_length", 2).value_or(sweep_.evaluation.blockLength);
+    }
+
+    void readOutput() {
+        const YamlEntry& section = require("output", "its 'directory' is the folder to write");
+        const MappingReader reader(section.value, "output", {"directory", "keep"});
+        const auto directory = reader.text("directory");
+        if (!directory) throw UsageError("{}: output.directory is missing", section.value.mark.text());
+        sweep_.directory = *directory;
+        sweep_.keep = reader.choice<Keep>("keep", {{"checkpoints", Keep::Checkpoints}, {"scores", Keep::Scores}})
+                          .value_or(Keep::Checkpoints);
+        if (sweep_.keep == Keep::Scores && sweep_.evaluation.suites.empty())
+            throw UsageError("{}: output.keep is scores, but there are no evaluation.suites", section.value.mark.text());
+    }
+
+    void makePoints() {
+        const double count = static_cast<double>(methods_.size()) * static_cast<double>(combinations_.size()) *
+                             static_cast<double>(omegas_.size());
+        if (count > static_cast<double>(kMostSweepPoints))
+            throw UsageError("{}: {} methods x {} combinations x {} omegas are {:.0f} points; at most {} are one sweep",
+                             fileName_, methods_.size(), combinations_.size(), omegas_.size(), count, kMostSweepPoints);
+        sweep_.points.push_back({"base", PointKind::Base, sweep_.baseModel, {}, {}, {}, {}});
+        for (const auto& [name, model] : sweep_.experts)
+            sweep_.points.push_back({name, PointKind::Expert, model, {}, {}, {}, {}});
+        std::set<std::string> names;
+        for (const SweepPoint& point : sweep_.points) names.insert(point.name);
+        for (const MethodEntry& method : methods_) {
+            bool isChecked = false;
+            for (const auto& combination : combinations_) {
+                for (const double omega : omegas_) {
+                    SweepPoint point = pointOf(method, combination, omega);
+                    if (!std::exchange(isChecked, true))
+                        checkMergeParameters(findMethod(point.config->method, method.mark), *point.config);
+                    if (point.isRelaxed() && !sweep_.aim) sweep_.aim = point.config->aim;
+                    if (!names.insert(point.name).second)
+                        throw UsageError("{}: two points would be called {}", method.mark.text(), point.name);
+                    sweep_.points.push_back(std::move(point));
+                }
+            }
+        }
+    }
+
+    SweepPoint pointOf(const MethodEntry& method, const std::vector<std::size_t>& combination, double omega) const {
+        SweepPoint point;
+        point.method = method.label;
+        for (const std::size_t e : combination)
+            point.combination += (point.combination.empty() ? "" : "+") + experts_[e].name;
+        point.omega = omega;
+        point.name = fmt::format("{}-{}-{}", point.method, point.combination, omegaText(omega));
+
+        YamlNode document = mapping(method.mark);
+        add(document, "merge_method", scalar(method.method, method.mark));
+        add(document, "base_model", base_);
+        YamlNode models{
+            .kind = YamlNode::Kind::Sequence, .text = {}, .quoted = false, .items = {}, .entries = {}, .mark = method.mark};
+        for (const std::size_t e : combination) models.items.push_back(modelEntry(method, experts_[e]));
+        add(document, "models", std::move(models));
+        if (method.parameters) add(document, "parameters", *method.parameters);
+        for (const std::string& key : kMergeKeys)
+            if (const YamlEntry* entry = file_.find(key)) add(document, key, entry->value);
+        if (point.isRelaxed()) {
+            YamlNode aim = aim_->value;
+            if (aim.kind == YamlNode::Kind::Mapping) {
+                YamlNode value = scalar(fmt::format("{}", omega), aim_->mark);
+                aim.entries.insert(aim.entries.begin(), {"omega", aim_->mark, std::move(value)});
+            }
+            add(document, "aim", std::move(aim));
+        }
+        point.config = mergeConfigOf(document, fileName_);
+        return point;
+    }
+
+    /// With a weight of 1 where the method requires one and the sweep names none.
+    YamlNode modelEntry(const MethodEntry& method, const Expert& expert) const {
+        YamlNode entry = mapping(expert.model.mark);
+        add(entry, "model", expert.model);
+        const std::vector<ParameterSpec>& specs = findMethod(method.method, method.mark).info().parameters;
+        const auto weight = std::ranges::find(specs, "weight", &ParameterSpec::name);
+        const bool isGiven = method.parameters && method.parameters->find("weight");
+        if (weight == specs.end() || weight->fallback || isGiven) return entry;
+        YamlNode parameters = mapping(expert.model.mark);
+        add(parameters, "weight", scalar("1.0", expert.model.mark));
+        add(entry, "parameters", std::move(parameters));
+        return entry;
+    }
+
+    static std::string omegaText(double omega) {
+        const std::string digits = fmt::format("{}", omega);
+        return "omega-" + (digits.find_first_of(".e") == std::string::npos ? digits + ".0" : digits);
+    }
+
+    const YamlNode& root_;
+    MappingReader file_;
+    std::string fileName_;
+    SweepConfig sweep_;
+    YamlNode base_;
+    std::vector<Expert> experts_;
+    std::vector<MethodEntry> methods_;
+    std::vector<std::vector<std::size_t>> combinations_;  // indices of experts, ascending
+    std::vector<double> omegas_;
+    const YamlEntry* aim_ = nullptr;
+};
+
+}  // namespace
+
+std::string_view pointKindName(PointKind kind) {
+    switch (kind) {
+        case PointKind::Base:
+            return "base";
+        case PointKind::Expert:
+            return "expert";
+        case PointKind::Merged:
+            break;
+    }
+    return "merged";
+}
+
+SweepConfig parseSweepConfig(const std::string& text, const std::string& fileName,
+                             const std::vector<std::string>& overrides) {
+    const std::vector<YamlText> documents = splitDocuments(text);
+    if (documents.size() > 1) throw UsageError("{}: a sweep is one document", fileName);
+    YamlNode root = parseYaml(documents.front(), fileName);
+    if (root.kind != YamlNode::Kind::Mapping)
+        throw UsageError("{}: a sweep's config must be a mapping, found {}", fileName, describe(root));
+    for (const std::string& override : overrides) applyOverride(root, override);
+    return SweepReader(root, fileName).read();
+}
+
+PointFilter::PointFilter(const std::vector<std::string>& conditions) {
+    for (const std::string& list : conditions) {
+        for (std::size_t begin = 0; begin <= list.size();) {
+            const std::size_t end = std::min(list.find(',', begin), list.size());
+            const std::string condition = list.substr(begin, end - begin);
+            begin = end + 1;
+            const std::size_t sign = condition.find('=');
+            const std::string key = condition.substr(0, sign),
+                              value = sign == std::string::npos ? "" : condition.substr(sign + 1);
+            if (value.empty() || (key != "method" && key != "combination" && key != "omega"))
+                throw UsageError("--only {}: expected method=, combination= or omega= with a value", condition);
+            if (key == "method") methods_.push_back(value);
+            if (key == "combination") combinations_.push_back(value);
+            if (key != "omega") continue;
+            char* rest = nullptr;
+            omegas_.push_back(std::strtod(value.c_str(), &rest));
+            if (*rest != '\0') throw UsageError("--only {}: {} is no number", condition, value);
+        }
+    }
+}
+
+bool PointFilter::passes(const SweepPoint& point) const {
+    if (point.kind != PointKind::Merged) return true;
+    const auto allows = [](const auto& list, const auto& value) {
+        return list.empty() || std::ranges::find(list, value) != list.end();
+    };
+    return allows(methods_, point.method) && allows(combinations_, point.combination) && allows(omegas_, *point.omega);
+}
+
+}  // namespace aimerge
