@@ -4,7 +4,6 @@
 #include "cli/plan_step.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/torch/torch_library.h"
 #include "aimerge/checkpoint/job_lock.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
@@ -13,6 +12,7 @@
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/resolve_parameters.h"
+#include "aimerge/torch/torch_library.h"
 
 #include <spdlog/spdlog.h>
 

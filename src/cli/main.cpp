@@ -18,8 +18,8 @@ using namespace aimerge;
 
 namespace {
 
-constexpr std::array kCommands = {&kPlanCommand,   &kCalibrateCommand, &kMergeCommand,   &kEvaluateCommand,
-                                  &kReportCommand, &kInspectCommand,   &kVerifyCommand,  &kMethodsCommand};
+constexpr std::array kCommands = {&kPlanCommand,   &kCalibrateCommand, &kMergeCommand,  &kSweepCommand,  &kEvaluateCommand,
+                                  &kReportCommand, &kInspectCommand,   &kVerifyCommand, &kMethodsCommand};
 
 void startLogging(const World& world, const std::string& level) {
     auto log = spdlog::stderr_color_st("aimerge");

@@ -35,7 +35,8 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
                                        const std::vector<FinishedTensor>& claims, PointWriters& writers,
                                        ThreadPool& threads);
 
-/// Local. Merges the named tensors into the files of the points. @throws Interrupted and PeerFailed between two batches of tensors
+/// Local. Merges the named tensors into the files of the points. @throws Interrupted and PeerFailed between two batches of
+/// tensors
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
                 ThreadPool& threads, ProgressMode progress);

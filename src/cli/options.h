@@ -29,11 +29,12 @@ struct Options {
     bool json = false;
     bool verifyAfter = false;
     // evaluate
-    std::vector<std::string> suites;        // paths
+    std::vector<std::string> suites;  // paths
     std::string computeDtype = "float32";
     std::string choiceMetric = "acc_norm";
-    std::int64_t blockLength = 256;         // tokens
-    std::string samples;                    // file to write; empty = none
+    std::int64_t blockLength = 256;  // tokens
+    std::string samples;             // file to write; empty = none
+    std::vector<std::string> only;   // sweep: conditions on points
     // report
     std::string scores, lmEval, statisticsLog;  // files and a folder; empty = none
     std::string population = "stated";
@@ -50,8 +51,8 @@ struct Command {
     void (*run)(World& world, const Options& options);
 };
 
-extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kEvaluateCommand, kReportCommand, kInspectCommand,
-    kVerifyCommand, kMethodsCommand;
+extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepCommand, kEvaluateCommand, kReportCommand,
+    kInspectCommand, kVerifyCommand, kMethodsCommand;
 
 /// Options shared by the commands that compute.
 void declareComputeOptions(CLI::App& app, Options& options);

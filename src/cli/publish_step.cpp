@@ -43,14 +43,6 @@ void setLayers(nlohmann::ordered_json& config, const MergeJob& job) {
     }
 }
 
-nlohmann::ordered_json outputConfig(const MergeJob& job) {
-    nlohmann::ordered_json config = withDtype(job.base().config(), job.outputDtype());
-    if (job.vocabulary) config["vocab_size"] = job.vocabulary->rows;
-    if (job.models.headIsWritten() && config.value("tie_word_embeddings", false)) config["tie_word_embeddings"] = false;
-    setLayers(config, job);
-    return config;
-}
-
 CardModel cardModel(const MergeJob& job, const Checkpoint& model) {
     const std::string name = HubReference::from(model.name()).name;
     if (!fs::exists(model.name()) && isHubName(name)) return {name, true};
@@ -179,6 +171,14 @@ void completePoint(const MergeJob& job, const std::string& inputDigest, const Ou
 }
 
 }  // namespace
+
+nlohmann::ordered_json outputConfig(const MergeJob& job) {
+    nlohmann::ordered_json config = withDtype(job.base().config(), job.outputDtype());
+    if (job.vocabulary) config["vocab_size"] = job.vocabulary->rows;
+    if (job.models.headIsWritten() && config.value("tie_word_embeddings", false)) config["tie_word_embeddings"] = false;
+    setLayers(config, job);
+    return config;
+}
 
 void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
                         OutputFolder& output) {

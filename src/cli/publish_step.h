@@ -6,9 +6,14 @@
 #include "aimerge/checkpoint/journal.h"
 #include "aimerge/checkpoint/output_folder.h"
 
+#include <nlohmann/json.hpp>
+
 #include <vector>
 
 namespace aimerge {
+
+/// config.json of the output.
+nlohmann::ordered_json outputConfig(const MergeJob& job);
 
 /// Local: rank 0 calls it when every rank has synced what it wrote.
 /// @param inputDigest for the manifest

@@ -2,7 +2,6 @@
 
 #include "cli/command_line.h"
 
-#include "aimerge/torch/torch_library.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
@@ -10,6 +9,7 @@
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/statistics/statistics_log.h"
+#include "aimerge/torch/torch_library.h"
 
 #include <spdlog/spdlog.h>
 

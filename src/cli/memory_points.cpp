@@ -1,0 +1,52 @@
+#include "cli/memory_points.h"
+
+#include "cli/publish_step.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace aimerge {
+
+class MemoryPoints::Point : public WeightSource {
+public:
+    Point(const MemoryPoints& points, std::size_t number, std::string name)
+        : points_(points), number_(number), name_(std::move(name)) {}
+
+    const std::string& name() const override { return name_; }
+    const ModelConfig& modelConfig() const override { return points_.config_; }
+    const TensorInfo* find(std::string_view name) const override {
+        const auto found = points_.tensors_.find(name);
+        return found == points_.tensors_.end() ? nullptr : &found->second.info;
+    }
+    void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override {
+        std::memcpy(out.data(), points_.tensors_.find(tensor.name)->second.bytes[number_].get() + offset, out.size());
+    }
+
+private:
+    const MemoryPoints& points_;
+    std::size_t number_;
+    std::string name_;
+};
+
+MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<std::string>& names)
+    : config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
+    for (const std::string& name : names) {
+        const auto output = std::ranges::find(job.outputs, name, &OutputTensor::name);
+        Tensor& tensor = tensors_[name];
+        tensor.info = {
+            .name = name, .dtype = output->dtype, .shape = output->shape, .fileIndex = 0, .bytes = {0, output->bytes()}};
+        for (std::size_t point = 0; point < job.points.size(); ++point)
+            tensor.bytes.push_back(std::make_unique_for_overwrite<std::byte[]>(output->bytes()));
+    }
+}
+
+void MemoryPoints::write(std::size_t point, const std::string& tensor, std::uint64_t offset,
+                         std::span<const std::byte> bytes) {
+    std::memcpy(tensors_.find(tensor)->second.bytes[point].get() + offset, bytes.data(), bytes.size());
+}
+
+std::unique_ptr<WeightSource> MemoryPoints::point(std::size_t number, std::string name) const {
+    return std::make_unique<Point>(*this, number, std::move(name));
+}
+
+}  // namespace aimerge
