@@ -88,7 +88,7 @@ private:
                 root_.keys.push_back(keyOf(point, evaluation));
                 const PointResult* known = root_.journal ? root_.journal->find(point.name, root_.keys.back()) : nullptr;
                 const bool isDone = known && known->status == PointStatus::Done && isThere(point);
-                root_.results.push_back(known ? *known : PointResult{.key = root_.keys.back()});
+                root_.results.push_back(known ? *known : PointResult{});
                 const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores();
                 pending += isWanted && !isDone ? '1' : '0';
             }

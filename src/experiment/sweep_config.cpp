@@ -102,7 +102,7 @@ private:
             requireName(entry.key, entry.mark, "the expert's name");
             if (entry.key == "base" || entry.key.find('+') != std::string::npos)
                 throw UsageError("{}: an expert cannot be called {}", entry.mark.text(), entry.key);
-            sweep_.experts.emplace_back(entry.key, readModelReference(entry.value, "experts." + entry.key));
+            sweep_.experts.emplace_back(entry.key, readModelReference(entry.value, fmt::format("experts.{}", entry.key)));
             experts_.push_back({entry.key, entry.value});
         }
     }
@@ -291,7 +291,7 @@ private:
 
     static std::string omegaText(double omega) {
         const std::string digits = fmt::format("{}", omega);
-        return "omega-" + (digits.find_first_of(".e") == std::string::npos ? digits + ".0" : digits);
+        return fmt::format("omega-{}{}", digits, digits.find_first_of(".e") == std::string::npos ? ".0" : "");
     }
 
     const YamlNode& root_;

@@ -47,9 +47,12 @@ PointResult fromJson(const Json& line) {
 
 std::string quoted(const std::string& text) {
     if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-    std::string result = "\"";
-    for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return result + '"';
+    std::string result(1, '"');
+    for (const char c : text) {
+        if (c == '"') result += '"';
+        result += c;
+    }
+    return result += '"';
 }
 
 struct Column {
@@ -121,7 +124,7 @@ void SweepJournal::record(const std::string& point, const PointResult& result) {
 std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<PointResult>& results) {
     const std::vector<Column> columns = columnsOf(results);
     std::string text = "model,kind,method,combination,omega,aim,status,seconds,error,scored_by";
-    for (const Column& column : columns) text += "," + quoted(column.task + (column.isPerplexity ? ":ppl" : ""));
+    for (const Column& column : columns) text += fmt::format(",{}", quoted(column.task + (column.isPerplexity ? ":ppl" : "")));
     text += "\n";
     for (std::size_t i = 0; i < points.size(); ++i) {
         const SweepPoint& point = points[i];

@@ -1,0 +1,149 @@
+#include "aimerge/experiment/sweep_config.h"
+
+#include "aimerge/core/error.h"
+
+#include <gmock/gmock.h>
+
+namespace aimerge {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+const std::string kSweep = R"(base_model: b
+experts: {code: c, instruct: i, math: m}
+methods:
+  - task_arithmetic
+  - {merge_method: ties, name: ties-half, parameters: {density: 0.5}}
+omega: [1.0, 0.4]
+dtype: bfloat16
+aim: {calibration: {corpus: text.txt}}
+output: {directory: out}
+)";
+
+SweepConfig parsed(const std::string& text, const std::vector<std::string>& overrides = {}) {
+    return parseSweepConfig(text, "s.yaml", overrides);
+}
+
+std::string with(const std::string& line, const std::string& other) {
+    std::string text = kSweep;
+    return text.replace(text.find(line), line.size(), other);
+}
+
+std::vector<std::string> namesOf(const SweepConfig& sweep) {
+    std::vector<std::string> names;
+    for (const SweepPoint& point : sweep.points) names.push_back(point.name);
+    return names;
+}
+
+TEST(SweepConfig, HasBaseExpertsAndEveryMethodOverEveryCombinationWithEveryOmega) {
+    const SweepConfig sweep = parsed(with("experts: {code: c, instruct: i, math: m}", "experts: {code: c, math: m}"));
+
+    EXPECT_THAT(namesOf(sweep), ElementsAre("base", "code", "math", "task_arithmetic-code+math-omega-1.0",
+                                            "task_arithmetic-code+math-omega-0.4", "ties-half-code+math-omega-1.0",
+                                            "ties-half-code+math-omega-0.4"));
+    EXPECT_EQ(parsed(kSweep).points.size(), 4u + 2 * 4 * 2);
+    EXPECT_EQ(sweep.points[1].model, "c");
+    EXPECT_EQ(sweep.keep, Keep::Checkpoints);
+    EXPECT_EQ(sweep.directory, "out");
+}
+
+TEST(SweepConfig, AllCombinationsHaveTwoExpertsOrMoreTheSmallOnesFirst) {
+    std::vector<std::string> combinations;
+    for (const SweepPoint& point : parsed(kSweep).points)
+        if (point.method == "ties-half" && point.omega == 1.0) combinations.push_back(point.combination);
+
+    EXPECT_THAT(combinations, ElementsAre("code+instruct", "code+math", "instruct+math", "code+instruct+math"));
+}
+
+TEST(SweepConfig, APointIsTheMergeConfigThatMakesIt) {
+    const SweepConfig sweep = parsed(with("omega: [1.0, 0.4]", "combinations: [[math, code]]\nomega: [1.0, 0.4]"));
+    const SweepPoint& plain = sweep.points.at(4);
+    const SweepPoint& relaxed = sweep.points.at(7);
+
+    EXPECT_EQ(plain.name, "task_arithmetic-code+math-omega-1.0");
+    EXPECT_FALSE(plain.isRelaxed());
+    EXPECT_FALSE(plain.config->aim);
+    const Slice& slice = plain.config->slices.at(0);
+    EXPECT_EQ(slice.sources.at(0).model, "c");
+    EXPECT_EQ(slice.sources.at(0).parameters.at("weight").number("x", 0), 1.0);
+    EXPECT_EQ(plain.config->dtype, Dtype::BF16);
+
+    EXPECT_EQ(relaxed.name, "ties-half-code+math-omega-0.4");
+    EXPECT_EQ(relaxed.config->method, "ties");
+    EXPECT_EQ(relaxed.config->parameters.at("density").number("x", 0), 0.5);
+    EXPECT_THAT(relaxed.config->aim->omegas, ElementsAre(0.4));
+    EXPECT_FALSE(relaxed.config->aim->omegaIsList);
+    const MergeConfig again = parseMergeConfig(relaxed.config->text, "again.yaml", {}, ConfigUse::Merge);
+    EXPECT_EQ(again.method, "ties");
+    EXPECT_THAT(again.aim->omegas, ElementsAre(0.4));
+    EXPECT_EQ(again.aim->calibration.corpus, "text.txt");
+}
+
+TEST(SweepConfig, AWeightThatTheSweepNamesStays) {
+    const SweepConfig sweep =
+        parsed(with("  - task_arithmetic\n", "  - {merge_method: task_arithmetic, parameters: {weight: 0.5}}\n"));
+
+    const MergeConfig& config = *sweep.points.at(4).config;
+    EXPECT_TRUE(config.slices.at(0).sources.at(0).parameters.empty());
+    EXPECT_EQ(config.parameters.at("weight").number("x", 0), 0.5);
+}
+
+TEST(SweepConfig, OverridesApplyToTheSweep) {
+    EXPECT_EQ(parsed(kSweep, {"output.directory=elsewhere"}).directory, "elsewhere");
+    EXPECT_EQ(parsed(kSweep, {"omega=1"}).points.size(), 4u + 2 * 4);
+}
+
+TEST(SweepConfig, NamesThePlaceOfWhatIsWrong) {
+    for (const auto& [line, other, message] : std::vector<std::tuple<std::string, std::string, std::string>>{
+             {"base_model: b\n", "", "s.yaml: 'base_model' is missing"},
+             {"omega: [1.0, 0.4]", "omega: [1.0, 1.5]", "s.yaml:6:14: omega is 1.5, expected a number from 0 to 1"},
+             {"omega: [1.0, 0.4]", "omega: [0.4, 0.4]", "omega 0.4 stands twice"},
+             {"aim: {calibration: {corpus: text.txt}}\n", "", "'aim' is missing: omega below 1"},
+             {"aim: {calibration", "aim: {omega: 0.4, calibration",
+              "s.yaml:8:7: aim.omega: a sweep's values stand in 'omega'"},
+             {"  - task_arithmetic\n", "  - task_aritmetic\n", "task_arithmetic"},
+             {"  - task_arithmetic\n", "  - {merge_method: ties, name: ties-half}\n", "two methods are called ties-half"},
+             {"parameters: {density: 0.5}", "parameters: {dencity: 0.5}", "density"},
+             {"parameters: {density: 0.5}", "parameters: {density: 1.5}", "s.yaml:5:"},
+             {"omega:", "combinations: [[code, maths]]\nomega:", "there is no expert maths"},
+             {"omega:", "combinations: [[code, code]]\nomega:", "code stands twice in a combination"},
+             {"omega:", "combinations: [[code, math], [math, code]]\nomega:", "this combination is there already"},
+             {"code: c", "base: c", "an expert cannot be called base"},
+             {"code: c", "a/b: c", "must consist of letters"},
+             {"directory: out", "keep: scores", "output.directory is missing"},
+             {"directory: out", "directory: out, keep: scores", "there are no evaluation.suites"},
+             {"directory: out", "directory: out, keep: none", "keep"},
+             {"dtype: bfloat16", "dtype: bfloat16\nomegas: 1", "omegas"}})
+        EXPECT_THAT([&] { parsed(with(line, other)); }, ThrowsMessage<UsageError>(HasSubstr(message))) << other;
+}
+
+TEST(SweepConfig, TooManyPointsAreOneLine) {
+    std::string omegas;
+    for (int i = 0; i <= 5000; ++i) omegas += fmt::format("{}{}", i == 0 ? "" : ", ", i / 5000.0);
+    std::string experts;
+    for (int i = 0; i < 5; ++i) experts += fmt::format("e{}: m{}, ", i, i);
+
+    std::string text = with("omega: [1.0, 0.4]", "omega: [" + omegas + "]");
+    text.replace(text.find("code: c, instruct: i, math: m"), 29, experts);
+    EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr("are 260052 points; at most 100000")));
+}
+
+TEST(PointFilter, TakesAlternativesOfOneKeyAndAllKeysTogether) {
+    const SweepConfig sweep = parsed(kSweep);
+    const auto passing = [&](const std::vector<std::string>& conditions) {
+        const PointFilter filter(conditions);
+        return std::ranges::count_if(sweep.points, [&](const SweepPoint& point) { return filter.passes(point); });
+    };
+
+    EXPECT_EQ(passing({}), 20);
+    EXPECT_EQ(passing({"method=ties-half"}), 4 + 8);
+    EXPECT_EQ(passing({"method=ties-half,omega=0.4"}), 4 + 4);
+    EXPECT_EQ(passing({"combination=code+math", "combination=code+instruct,omega=1"}), 4 + 4);
+    EXPECT_THAT([] { PointFilter({"methods=ties"}); }, ThrowsMessage<UsageError>(HasSubstr("--only methods=ties")));
+    EXPECT_THAT([] { PointFilter({"omega=x"}); }, ThrowsMessage<UsageError>(HasSubstr("x is no number")));
+}
+
+}  // namespace
+}  // namespace aimerge

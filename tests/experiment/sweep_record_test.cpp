@@ -1,0 +1,69 @@
+#include "aimerge/experiment/sweep_record.h"
+
+#include "support/temp_folder.h"
+
+#include <gmock/gmock.h>
+
+namespace aimerge {
+namespace {
+
+PointResult done(const std::string& key, double value) {
+    return {.key = key,
+            .status = PointStatus::Done,
+            .seconds = 1.5,
+            .error = {},
+            .scores = {{"math", "exact_match", value, 0.01, 60}, {"general", "perplexity", 24.5, 1, 1}},
+            .scoredBy = "aimerge float32"};
+}
+
+TEST(SweepJournal, KeepsResultsOverRunsUnderTheirKeys) {
+    const TempFolder folder;
+    SweepJournal(folder.path()).record("a", done("k1", 0.25));
+    SweepJournal journal(folder.path());
+    journal.record("b", done("k2", 0.5));
+
+    const SweepJournal again(folder.path());
+    ASSERT_NE(again.find("a", "k1"), nullptr);
+    EXPECT_EQ(again.find("a", "k1")->scores.at(0).value, 0.25);
+    EXPECT_EQ(again.find("a", "k1")->scores.at(1).metric, "perplexity");
+    EXPECT_EQ(again.find("a", "k2"), nullptr);  // something that decides it has changed
+    EXPECT_NE(again.find("b", "k2"), nullptr);
+}
+
+TEST(SweepJournal, TheLastResultOfAPointCountsAndATornLineCountsForNothing) {
+    const TempFolder folder;
+    {
+        SweepJournal journal(folder.path());
+        journal.record("a", done("k", 0.25));
+        journal.record("a", done("k", 0.75));
+    }
+    const std::string text = readTextFile(folder / "journal");
+    writeTextFile(folder / "journal", text + text.substr(0, 40));
+
+    SweepJournal journal(folder.path());
+    EXPECT_EQ(journal.find("a", "k")->scores.at(0).value, 0.75);
+    journal.record("b", done("k", 0.5));
+    EXPECT_NE(SweepJournal(folder.path()).find("b", "k"), nullptr);
+}
+
+TEST(PointsCsv, HasARowPerPointAndAColumnPerTask) {
+    std::vector<SweepPoint> points{{"base", PointKind::Base, "m", {}, {}, {}, {}},
+                                   {"ties-a+b-omega-0.4", PointKind::Merged, {}, "ties", "a+b", 0.4, {}},
+                                   {"ties-a+b-omega-1.0", PointKind::Merged, {}, "ties", "a+b", 1.0, {}}};
+    PointResult failed{.key = "k",
+                       .status = PointStatus::Failed,
+                       .seconds = 0.5,
+                       .error = "x: \"no\", never",
+                       .scores = {},
+                       .scoredBy = {}};
+
+    EXPECT_EQ(pointsCsv(points, {done("k", 0.125), failed, {}}),
+              "model,kind,method,combination,omega,aim,status,seconds,error,scored_by,math,general:ppl\n"
+              "base,base,,,,,done,1.500,,aimerge float32,12.5,24.5\n"
+              "ties-a+b-omega-0.4,merged,ties,a+b,0.4,yes,failed,0.500,\"x: \"\"no\"\", never\",,,\n"
+              "ties-a+b-omega-1.0,merged,ties,a+b,1,no,pending,0.000,,,,\n");
+    EXPECT_THAT(pointsTable(points, {done("k", 0.125), failed, {}}), testing::HasSubstr("failed"));
+}
+
+}  // namespace
+}  // namespace aimerge

@@ -1,0 +1,116 @@
+"""`aimerge sweep` on the golden family: points against `aimerge merge` and `aimerge evaluate`, restarts, changes, failures."""
+import csv
+import json
+import random
+import subprocess
+import time
+
+from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_bytes, launcher
+
+FAMILY = GOLDENS / "family_f32"
+
+
+class Sweep(AimergeTest):
+    def sweep(self, **changes):
+        suite = self.folder / "suite.jsonl"
+        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
+        suite.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
+                                 for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
+        config = {"base_model": str(FAMILY / "base"), "experts": {"a": str(FAMILY / "expert_a"), "b": str(FAMILY / "expert_b")},
+                  "methods": ["task_arithmetic", {"merge_method": "ties", "parameters": {"density": 0.5}},
+                              {"merge_method": "dare_linear", "parameters": {"density": 0.5}}],
+                  "omega": [1.0, 0.4], "dtype": "bfloat16",
+                  "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},
+                  "evaluation": {"suites": [str(suite)], "block_length": 32},
+                  "output": {"directory": "out", "keep": "checkpoints"}, **changes}
+        return self.config({key: value for key, value in config.items() if value is not None}, "sweep.yaml")
+
+    def points(self, folder="out"):
+        with open(self.folder / folder / "points.csv", newline="") as file:
+            return {row["model"]: row for row in csv.DictReader(file)}
+
+    def scores(self, folder="out"):
+        return {name: (row["status"], row["t"], row["text:ppl"]) for name, row in self.points(folder).items()}
+
+    def journal_lines(self, folder="out"):
+        return [json.loads(line)["point"] for line in (self.folder / folder / "journal").read_text().splitlines()]
+
+    def test_every_point_is_what_merge_and_evaluate_make(self):
+        self.aimerge("sweep", self.sweep(), "--threads", 1)
+        points = self.points()
+        self.assertEqual(len(points), 3 + 6)
+        self.assertEqual({row["status"] for row in points.values()}, {"done"})
+        for name in ("task_arithmetic-a+b-omega-1.0", "ties-a+b-omega-0.4", "dare_linear-a+b-omega-0.4"):
+            config = self.folder / "out" / name / "mergekit_config.yml"
+            self.aimerge("merge", config, "--out", "alone", "--overwrite", "--threads", 1)
+            self.assertEqual(file_bytes(self.folder / "alone"), file_bytes(self.folder / "out" / name))
+            suite = self.folder / "suite.jsonl"
+            said = json.loads(self.aimerge("evaluate", self.folder / "out" / name, "--suite", suite, "--block-length", 32, "--json",
+                                           "--threads", 1).stdout)["tasks"]
+            self.assertEqual(float(points[name]["t"]), 100 * said["t"]["score"])
+            self.assertEqual(float(points[name]["text:ppl"]), said["text"]["score"])
+
+    def test_scores_are_the_same_without_checkpoints_and_on_any_ranks(self):
+        self.aimerge("sweep", self.sweep(), "--threads", 1)
+        for ranks, folder in ((0, "one"), (2, "two")):
+            config = self.sweep(output={"directory": folder, "keep": "scores"})
+            self.aimerge("sweep", config, "--threads", 1, ranks=ranks)
+            self.assertEqual(self.scores(folder), self.scores())
+            self.assertEqual([path.name for path in (self.folder / folder).rglob("*.safetensors")], [])
+        small = self.sweep(output={"directory": "small", "keep": "scores"})
+        self.aimerge("sweep", small, "--threads", 1, "--memory-limit", "4MB")
+        self.assertEqual(self.scores("small"), self.scores())
+
+    def test_only_what_changed_is_done_again(self):
+        self.aimerge("sweep", self.sweep(output={"directory": "out", "keep": "scores"}), "--only", "method=ties")
+        self.assertEqual(sum(row["status"] == "pending" for row in self.points().values()), 4)
+        grown = self.sweep(output={"directory": "out", "keep": "scores"})
+        self.aimerge("sweep", grown)
+        lines = self.journal_lines()
+        self.assertEqual(len(lines), 9)
+        self.assertEqual(len(set(lines)), 9)
+        self.aimerge("sweep", grown)
+        self.assertEqual(self.journal_lines(), lines)
+        changed = self.sweep(output={"directory": "out", "keep": "scores"},
+                             methods=["task_arithmetic", {"merge_method": "ties", "parameters": {"density": 0.4}}])
+        self.aimerge("sweep", changed)
+        self.assertEqual(self.journal_lines()[9:], ["ties-a+b-omega-1.0", "ties-a+b-omega-0.4"])
+
+    def test_a_failing_point_is_recorded_and_the_others_are_done(self):
+        for keep in ("checkpoints", "scores"):
+            config = self.sweep(methods=[{"merge_method": "slerp", "parameters": {"t": 0.5}}, "task_arithmetic"],
+                                experts={name: str(FAMILY / f"expert_{name}") for name in "abc"}, omega=1.0, aim=None,
+                                combinations=[["a", "b", "c"], ["a"]], output={"directory": keep, "keep": keep})
+            for ranks in (0, 2):
+                result = self.aimerge("sweep", config, ranks=ranks, expect=4)
+                self.assertIn("1 of 8 points failed", result.stderr)
+                points = self.points(keep)
+                self.assertEqual(points["slerp-a+b+c-omega-1.0"]["status"], "failed")
+                self.assertIn("slerp", points["slerp-a+b+c-omega-1.0"]["error"])
+                self.assertEqual(sum(row["status"] == "done" for row in points.values()), 7)
+
+    def test_killed_at_any_moment_nothing_is_lost_and_nothing_done_twice(self):
+        self.aimerge("sweep", self.sweep(output={"directory": "whole", "keep": "checkpoints"}), "--threads", 1)
+        config = self.sweep()
+        chance = random.Random(5)
+        for attempt in range(6):
+            process = subprocess.Popen([*launcher(2 if attempt % 2 else 0), BINARY, "sweep", str(config), "--threads", "1"],
+                                       cwd=self.folder, env=environment(self.cache), stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(chance.uniform(0.2, 2.5))
+            subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+            process.wait()
+        self.aimerge("sweep", config, "--threads", 1)
+        self.assertEqual(self.scores(), self.scores("whole"))
+        lines = self.journal_lines()
+        self.assertEqual(len(lines), len(set(lines)))
+        for name in self.points():
+            if name not in ("base", "a", "b"):
+                self.assertEqual(file_bytes(self.folder / "out" / name), file_bytes(self.folder / "whole" / name))
+        self.assertEqual(list((self.folder / "out").glob("*.partial*")), [])
+
+    def test_dry_run_says_what_there_is_to_do_and_writes_nothing(self):
+        said = self.aimerge("sweep", self.sweep(), "--dry-run").stdout
+        self.assertIn("9 of 9 points to do", said)
+        self.assertFalse((self.folder / "out").exists())
+        self.assertIn("omegas", self.aimerge("sweep", self.sweep(omegas=1), expect=2).stderr)
