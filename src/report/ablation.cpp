@@ -246,6 +246,7 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
         table.columns.push_back({key, key, "", false, false});
     for (const ReportColumn& column : scoreColumns(scores, Changes::Shown)) table.columns.push_back(column);
     table.columns.push_back({"Pareto", "pareto", "", false, false});
+    table.columns.push_back({"seconds", "seconds", "", true, true});
     table.columns.push_back({"scored by", "scored_by", "", false, false});
     for (std::size_t i = 0; i < scores.rows.size(); ++i) {
         const ScoreRow& source = scores.rows[i];
@@ -258,6 +259,7 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
                       false};
         append(row.cells, scoreCells(scores, analysis, i, Changes::Shown));
         row.cells.push_back(textCell(frontText(analysis.rows[i])));
+        row.cells.push_back(numberCell(source.seconds, 1));
         row.cells.push_back(textCell(source.scoredBy));
         table.rows.push_back(std::move(row));
     }

@@ -21,7 +21,7 @@ ul.notices { border-left: 4px solid #d55e00; padding: .4rem 0 .4rem 2rem; }
 div.table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .2rem .6rem; text-align: left; vertical-align: baseline; white-space: nowrap; }
-td.text { white-space: normal; min-width: 6rem; }
+td:last-child:not(.number) { white-space: normal; min-width: 8rem; }
 th { border-bottom: 2px solid #1a1a1a; } tr.part > td { border-top: 1px solid #999; }
 tbody tr:hover { background: #f2f6fa; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }

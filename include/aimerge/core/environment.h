@@ -10,7 +10,8 @@ namespace aimerge::environment {
 /// AIMERGE_CACHE_DIR, else $XDG_CACHE_HOME/aimerge, else ~/.cache/aimerge: token ids and statistics reused by digest.
 std::filesystem::path cacheDirectory();
 
-/// AIMERGE_PYTHON: interpreter that runs the Hugging Face tokenizers helper. Default: the venv that launch/setup.sh made.
+/// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the venv that
+/// launch/setup.sh made.
 std::string pythonInterpreter();
 
 /// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was
