@@ -66,6 +66,8 @@ class ReportTest(AimergeTest):
         self.assertIn("34 of the 34 printed rows", result.stdout)
         for row in self.read_csv(self.folder / "r" / "tables" / "paper-table2.csv"):
             self.assertEqual(float(row["gsm8k"]), float(row["gsm8k_printed"]))
+        by_default = self.aimerge("report", "--scores", PRINTED / "table1.csv", "--compare-paper")
+        self.assertIn("44 of the 44 printed rows", by_default.stdout)
 
     def test_a_sweep_becomes_tables_pictures_and_one_page(self):
         sweep = self.sweep()
