@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
-# From a fresh machine to a merged model: installs, builds, makes the SmolLM2 family, merges it with AIM on two ranks, and shows
-# what came out.
+# The AIM paper's Table 1 in small, from a fresh machine to the table: installs, builds, makes the SmolLM2 family, merges its three
+# experts by five methods in four combinations with and without AIM on two ranks, scores all of them, and reports.
 #
-# usage: launch/demo.sh
+# usage: launch/demo.sh [--full]
+#   --full  the ablation over omega too: 1.0, 0.8, 0.6, 0.4, 0.2 and 0 (124 models instead of 44)
+#
+# Interrupted, it goes on where it stopped when it is started again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly config=configs/smollm2-task-arithmetic-aim.yaml
-readonly corpus=configs/smollm2/calibration.txt
-readonly merged=build/demo/merged
+readonly config=configs/smollm2-table1.yaml
+readonly sweep=build/demo/table1
+omegas=()
+case "${1:-}" in
+    "") ;;
+    --full) omegas=(--set "omega=[1.0, 0.8, 0.6, 0.4, 0.2, 0.0]") ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    *) printf "demo: unknown option '%s'; usage: launch/demo.sh [--full]\n" "$1" >&2; exit 1 ;;
+esac
+
 say() { printf '\n== %s\n' "$*"; }
 run() {
     printf '$ %s\n' "$*"
@@ -22,34 +32,26 @@ say "Setting up and building"
 say "The models: a base and three experts fine-tuned from it"
 build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads
 
-say "Merging on two ranks: calibrate on the base, add the experts, hold back the change on active channels"
+say "Merging and scoring on two ranks: every method, combination and omega of $config"
 launch=(mpirun -n 2 --bind-to none --oversubscribe)
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 threads=$(($(nproc) / 2))
-mkdir -p build/demo
-run "${launch[@]}" build/aimerge merge "$config" --out "$merged" --threads "$((threads > 0 ? threads : 1))" --overwrite
+run "${launch[@]}" build/aimerge sweep "$config" "${omegas[@]}" --threads "$((threads > 0 ? threads : 1))"
 
-say "What was written"
-# The tables are long: all of each in a file, the first lines here.
-inspect() {
-    printf '$ build/aimerge inspect %s | head -n %s\n' "$1" "$2"
-    build/aimerge inspect "$1" > "$3"
-    head -n "$2" "$3"
-}
-inspect "$merged" 10 build/demo/checkpoint.txt
-inspect "$merged/aimerge_statistics.h5" 12 build/demo/statistics.txt
-run build/aimerge verify "$merged"
+say "The table"
+run build/aimerge report "$sweep"
 
 cat << TEXT
 
 == What you see
-$merged is a Hugging Face checkpoint: transformers loads it as it stands.
-The plain sum of these three experts disturbs the base. AIM ran $corpus
-through the base, found which input channels of each layer are active (A, in the table above: a few are, most are not),
-and kept the weights behind the active ones close to the base (omega 0.4).
-All of both tables: build/demo/checkpoint.txt, build/demo/statistics.txt. Settings and digests: $merged/README.md.
+Each expert does its own task well and the others' badly. Added up, they disturb each other and the base: perplexity of plain text
+(general:ppl) goes from 25 to 138 for all three. AIM ran configs/smollm2/calibration.txt through the base, found which input channels
+of each layer are active, and kept the weights behind the active ones close to the base (omega 0.4): compare the rows with and without.
 
-Next:  mpirun -n 2 build/aimerge merge configs/smollm2-ties-aim.yaml --out build/demo/ties
-       mpirun -n 2 build/aimerge merge configs/smollm2-omega-list.yaml --out build/demo/omegas
-       build/aimerge merge --help
+Report:  $PWD/$sweep/report/report.html
+Scores:  $sweep/points.csv
+
+Next:  mpirun -n 2 build/aimerge merge configs/smollm2-ties-aim.yaml --out build/demo/ties      # a checkpoint for transformers
+       build/aimerge inspect build/demo/ties/aimerge_statistics.h5
+       launch/demo.sh --full                                                                  # more values of omega
 TEXT
