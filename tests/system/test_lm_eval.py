@@ -155,6 +155,25 @@ class WithLmEval(AimergeTest):
         self.assertEqual(again, "")
 
 
+class EvaluateSaysWhatLmEvalSays(AimergeTest):
+    def goldens(self):
+        return json.loads((lm_eval_run.DATA / "goldens.json").read_text())
+
+    def test_values_and_greedy_flags(self):
+        samples = self.folder / "samples.jsonl"
+        self.aimerge("evaluate", FAMILY / "base", "--suite", lm_eval_run.DATA / "items.jsonl", "--dtype", "float32", "--samples", samples,
+                     ranks=2, timeout=300)
+        wanted = [request for task in ("requests", "choices") for item in self.goldens()[task] for request in item]
+        got = []
+        for row in map(json.loads, samples.read_text().splitlines()):
+            values, greedy = row["loglikelihood"], row["is_greedy"]
+            got += zip(values, greedy, strict=True) if isinstance(values, list) else [(values, greedy)]
+        self.assertEqual(len(got), len(wanted))
+        for number, ((value, greedy), (wanted_value, wanted_greedy)) in enumerate(zip(got, wanted)):
+            self.assertAlmostEqual(value, wanted_value, delta=1e-3, msg=f"request {number}")
+            self.assertEqual(greedy, wanted_greedy, f"request {number}")
+
+
 USE_TASKS = """
 import json, sys
 from lm_eval.tasks import TaskManager, get_task_dict
