@@ -55,7 +55,7 @@ class DemoScores(unittest.TestCase):
     @classmethod
     def aimerge(cls, *arguments, ranks=0):
         result = subprocess.run([*launcher(ranks), BINARY, *map(str, arguments)], cwd=cls.folder, text=True, capture_output=True,
-                                timeout=800, env=environment(cls.folder / "cache"))
+                                timeout=1500, env=environment(cls.folder / "cache"))
         if result.returncode:
             raise AssertionError(f"aimerge {' '.join(map(str, arguments))}\n{result.stdout}\n{result.stderr}")
         return result

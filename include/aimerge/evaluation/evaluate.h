@@ -13,7 +13,7 @@ struct EvaluationSettings {
     Dtype computeDtype = Dtype::F32;
     ChoiceMetric choices = ChoiceMetric::AccNorm;
     std::int64_t blockLength = 256;      // of texts (evaluation/requests.h)
-    std::int64_t tokensPerBatch = 2048;  // about; decides bits, unlike the number of ranks
+    std::int64_t tokensPerBatch = 1024;  // about; decides bits, unlike the number of ranks
 };
 
 /// How a model is run.
