@@ -46,8 +46,9 @@ Sources sourcesOf(const Options& options) {
     return sources;
 }
 
+/// A sweep writes percent.
 ScoreScale scaleOf(const Options& options) {
-    if (options.scale == 0) return ScoreScale::Guess;
+    if (options.scale == 0) return options.subject.empty() ? ScoreScale::Guess : ScoreScale::Hundred;
     return options.scale == 1 ? ScoreScale::One : ScoreScale::Hundred;
 }
 
@@ -55,7 +56,7 @@ ScoreScale scaleOf(const Options& options) {
 std::string scaleText(const ScaledScores& scores, const Options& options) {
     const bool one = scores.scale == ScoreScale::One;
     const std::string text = fmt::format("scores are read as {}", one ? "fractions, 0 to 1" : "percent, 0 to 100");
-    if (options.scale != 0) return text;
+    if (scaleOf(options) != ScoreScale::Guess) return text;
     if (one && !scores.table.benchmarks.empty())
         spdlog::info("{}: {}, as none is above 1; --scale 100 reads them as percent", scores.table.file.string(), text);
     return text + (one ? ", as none is above 1" : ", as some are above 1");
@@ -110,7 +111,7 @@ void declareReport(CLI::App& app, Options& options) {
         ->type_name("FILE.csv");
     app.add_option("--lm-eval", options.lmEval, "Add scores of lm-eval: a folder with one folder of results per model")
         ->type_name("FOLDER");
-    app.add_option("--scale", options.scale, "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1)")
+    app.add_option("--scale", options.scale, "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1, and of a sweep)")
         ->check(CLI::IsMember({1, 100}));
     app.add_option("--population", options.population, "Whose hypervolume a merge adds to")
         ->check(CLI::IsMember({"stated", "as-printed", "all"}))

@@ -6,18 +6,18 @@ import pathlib
 import re
 import unittest
 
-from aimerge_command import AimergeTest
+from aimerge_command import GOLDENS, AimergeTest
 
 PRINTED = pathlib.Path(__file__).resolve().parents[2] / "configs" / "paper" / "printed"
 
 # Two methods, three omegas, a perplexity, a point that failed, quoted fields.
 POINTS = """model,kind,method,combination,omega,aim,status,seconds,error,scored_by,math,code,general:ppl
-base,base,,,,,done,1.5,,aimerge,0.1,0.2,24.8
-code,expert,,code,,,done,1.5,,aimerge,0.15,0.6,30
-math,expert,,math,,,done,1.5,,aimerge,0.5,0.1,28
-ties-code-math-1,merged,ties,code+math,1,no,done,2,,aimerge,0.4,0.5,40
-ties-code-math-0.6,merged,ties,code+math,0.6,yes,done,2,,aimerge,0.44,0.5,35
-ties-code-math-0.4,merged,ties,code+math,0.4,yes,done,2,,aimerge,0.45,0.55,30
+base,base,,,,,done,1.5,,aimerge,10,20,24.8
+code,expert,,code,,,done,1.5,,aimerge,15,60,30
+math,expert,,,,,done,1.5,,aimerge,50,10,28
+ties-code-math-1,merged,ties,code+math,1,no,done,2,,aimerge,40,50,40
+ties-code-math-0.6,merged,ties,code+math,0.6,yes,done,2,,aimerge,44,50,35
+ties-code-math-0.4,merged,ties,code+math,0.4,yes,done,2,,aimerge,45,55,30
 "linear, all",merged,linear,code+math,1,no,failed,0,"disk ""/x"" full, stopped",,,,
 """
 
@@ -87,7 +87,7 @@ class ReportTest(AimergeTest):
                              {"ablation", "omega-code-math", "pareto", "scores", "missing"})
         self.assertIn("Merges with and without AIM", result.stdout)
         self.assertIn('disk "/x" full, stopped', result.stdout)
-        self.assertIn("fractions, 0 to 1", result.stderr)
+        self.assertIn("percent, 0 to 100", page)
         self.assertIn("figures/hv-gain.svg", (report / "report.md").read_text(encoding="utf-8"))
 
     def test_the_ablation_table_has_changes_and_gains(self):
@@ -158,6 +158,30 @@ class ReportTest(AimergeTest):
             want = float(file["statistics/model.layers.0.self_attn.q_proj/mean_abs"][:].astype("float64").mean())
         self.assertAlmostEqual(heat_map["mean_abs"][0][1], want, 12)
         self.assertTrue((self.folder / "sweep" / "report" / "figures" / "activations.png").is_file())
+
+    def test_a_sweep_that_was_run_is_reported_as_it_is(self):
+        family = GOLDENS / "family_f32"
+        suite = self.folder / "suite.jsonl"
+        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
+        suite.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
+                                 for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
+        self.aimerge("sweep", self.config({
+            "base_model": str(family / "base"), "experts": {name: str(family / f"expert_{name}") for name in "ab"},
+            "methods": ["task_arithmetic", {"merge_method": "ties", "parameters": {"density": 0.5}}], "omega": [1.0, 0.7, 0.4],
+            "dtype": "float32", "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},
+            "evaluation": {"suites": [str(suite)], "block_length": 32}, "output": {"directory": "run", "keep": "scores"}}))
+
+        self.aimerge("report", "run")
+
+        points = self.read_csv(self.folder / "run" / "points.csv")
+        rows = self.read_csv(self.folder / "run" / "report" / "tables" / "scores.csv")
+        self.assertEqual([row["model"] for row in rows], [point["model"] for point in points])
+        for row, point in zip(rows, points):
+            self.assertEqual(float(row["t"]), float(point["t"]))
+            self.assertEqual(float(row["text:ppl"]), float(point["text:ppl"]))
+            self.assertEqual(row["hv_gain"] != "", row["kind"] == "merged")
+        figures = {path.stem for path in (self.folder / "run" / "report" / "figures").glob("*.svg")}
+        self.assertLessEqual({"hv-gain", "benchmarks-over-omega-a-b", "activations"}, figures)
 
     def test_many_methods_times_omegas(self):
         out = io.StringIO()
