@@ -1,5 +1,6 @@
 #include "cli/merge_step.h"
 
+#include "aimerge/core/error.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/merge/tensor_assembly.h"
@@ -51,7 +52,7 @@ private:
 };
 
 void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
-                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads) {
+                const std::vector<std::size_t>& batch, PointStore& store, ThreadPool& threads) {
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
@@ -76,6 +77,31 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
     mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink);
     NamingSink copySink(std::move(copyNames), store);
     copyTensors(copies, omegas.size(), threads, copySink);
+}
+
+std::vector<std::size_t> indicesOf(const MergeJob& job, std::span<const std::string> names) {
+    std::vector<std::size_t> indices;
+    for (const std::string& name : names) {
+        const auto found = std::ranges::find(job.tensors, name, &MatchedTensor::name);
+        indices.push_back(static_cast<std::size_t>(found - job.tensors.begin()));
+    }
+    return indices;
+}
+
+/// Calls merge(names) for consecutive tensors of about kBatchBytes of output. @throws Interrupted and PeerFailed in between
+template <typename Merge>
+void forEachBatch(World& world, const MergeJob& job, std::span<const std::string> names, const Merge& merge) {
+    std::size_t first = 0;
+    std::uint64_t batchBytes = 0;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        batchBytes += job.layout.find(names[i]).bytes.size() * job.points.size();
+        if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
+        merge(names.subspan(first, i + 1 - first));
+        throwIfInterrupted();
+        world.throwIfPeerFailed();
+        first = i + 1;
+        batchBytes = 0;
+    }
 }
 
 }  // namespace
@@ -103,23 +129,20 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
     return remaining;
 }
 
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointStore& store,
-                ThreadPool& threads) {
-    std::unordered_map<std::string, std::size_t> indices;
-    for (std::size_t i = 0; i < job.tensors.size(); ++i) indices[job.tensors[i].name] = i;
-    std::vector<std::size_t> batch;
-    std::uint64_t batchBytes = 0;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        batch.push_back(indices.at(names[i]));
-        batchBytes += job.outputs[batch.back()].bytes() * job.points.size();
-        if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
-        mergeBatch(job, statistics, experts, batch, store, threads);
-        throwIfInterrupted();
-        world.throwIfPeerFailed();
-        batch.clear();
-        batchBytes = 0;
-    }
+void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
+                 const StatisticsByModule& statistics, ThreadPool& threads) {
+    forEachBatch(world, passes.front().job, names, [&](std::span<const std::string> batch) {
+        for (MergePass& pass : passes) {
+            if (!pass.error.empty()) continue;
+            try {
+                mergeBatch(pass.job, statistics, {}, indicesOf(pass.job, batch), pass.store, threads);
+            } catch (const Interrupted&) {
+                throw;
+            } catch (const Error& error) {
+                pass.error = error.what();
+            }
+        }
+    });
 }
 
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
@@ -129,7 +152,9 @@ void mergeShare(World& world, const MergeJob& job, const std::vector<std::string
     for (const std::string& name : names) totalBytes += job.layout.find(name).bytes.size() * writers.size();
     Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
     WriterStore store(writers, progress);
-    mergeShare(world, job, names, statistics, experts, store, threads);
+    forEachBatch(world, job, names, [&](std::span<const std::string> batch) {
+        mergeBatch(job, statistics, experts, indicesOf(job, batch), store, threads);
+    });
     progress.finish();
 }
 

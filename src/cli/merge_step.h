@@ -41,9 +41,16 @@ void mergeShare(World& world, const MergeJob& job, const std::vector<std::string
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
                 ThreadPool& threads, ProgressMode progress);
 
-/// The same into any store, without progress display.
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointStore& store,
-                ThreadPool& threads);
+/// One of several merges of the same models.
+struct MergePass {
+    const MergeJob& job;
+    PointStore& store;
+    std::string error = {};  // what went wrong with it; nothing more is merged then
+};
+
+/// Local. Merges the named tensors of all passes, a batch of tensors at a time, so that the inputs of a batch are read from
+/// disk once. @throws Interrupted and PeerFailed between two batches
+void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
+                 const StatisticsByModule& statistics, ThreadPool& threads);
 
 }  // namespace aimerge

@@ -23,6 +23,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <list>
 
 namespace aimerge {
 namespace {
@@ -303,35 +304,51 @@ private:
         mergeDocument(world_, options, *point.config, root, FailureScope::Work);
     }
 
-    /// Points of one method and combination are merged together, as many as memory holds.
+    /// All points of a combination of experts are merged together, as many as memory holds.
     void runScores() {
-        for (std::size_t i = 0; i < points().size();) {
-            std::vector<std::size_t> group;
-            const SweepPoint& first = points()[i];
-            for (; i < points().size() && points()[i].method == first.method && points()[i].combination == first.combination;
-                 ++i)
-                if (pending_[i] && points()[i].kind == PointKind::Merged) group.push_back(i);
-            if (!group.empty()) scoreGroup(group);
+        std::vector<std::vector<std::size_t>> groups;
+        for (std::size_t i = 0; i < points().size(); ++i) {
+            if (!pending_[i] || points()[i].kind != PointKind::Merged) continue;
+            const auto group = std::ranges::find_if(groups, [&](const std::vector<std::size_t>& known) {
+                return points()[known.front()].combination == points()[i].combination;
+            });
+            group == groups.end() ? groups.push_back({i}) : group->push_back(i);
         }
+        for (const std::vector<std::size_t>& group : groups) scoreCombination(group);
     }
 
-    void scoreGroup(std::vector<std::size_t> group) {
-        std::optional<MergeJob> job;
-        std::optional<Plan> plan;
-        try {
-            shareFailures(world_, [&] { job = openGroup(group); });
-            plan = planFor(job->base());
-        } catch (const SharedFailure& failure) {
-            for (const std::size_t i : group) attempt(i, [&]() -> EvaluationResult { throw failure; });
-            return;
+    /// Points of one method, and the job that makes them.
+    struct MethodPoints {
+        MergeJob* job;
+        std::vector<std::size_t> points;
+    };
+
+    void scoreCombination(const std::vector<std::size_t>& group) {
+        std::list<MergeJob> jobs;
+        std::vector<std::pair<MergeJob*, std::size_t>> open;  // every point with its job
+        for (std::size_t begin = 0; begin < group.size();) {
+            std::vector<std::size_t> own;
+            const std::string& method = points()[group[begin]].method;
+            for (; begin < group.size() && points()[group[begin]].method == method; ++begin) own.push_back(group[begin]);
+            try {
+                shareFailures(world_, [&] { jobs.push_back(openGroup(own)); });
+                for (const std::size_t i : own) open.emplace_back(&jobs.back(), i);
+            } catch (const SharedFailure& failure) {
+                for (const std::size_t i : own) attempt(i, [&]() -> EvaluationResult { throw failure; });
+            }
         }
-        const std::vector<std::string> names = ownTensors(*job, *plan);
-        const std::size_t atOnce = pointsInMemory(*job);
-        for (std::size_t begin = 0; begin < group.size(); begin += atOnce) {
-            const std::size_t end = std::min(begin + atOnce, group.size());
-            scoreTogether(
-                *job, *plan, names,
-                {group.begin() + static_cast<std::ptrdiff_t>(begin), group.begin() + static_cast<std::ptrdiff_t>(end)});
+        if (open.empty()) return;
+        const MergeJob& first = *open.front().first;
+        const Plan plan = planFor(first.base());
+        const std::vector<std::string> names = ownTensors(first, plan);
+        const std::size_t room = pointsInMemory(first);
+        for (std::size_t begin = 0; begin < open.size(); begin += room) {
+            std::vector<MethodPoints> together;
+            for (std::size_t k = begin; k < std::min(begin + room, open.size()); ++k) {
+                if (together.empty() || together.back().job != open[k].first) together.push_back({open[k].first, {}});
+                together.back().points.push_back(open[k].second);
+            }
+            scoreTogether(together, plan, names);
         }
     }
 
@@ -378,31 +395,35 @@ private:
             std::max<std::int64_t>(1, -world_.maximum(-static_cast<std::int64_t>(room / perRank))));
     }
 
-    void scoreTogether(MergeJob& job, const Plan& plan, const std::vector<std::string>& names,
-                       const std::vector<std::size_t>& group) {
-        job.points.clear();
-        for (const std::size_t i : group)
-            job.points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
+    /// Collective. Merges the points of all methods into memory, then scores one after the other.
+    void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names) {
         const auto start = Clock::now();
-        std::optional<MemoryPoints> merged;
-        std::optional<SharedFailure> failure;
-        try {
-            shareFailures(world_, [&] {
-                merged.emplace(job, names);
-                ThreadPool threads(threads_);
-                mergeShare(world_, job, names, statistics_, {}, *merged, threads);
-            });
-        } catch (const SharedFailure& found) {
-            failure = found;
+        std::vector<MemoryPoints> merged;
+        merged.reserve(methods.size());
+        std::vector<MergePass> passes;
+        std::size_t number = 0;
+        for (const MethodPoints& method : methods) {
+            method.job->points.clear();
+            for (const std::size_t i : method.points)
+                method.job->points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
+            passes.push_back({*method.job, merged.emplace_back(*method.job, names)});
+            number += method.points.size();
         }
-        if (world_.isRoot() && !failure)
-            spdlog::info("{} {}: {} points merged in {}", points()[group.front()].method,
-                         points()[group.front()].combination, group.size(), formatSeconds(secondsSince(start)));
-        for (std::size_t k = 0; k < group.size(); ++k) {
-            attempt(group[k], [&] {
-                if (failure) throw *failure;
-                return score(*merged->point(k, points()[group[k]].name), plan);
-            });
+        ThreadPool threads(threads_);
+        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads);
+        if (world_.isRoot())
+            spdlog::info("{}: {} points merged in {}", points()[methods.front().points.front()].combination, number,
+                         formatSeconds(secondsSince(start)));
+        for (std::size_t m = 0; m < methods.size(); ++m) {
+            for (std::size_t k = 0; k < methods[m].points.size(); ++k) {
+                const std::size_t i = methods[m].points[k];
+                attempt(i, [&] {
+                    shareFailures(world_, [&] {
+                        if (!passes[m].error.empty()) throw RuntimeFault("{}", passes[m].error);
+                    });
+                    return score(*merged[m].point(k, points()[i].name), plan);
+                });
+            }
         }
     }
 
@@ -416,9 +437,12 @@ private:
         if (!world_.isRoot()) return;
         writeTable();
         if (scores()) fmt::print("{}", pointsTable(points(), root_.results));
-        const auto failed = std::ranges::count(root_.results, PointStatus::Failed, &PointResult::status);
-        spdlog::info("{}: {} points done now, {} were there already; tables and figures: aimerge report {}",
-                     sweep_.directory, done_, points().size() - total_, sweep_.directory);
+        const auto count = [&](PointStatus status) {
+            return static_cast<std::size_t>(std::ranges::count(root_.results, status, &PointResult::status));
+        };
+        const std::size_t failed = count(PointStatus::Failed);
+        spdlog::info("{}: {} of {} points done; tables and figures: aimerge report {}", sweep_.directory,
+                     count(PointStatus::Done), points().size(), sweep_.directory);
         if (failed > 0)
             throw RuntimeFault("{}: {} of {} points failed, see the column `error` of points.csv; the others are done",
                                sweep_.directory, failed, points().size());
