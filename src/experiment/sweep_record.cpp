@@ -1,6 +1,6 @@
 #include "aimerge/experiment/sweep_record.h"
 
-#include "aimerge/core/error.h"
+#include "aimerge/report/csv.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -43,16 +43,6 @@ PointResult fromJson(const Json& line) {
                                  score.at("value").get<double>(), score.at("stderr").get<double>(),
                                  score.at("items").get<std::size_t>()});
     return result;
-}
-
-std::string quoted(const std::string& text) {
-    if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-    std::string result(1, '"');
-    for (const char c : text) {
-        if (c == '"') result += '"';
-        result += c;
-    }
-    return result += '"';
 }
 
 struct Column {
@@ -124,7 +114,7 @@ void SweepJournal::record(const std::string& point, const PointResult& result) {
 std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<PointResult>& results) {
     const std::vector<Column> columns = columnsOf(results);
     std::string text = "model,kind,method,combination,omega,aim,status,seconds,error,scored_by";
-    for (const Column& column : columns) text += fmt::format(",{}", quoted(column.task + (column.isPerplexity ? ":ppl" : "")));
+    for (const Column& column : columns) text += fmt::format(",{}", csvField(column.task + (column.isPerplexity ? ":ppl" : "")));
     text += "\n";
     for (std::size_t i = 0; i < points.size(); ++i) {
         const SweepPoint& point = points[i];
@@ -132,7 +122,7 @@ std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<P
         text += fmt::format("{},{},{},{},{},{},{},{:.3f},{},{}", point.name, pointKindName(point.kind), point.method,
                             point.combination, point.omega ? fmt::format("{}", *point.omega) : "",
                             point.kind == PointKind::Merged ? (point.isRelaxed() ? "yes" : "no") : "",
-                            pointStatusName(result.status), result.seconds, quoted(result.error), quoted(result.scoredBy));
+                            pointStatusName(result.status), result.seconds, csvField(result.error), csvField(result.scoredBy));
         for (const Column& column : columns) {
             const TaskScore* score = scoreOf(result, column);
             text += score ? fmt::format(",{}", shownValue(*score)) : ",";

@@ -1,6 +1,7 @@
 // print_logits MODEL ID...: float32 logits of one sequence, [length, vocabulary], raw on standard output. For the comparison
 // of the decoder with transformers on a real model.
 
+#include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/model/decoder.h"
 
 #include <ATen/ATen.h>
