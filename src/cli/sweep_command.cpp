@@ -83,11 +83,11 @@ private:
             const PointFilter filter(options_.only);
             if (!options_.dryRun) fs::create_directories(folder_);
             if (!options_.dryRun) root_.lock.emplace(JobLock::acquire(folder_ / ".lock", commandLine()));
-            if (fs::exists(folder_)) root_.journal.emplace(folder_);
+            root_.journal.emplace(folder_, options_.dryRun ? SweepJournal::Use::Read : SweepJournal::Use::Write);
             const std::string evaluation = evaluationDigest();
             for (const SweepPoint& point : points()) {
                 root_.keys.push_back(keyOf(point, evaluation));
-                const PointResult* known = root_.journal ? root_.journal->find(point.name, root_.keys.back()) : nullptr;
+                const PointResult* known = root_.journal->find(point.name, root_.keys.back());
                 const bool isDone = known && known->status == PointStatus::Done && isThere(point);
                 root_.results.push_back(known ? *known : PointResult{});
                 const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores();
@@ -302,6 +302,7 @@ private:
             root.output.emplace(
                 OutputFolder::acquire({options.out, inputPaths(*point.config), ExistingOutput::Replace, commandLine()}));
         mergeDocument(world_, options, *point.config, root, FailureScope::Work);
+        world_.barrier();  // rank 0 has published it
     }
 
     /// All points of a combination of experts are merged together, as many as memory holds.

@@ -83,8 +83,11 @@ std::string_view pointStatusName(PointStatus status) {
     return "failed";
 }
 
-SweepJournal::SweepJournal(const std::filesystem::path& folder) : file_(File::openForWriting(folder / kJournalName)) {
-    const std::string text = readTextFile(folder / kJournalName);
+SweepJournal::SweepJournal(const std::filesystem::path& folder, Use use) {
+    const std::filesystem::path path = folder / kJournalName;
+    if (use == Use::Write) file_ = File::openForWriting(path);
+    if (!exists(path)) return;
+    const std::string text = readTextFile(path);
     for (std::size_t begin = 0; begin < text.size();) {
         const std::size_t end = text.find('\n', begin);
         const std::string line = text.substr(begin, end - begin);
@@ -97,7 +100,7 @@ SweepJournal::SweepJournal(const std::filesystem::path& folder) : file_(File::op
             continue;  // of another version, or torn: the point is done again
         }
     }
-    if (!text.empty() && text.back() != '\n') file_.append("\n");
+    if (use == Use::Write && !text.empty() && text.back() != '\n') file_.append("\n");
 }
 
 const PointResult* SweepJournal::find(const std::string& point, const std::string& key) const {
@@ -114,15 +117,17 @@ void SweepJournal::record(const std::string& point, const PointResult& result) {
 std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<PointResult>& results) {
     const std::vector<Column> columns = columnsOf(results);
     std::string text = "model,kind,method,combination,omega,aim,status,seconds,error,scored_by";
-    for (const Column& column : columns) text += fmt::format(",{}", csvField(column.task + (column.isPerplexity ? ":ppl" : "")));
+    for (const Column& column : columns)
+        text += fmt::format(",{}", csvField(column.task + (column.isPerplexity ? ":ppl" : "")));
     text += "\n";
     for (std::size_t i = 0; i < points.size(); ++i) {
         const SweepPoint& point = points[i];
         const PointResult& result = results[i];
-        text += fmt::format("{},{},{},{},{},{},{},{:.3f},{},{}", point.name, pointKindName(point.kind), point.method,
-                            point.combination, point.omega ? fmt::format("{}", *point.omega) : "",
-                            point.kind == PointKind::Merged ? (point.isRelaxed() ? "yes" : "no") : "",
-                            pointStatusName(result.status), result.seconds, csvField(result.error), csvField(result.scoredBy));
+        text +=
+            fmt::format("{},{},{},{},{},{},{},{:.3f},{},{}", point.name, pointKindName(point.kind), point.method,
+                        point.combination, point.omega ? fmt::format("{}", *point.omega) : "",
+                        point.kind == PointKind::Merged ? (point.isRelaxed() ? "yes" : "no") : "",
+                        pointStatusName(result.status), result.seconds, csvField(result.error), csvField(result.scoredBy));
         for (const Column& column : columns) {
             const TaskScore* score = scoreOf(result, column);
             text += score ? fmt::format(",{}", shownValue(*score)) : ",";

@@ -30,6 +30,18 @@ TEST(SweepJournal, KeepsResultsOverRunsUnderTheirKeys) {
     EXPECT_NE(again.find("b", "k2"), nullptr);
 }
 
+TEST(SweepJournal, ReadingLeavesTheFolderAsItIs) {
+    const TempFolder folder;
+    EXPECT_EQ(SweepJournal(folder.path(), SweepJournal::Use::Read).find("a", "k"), nullptr);
+    EXPECT_FALSE(exists(folder / "journal"));
+    SweepJournal(folder.path()).record("a", done("k", 0.25));
+    const std::string torn = readTextFile(folder / "journal") + "{";
+    writeTextFile(folder / "journal", torn);
+
+    EXPECT_NE(SweepJournal(folder.path(), SweepJournal::Use::Read).find("a", "k"), nullptr);
+    EXPECT_EQ(readTextFile(folder / "journal"), torn);
+}
+
 TEST(SweepJournal, TheLastResultOfAPointCountsAndATornLineCountsForNothing) {
     const TempFolder folder;
     {

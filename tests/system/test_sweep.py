@@ -56,6 +56,8 @@ class Sweep(AimergeTest):
 
     def test_scores_are_the_same_without_checkpoints_and_on_any_ranks(self):
         self.aimerge("sweep", self.sweep(), "--threads", 1)
+        self.aimerge("sweep", self.sweep(output={"directory": "kept", "keep": "checkpoints"}), "--threads", 1, ranks=3)
+        self.assertEqual(self.scores("kept"), self.scores())
         for ranks, folder in ((0, "one"), (2, "two")):
             config = self.sweep(output={"directory": folder, "keep": "scores"})
             self.aimerge("sweep", config, "--threads", 1, ranks=ranks)

@@ -41,12 +41,13 @@ struct EvaluationRequests {
 };
 
 struct RequestSettings {
-    /// Texts are scored in blocks of so many tokens, each on its own; what is left over at the end is not scored.
+    /// Texts are scored in blocks of so many tokens, each on its own; what is left over at the end is not scored. A
+    /// shorter text is one block.
     std::int64_t blockLength = 256;
 };
 
 /// Local; meant for rank 0. @param model whose tokenizer encodes and whose config.json gives positions and special tokens
-/// @throws InputError: no tokenizer, a text shorter than a block, an id outside the vocabulary, a continuation without
+/// @throws InputError: no tokenizer, a text of less than two tokens, an id outside the vocabulary, a continuation without
 ///         tokens or longer than the model's positions
 EvaluationRequests prepareRequests(std::vector<SuiteItem> items, const Checkpoint& model, const RequestSettings& settings);
 

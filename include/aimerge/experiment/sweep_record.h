@@ -28,8 +28,10 @@ struct PointResult {
 /// for nothing.
 class SweepJournal {
 public:
-    /// Reads what is there. Local to rank 0.
-    explicit SweepJournal(const std::filesystem::path& folder);
+    enum class Use { Read, Write };
+
+    /// Reads what is there; record() takes Use::Write. Local to rank 0.
+    explicit SweepJournal(const std::filesystem::path& folder, Use use = Use::Write);
 
     /// The point's result, when it was found under this key; nullptr else.
     const PointResult* find(const std::string& point, const std::string& key) const;
