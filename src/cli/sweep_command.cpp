@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -231,6 +232,15 @@ private:
             result.status = PointStatus::Failed;
             result.error = failure.what();
             if (world_.isRoot()) spdlog::error("{}: {}", points()[i].name, failure.what());
+        }
+        const auto bad =
+            std::ranges::find_if(result.scores, [](const TaskScore& task) { return !std::isfinite(task.value); });
+        if (bad != result.scores.end()) {
+            result.status = PointStatus::Failed;
+            result.error =
+                fmt::format("{}: the score is no finite number; the model is damaged or its training diverged", bad->task);
+            result.scores.clear();
+            spdlog::error("{}: {}", points()[i].name, result.error);
         }
         record(i, std::move(result), secondsSince(start));
     }

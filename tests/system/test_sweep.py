@@ -2,6 +2,8 @@
 import csv
 import json
 import random
+import shutil
+import struct
 import subprocess
 import time
 
@@ -96,6 +98,20 @@ class Sweep(AimergeTest):
                 self.assertIn("slerp needs exactly 1 model", points["slerp-a+b+c-omega-1.0"]["error"])
                 self.assertIn("vocabularies of different size", points["task_arithmetic-a+b+c-omega-1.0"]["error"])
                 self.assertEqual(sum(row["status"] == "done" for row in points.values()), 6)
+
+    def test_a_model_whose_scores_are_no_numbers_fails_alone(self):
+        broken = self.folder / "broken"
+        shutil.copytree(FAMILY / "expert_a", broken)
+        weights = broken / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-4:] = struct.pack("<f", float("nan"))
+        weights.write_bytes(data)
+        config = self.sweep(experts={"a": str(broken), "b": str(FAMILY / "expert_b")}, methods=["task_arithmetic"], omega=1.0,
+                            aim=None, combinations=[["b"]], output={"directory": "out", "keep": "scores"})
+        self.aimerge("sweep", config, expect=4)
+        points = self.points()
+        self.assertIn("no finite number", points["a"]["error"])
+        self.assertEqual({points[name]["status"] for name in ("base", "b", "task_arithmetic-b-omega-1.0")}, {"done"})
 
     def test_killed_at_any_moment_nothing_is_lost_and_nothing_done_twice(self):
         self.aimerge("sweep", self.sweep(output={"directory": "whole", "keep": "checkpoints"}), "--threads", 1)
