@@ -1,10 +1,10 @@
 // aimerge evaluate MODEL --suite FILE: scores of a checkpoint.
 
 #include "cli/options.h"
+#include "cli/plan_step.h"
 #include "cli/shared_config.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
@@ -75,12 +75,7 @@ void runEvaluate(World& world, const Options& options) {
     requireWholeModel(model);
     const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
 
-    PlanSettings settings = evaluation.planSettings();
-    settings.ranks = world.size();
-    settings.threadsPerRank = threadsPerRank(world, options);
-    settings.memoryLimit = memoryLimitBytes(options);
-    const std::string planText = world.broadcast(world.isRoot() ? makePlan(model, {}, settings).toJson() : "");
-    const Plan plan = Plan::fromJson(planText);
+    const Plan plan = planEvaluation(world, options, evaluation, model);
 
     const auto began = std::chrono::steady_clock::now();
     const EvaluationResult result = evaluation.score(

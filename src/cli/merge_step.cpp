@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 
 namespace aimerge {
@@ -52,7 +53,7 @@ private:
 };
 
 void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
-                const std::vector<std::size_t>& batch, PointStore& store, ThreadPool& threads) {
+                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads) {
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
@@ -79,24 +80,27 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
     copyTensors(copies, omegas.size(), threads, copySink);
 }
 
-std::vector<std::size_t> indicesOf(const MergeJob& job, std::span<const std::string> names) {
+/// Where the named tensors stand in job.tensors and job.outputs.
+std::vector<std::size_t> indicesOf(const MergeJob& job, const std::vector<std::string>& names) {
+    std::unordered_map<std::string_view, std::size_t> known;
+    for (std::size_t i = 0; i < job.tensors.size(); ++i) known[job.tensors[i].name] = i;
     std::vector<std::size_t> indices;
-    for (const std::string& name : names) {
-        const auto found = std::ranges::find(job.tensors, name, &MatchedTensor::name);
-        indices.push_back(static_cast<std::size_t>(found - job.tensors.begin()));
-    }
+    for (const std::string& name : names) indices.push_back(known.at(name));
     return indices;
 }
 
-/// Calls merge(names) for consecutive tensors of about kBatchBytes of output. @throws Interrupted and PeerFailed in between
+/// Calls merge(first, count) for consecutive stretches of `indices`, of about kBatchBytes of output for `points` points
+/// each.
+/// @throws Interrupted and PeerFailed in between
 template <typename Merge>
-void forEachBatch(World& world, const MergeJob& job, std::span<const std::string> names, const Merge& merge) {
+void forEachBatch(World& world, const MergeJob& job, std::span<const std::size_t> indices, std::size_t points,
+                  const Merge& merge) {
     std::size_t first = 0;
     std::uint64_t batchBytes = 0;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        batchBytes += job.layout.find(names[i]).bytes.size() * job.points.size();
-        if (batchBytes < kBatchBytes && i + 1 < names.size()) continue;
-        merge(names.subspan(first, i + 1 - first));
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+        batchBytes += job.outputs[indices[i]].bytes() * points;
+        if (batchBytes < kBatchBytes && i + 1 < indices.size()) continue;
+        merge(first, i + 1 - first);
         throwIfInterrupted();
         world.throwIfPeerFailed();
         first = i + 1;
@@ -131,11 +135,18 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 
 void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
                  const StatisticsByModule& statistics, ThreadPool& threads) {
-    forEachBatch(world, passes.front().job, names, [&](std::span<const std::string> batch) {
-        for (MergePass& pass : passes) {
+    std::vector<std::vector<std::size_t>> indices;  // per pass
+    std::size_t points = 0;
+    for (const MergePass& pass : passes) {
+        indices.push_back(indicesOf(pass.job, names));
+        points += pass.job.points.size();
+    }
+    forEachBatch(world, passes.front().job, indices.front(), points, [&](std::size_t first, std::size_t count) {
+        for (std::size_t p = 0; p < passes.size(); ++p) {
+            MergePass& pass = passes[p];
             if (!pass.error.empty()) continue;
             try {
-                mergeBatch(pass.job, statistics, {}, indicesOf(pass.job, batch), pass.store, threads);
+                mergeBatch(pass.job, statistics, {}, std::span(indices[p]).subspan(first, count), pass.store, threads);
             } catch (const Interrupted&) {
                 throw;
             } catch (const Error& error) {
@@ -148,12 +159,13 @@ void mergePasses(World& world, std::span<MergePass> passes, const std::vector<st
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
                 ThreadPool& threads, ProgressMode mode) {
+    const std::vector<std::size_t> indices = indicesOf(job, names);
     std::uint64_t totalBytes = 0;
-    for (const std::string& name : names) totalBytes += job.layout.find(name).bytes.size() * writers.size();
+    for (const std::size_t i : indices) totalBytes += job.outputs[i].bytes() * job.points.size();
     Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
     WriterStore store(writers, progress);
-    forEachBatch(world, job, names, [&](std::span<const std::string> batch) {
-        mergeBatch(job, statistics, experts, indicesOf(job, batch), store, threads);
+    forEachBatch(world, job, indices, job.points.size(), [&](std::size_t first, std::size_t count) {
+        mergeBatch(job, statistics, experts, std::span(indices).subspan(first, count), store, threads);
     });
     progress.finish();
 }

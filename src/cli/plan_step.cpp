@@ -59,6 +59,14 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     return settings;
 }
 
+Plan planEvaluation(World& world, const Options& options, const Evaluation& evaluation, const Checkpoint& model) {
+    PlanSettings settings = evaluation.planSettings();
+    settings.ranks = world.size();
+    settings.threadsPerRank = threadsPerRank(world, options);
+    settings.memoryLimit = memoryLimitBytes(options);
+    return Plan::fromJson(world.broadcast(world.isRoot() ? makePlan(model, {}, settings).toJson() : ""));
+}
+
 std::uint64_t freeDiskBytes(const std::filesystem::path& path) {
     std::filesystem::path existing = std::filesystem::absolute(path);
     while (!std::filesystem::exists(existing)) existing = existing.parent_path();

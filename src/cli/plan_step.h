@@ -6,6 +6,7 @@
 
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/evaluation/evaluate.h"
 
 #include <filesystem>
 
@@ -24,6 +25,9 @@ CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoin
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration);
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration,
                           const MergeJob& job);
+
+/// Collective. Which layers of the model each rank runs when it is scored.
+Plan planEvaluation(World& world, const Options& options, const Evaluation& evaluation, const Checkpoint& model);
 
 /// Bytes free for the user on the disk that holds `path` or its nearest existing parent.
 std::uint64_t freeDiskBytes(const std::filesystem::path& path);

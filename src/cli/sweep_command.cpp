@@ -36,13 +36,6 @@ double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// The file is replaced in one step.
-void replaceTextFile(const fs::path& path, const std::string& text) {
-    const fs::path next = path.string() + ".new";
-    writeTextFile(next, text);
-    fs::rename(next, path);
-}
-
 /// What rank 0 alone knows.
 struct RootRecord {
     std::optional<JobLock> lock;
@@ -267,22 +260,13 @@ private:
         return evaluation_->score(world_, model, {plan, threads_, progressMode(world_, options_), throwIfInterrupted});
     }
 
-    /// Collective. Which layers of the model each rank runs.
-    Plan planFor(const Checkpoint& model) const {
-        PlanSettings settings = evaluation_->planSettings();
-        settings.ranks = world_.size();
-        settings.threadsPerRank = threads_;
-        settings.memoryLimit = memoryLimitBytes(options_);
-        return Plan::fromJson(world_.broadcast(world_.isRoot() ? makePlan(model, {}, settings).toJson() : ""));
-    }
-
     EvaluationResult scoreFolder(const std::string& folder) {
         std::optional<Checkpoint> model;
         shareFailures(world_, [&] {
             model = Checkpoint::openOver(sweep_.baseModel, folder);
             requireWholeModel(*model);
         });
-        return score(*model, planFor(*model));
+        return score(*model, planEvaluation(world_, options_, *evaluation_, *model));
     }
 
     void scoreAlone(std::size_t i) {
@@ -350,7 +334,7 @@ private:
         }
         if (open.empty()) return;
         const MergeJob& first = *open.front().first;
-        const Plan plan = planFor(first.base());
+        const Plan plan = planEvaluation(world_, options_, *evaluation_, first.base());
         const std::vector<std::string> names = ownTensors(first, plan);
         const std::size_t room = pointsInMemory(first);
         for (std::size_t begin = 0; begin < open.size(); begin += room) {
@@ -441,7 +425,7 @@ private:
     // ---- results
 
     void writeTable() const {
-        if (world_.isRoot()) replaceTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
+        if (world_.isRoot()) writeTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
     }
 
     void finish() const {

@@ -107,13 +107,8 @@ std::vector<TokenBatch> shareBatches(World& world, std::vector<TokenBatch> batch
 
 std::vector<TokenScore> inSequenceOrder(const std::vector<TokenSequence>& sequences, const std::vector<TokenBatch>& batches,
                                         const std::vector<TokenScore>& scores) {
-    std::vector<std::size_t> firstOf;
-    std::size_t targets = 0;
-    for (const TokenSequence& sequence : sequences) {
-        firstOf.push_back(targets);
-        targets += sequence.targets.size();
-    }
-    std::vector<TokenScore> ordered(targets);
+    const std::vector<std::size_t> firstOf = firstTargets(sequences);
+    std::vector<TokenScore> ordered(firstOf.back());
     std::size_t at = 0;
     for (const TokenBatch& batch : batches)
         for (const std::size_t s : batch.sequences)

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <optional>
 
 namespace aimerge {
@@ -171,9 +170,10 @@ std::int64_t EvaluationRequests::tokens() const {
     return tokens;
 }
 
-std::size_t EvaluationRequests::targets() const {
-    return std::accumulate(sequences.begin(), sequences.end(), std::size_t{0},
-                           [](std::size_t sum, const TokenSequence& sequence) { return sum + sequence.targets.size(); });
+std::vector<std::size_t> firstTargets(const std::vector<TokenSequence>& sequences) {
+    std::vector<std::size_t> first{0};
+    for (const TokenSequence& sequence : sequences) first.push_back(first.back() + sequence.targets.size());
+    return first;
 }
 
 EvaluationRequests prepareRequests(std::vector<SuiteItem> items, const Checkpoint& model, const RequestSettings& settings) {

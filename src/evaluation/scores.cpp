@@ -64,12 +64,7 @@ struct Task {
 }  // namespace
 
 std::vector<RunScore> scoreRuns(const EvaluationRequests& requests, const std::vector<TokenScore>& tokens) {
-    std::vector<std::size_t> firstOf;  // the sequences' first targets
-    std::size_t targets = 0;
-    for (const TokenSequence& sequence : requests.sequences) {
-        firstOf.push_back(targets);
-        targets += sequence.targets.size();
-    }
+    const std::vector<std::size_t> firstOf = firstTargets(requests.sequences);
     std::vector<RunScore> runs;
     for (const TargetRun& run : requests.runs) {
         RunScore score;

@@ -30,11 +30,7 @@ void sample(ParameterReader& parameter, const RandomStream& stream, double densi
             vectorised([=]() AIMERGE_INLINE_BODY {
                 const std::uint32_t limit = bound >> 16;
 #pragma GCC ivdep
-                for (std::size_t i = 0; i < count; ++i) {
-                    const std::uint32_t draw = marks[i];
-                    const std::uint32_t decided = selectBits(draw < limit, kKept, kUndecided);
-                    marks[i] = static_cast<std::uint16_t>(selectBits(draw > limit, kDropped, decided));
-                }
+                for (std::size_t i = 0; i < count; ++i) marks[i] = markOf(marks[i], limit, limit);
             });
             settleUndecided(marks, count, [&](std::size_t i) { return elementDraw(stream, first + i) < bound; });
             packKeptBits(marks, count, bits.data() + keptBitWords(first));

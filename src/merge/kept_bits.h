@@ -2,6 +2,9 @@
 // A bit for every element of a row: kept or dropped. A group of 512 elements takes a word for each of 16 lanes: element e is
 // bit (e / 16) mod 32 of word 16 (e / 512) + e mod 16, so that packing and unpacking move nothing from lane to lane.
 
+#include "aimerge/core/bfloat.h"
+#include "merge/vectorised.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +32,11 @@ void packKeptBits(std::uint16_t* marks, std::size_t count, std::uint32_t* words)
 
 /// factors[i] = scale where element first + i of the row is kept, else 0. @param words of the row
 void expandKeptBits(const std::uint32_t* words, std::size_t first, float scale, std::span<float> factors);
+
+/// What the upper half of a draw says: below `kept` it is kept, above `dropped` dropped. For vectorised loops.
+AIMERGE_INLINE_BODY inline std::uint16_t markOf(std::uint32_t draw, std::uint32_t kept, std::uint32_t dropped) {
+    return static_cast<std::uint16_t>(selectBits(draw > dropped, kDropped, selectBits(draw < kept, kKept, kUndecided)));
+}
 
 /// Calls decide(i) for the undecided marks and writes down what it says.
 /// @param marks with room for whole groups

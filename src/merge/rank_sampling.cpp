@@ -127,9 +127,8 @@ void RankSampler::sample(std::span<const std::uint32_t> keys, const RankBounds& 
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) {
-            const std::uint32_t limit = limits[bin[i]], draw = marks[i];
-            const std::uint32_t decided = selectBits(draw < (limit & 0xFFFFu), kKept, kUndecided);
-            marks[i] = static_cast<std::uint16_t>(selectBits(draw > limit >> 16, kDropped, decided));
+            const std::uint32_t limit = limits[bin[i]];
+            marks[i] = markOf(marks[i], limit & 0xFFFFu, limit >> 16);
         }
     });
     settle(keys, bounds, stream, first, marks);

@@ -25,6 +25,9 @@ struct TokenSequence {
     std::vector<TokenTarget> targets;
 };
 
+/// The number of each sequence's first target, all targets numbered sequence after sequence; at the end how many there are.
+std::vector<std::size_t> firstTargets(const std::vector<TokenSequence>& sequences);
+
 /// Targets that belong together: those of a continuation, of a choice, of a block of a text.
 struct TargetRun {
     std::size_t item = 0, continuation = 0;
@@ -37,7 +40,6 @@ struct EvaluationRequests {
     std::vector<TokenSequence> sequences;
 
     std::int64_t tokens() const;
-    std::size_t targets() const;
 };
 
 struct RequestSettings {
