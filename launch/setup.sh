@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
-# usage: launch/setup.sh [--test] [--lm-eval] [--cuda] [--no-packages]
+# usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--no-packages]
 #   --test         also what the tests compare with (transformers, and the CUDA libraries that `import torch` loads)
+#   --slurm        also the daemons with which the tests start a Slurm of their own (nothing is started now)
 #   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs
 #   --no-packages  leave system packages alone, e.g. on a cluster whose modules provide them
@@ -13,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly venv="$PWD/build/venv"
-readonly packages=(
+packages=(
     g++ cmake ninja-build ccache pkg-config python3-venv
     libopenmpi-dev openmpi-bin openssh-client
     libhdf5-dev libyaml-cpp-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
@@ -23,10 +24,12 @@ readonly packages=(
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-with_test=no with_lm_eval=no with_cuda=no with_packages=yes
+readonly slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2)
+with_test=no with_slurm=no with_lm_eval=no with_cuda=no with_packages=yes
 for argument in "$@"; do
     case "$argument" in
         --test) with_test=yes ;;
+        --slurm) with_slurm=yes ;;
         --lm-eval) with_test=yes with_lm_eval=yes ;;
         --cuda) with_cuda=yes ;;
         --no-packages) with_packages=no ;;
@@ -52,8 +55,16 @@ install_packages() {
     fi
     say "installing ${missing[*]}"
     "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; is there a network?"
+    # A package of a daemon starts it: not wanted, and not possible in a container.
+    local policy=/usr/sbin/policy-rc.d keeps_daemons=no
+    if [[ $with_slurm == yes && ! -e $policy ]]; then
+        keeps_daemons=yes
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" > /dev/null
+        "${as_root[@]}" chmod +x "$policy"
+    fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null ||
         fail "apt-get could not install ${missing[*]}; see its message above"
+    if [[ $keeps_daemons == yes ]]; then "${as_root[@]}" rm -f "$policy"; fi
 }
 
 # The interpreter that makes the environment: $PYTHON, else the first of the usual ones that is new enough.
@@ -107,6 +118,7 @@ has_cuda_compiler() {
     return 1
 }
 
+if [[ $with_slurm == yes ]]; then packages+=("${slurm_packages[@]}"); fi
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "aimerge builds on Linux x86-64; this is $(uname -sm)"
 if [[ $with_packages == yes ]]; then install_packages; fi
 make_environment

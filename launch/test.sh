@@ -2,26 +2,29 @@
 # Sets the machine up, builds with warnings as errors and runs every test. The CUDA build is compiled and linked too, where
 # its compiler is there or can be installed; its test needs a GPU and says so where there is none.
 #
-# usage: launch/test.sh [--quick]
+# usage: launch/test.sh [--quick] [--slurm]
 #   --quick  without the system tests, which run whole commands on a real model
+#   --slurm  installs what the tests of the batch scripts need; without it they are skipped where there is no Slurm
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-quick=no
-case "${1:-}" in
-    "") ;;
-    --quick) quick=yes ;;
-    *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick]\n" "$1" >&2; exit 1 ;;
-esac
+quick=no slurm=()
+for argument in "$@"; do
+    case "$argument" in
+        --quick) quick=yes ;;
+        --slurm) slurm=(--slurm) ;;
+        *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick] [--slurm]\n" "$argument" >&2; exit 1 ;;
+    esac
+done
 
-./launch/setup.sh --test
+./launch/setup.sh --test "${slurm[@]}"
 ./launch/build.sh cpu -DAIMERGE_WERROR=ON
 cmake --build --preset cpu --parallel "$(nproc)"
 
 if reason="$(./launch/setup.sh --cuda 2>&1)"; then
     mkdir -p build/cuda
     cmake --preset cuda -DAIMERGE_WERROR=ON > build/cuda/configure.log 2>&1 || { cat build/cuda/configure.log >&2; exit 1; }
-    cmake --build --preset cuda --target aimerge device_test --parallel "$(nproc)"
+    cmake --build --preset cuda --target aimerge gpu_tests --parallel "$(nproc)"
     build/cuda/bin/aimerge --version
     ctest --preset cuda --label-regex gpu --verbose
 else

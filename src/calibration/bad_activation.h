@@ -19,4 +19,8 @@ struct ObservationPlace {
 [[noreturn]] void throwBadActivation(const ObservationPlace& place, ActivationPoint point, std::int64_t layer,
                                      const at::Tensor& input);
 
+/// The same, where nothing is known but that it is one of `sequences` blocks.
+[[noreturn]] void throwBadActivation(const ObservationPlace& place, ActivationPoint point, std::int64_t layer,
+                                     std::int64_t firstBlock, std::int64_t sequences);
+
 }  // namespace aimerge

@@ -1,5 +1,6 @@
 #include "aimerge/calibration/calibrate.h"
 
+#include "calibration/hidden_transport.h"
 #include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/stage_report.h"
@@ -31,7 +32,9 @@ StatisticsByModule byModule(const StatisticsByPoint& points) {
 CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     setTorchThreads(job.threads);
     const c10::InferenceMode inference;
+    useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
+    const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
 
     StageReport report;
     report.record.rank = world.rank();
@@ -39,7 +42,8 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
         StepNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
     } else {
         StatisticsObserver observer(job.base.name(), world.rank());
-        report.record = runStage(world, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}, observer);
+        report.record =
+            runStage(world, *transport, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}, observer);
         report.statistics = observer.statistics();
     }
     report.record.peakMemoryBytes = peakMemoryBytes();

@@ -63,8 +63,12 @@ void GramObserver::observe(ActivationPoint point, std::int64_t layer, const at::
     if (!product.diagonal().isfinite().all().item<bool>()) throwBadActivation(place_, point, layer, input);
 
     Sum& sum = (point == ActivationPoint::Head ? ofHead_ : ofLayer_)[point];
-    if (!sum.matrix.defined()) sum.matrix = at::zeros({channels, channels}, at::kDouble);
-    add(product, sum.matrix);
+    if (!sum.matrix.defined())
+        sum.matrix = at::zeros({channels, channels}, at::TensorOptions(at::kDouble).device(input.device()));
+    if (input.is_cpu())
+        add(product, sum.matrix);
+    else
+        sum.matrix.add_(product);
     sum.tokens += rows.size(0);
 }
 
@@ -79,7 +83,7 @@ void GramObserver::finish() {
 void GramObserver::write(const std::string& fileName, std::map<ActivationPoint, Sum>& sums, std::int64_t layer) const {
     std::map<std::string, at::Tensor> tensors;
     for (auto& [point, sum] : sums) {
-        tensors.emplace(modulesAt(point, layer).front() + ".gram", symmetricMean(sum.matrix, sum.tokens));
+        tensors.emplace(modulesAt(point, layer).front() + ".gram", symmetricMean(sum.matrix.cpu(), sum.tokens));
         sum.matrix.reset();
     }
     sums.clear();

@@ -24,7 +24,7 @@ at::Tensor languageModelLoss(const at::Tensor& logits, std::span<const std::int3
     const auto next = static_cast<std::int64_t>(ids.size()) - 1;
     const at::Tensor targets = at::empty({next}, at::kLong);
     std::copy(ids.begin() + 1, ids.end(), targets.mutable_data_ptr<std::int64_t>());
-    return at::cross_entropy_loss(logits.narrow(0, 0, next), targets, {}, at::Reduction::Sum);
+    return at::cross_entropy_loss(logits.narrow(0, 0, next), targets.to(logits.device()), {}, at::Reduction::Sum);
 }
 
 /// Sums of squared gradients. Terms are positive, so that float32 loses at most a relative 2^-24 per block.
@@ -39,7 +39,7 @@ public:
 
     void observe(const std::string& parameter, const at::Tensor& gradient) override {
         at::Tensor& sum = sums_[parameter];
-        if (!sum.defined()) sum = at::zeros(gradient.sizes(), at::kFloat);
+        if (!sum.defined()) sum = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
         const at::Tensor wide = gradient.to(at::kFloat);
         sum.addcmul_(wide, wide);
     }
@@ -89,7 +89,8 @@ void measureFisher(World& world, const CalibrationJob& job, const std::filesyste
     if (job.blocks.length < 2)
         throw UsageError("{}: the Fisher information needs a next token; sequence_length is {}, give at least 2",
                          job.base.name(), job.blocks.length);
-    const Decoder decoder(job.base, job.config.dtype, job.blocks.length);
+    useDevice(job.device);
+    const Decoder decoder(job.base, job.config.dtype, job.blocks.length, job.device);
     if (world.isRoot()) {
         measureAlone(world, job, decoder, folder / "fisher.safetensors");
     } else {

@@ -25,11 +25,13 @@ void follow(World& world, const CalibrationJob& job, int first, int end) {
 void measureGrams(World& world, const CalibrationJob& job, const std::filesystem::path& folder) {
     setTorchThreads(job.threads);
     const c10::InferenceMode inference;
+    useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
+    const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
     follow(world, job, 0, world.rank());
     if (!stage.empty()) {
         GramObserver observer(folder, job.base.name(), world.rank());
-        runStage(world, job, stage, otherRanks(world), observer, LayerOrder::OneAtATime);
+        runStage(world, *transport, job, stage, otherRanks(world), observer, LayerOrder::OneAtATime);
         observer.finish();
     }
     follow(world, job, world.rank() + 1, world.size());

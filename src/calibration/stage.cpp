@@ -39,6 +39,7 @@ Stage stageOf(const Plan& plan, int rank, std::int64_t layers) {
             throw RuntimeFault("plan: rank {} begins with layer {}, expected layer {}", r, entry.firstLayer, expectedLayer);
         expectedLayer = entry.endLayer;
         ++stage.stages;
+        stage.ranks.push_back(static_cast<int>(r));
         const int other = static_cast<int>(r);
         if (other < rank) stage.previous = other;
         if (other > rank && stage.next < 0) stage.next = other;
@@ -51,6 +52,10 @@ Stage stageOf(const Plan& plan, int rank, std::int64_t layers) {
         stage.streamsLayers = own.streamsLayers;
     }
     return stage;
+}
+
+int Stage::number() const {
+    return static_cast<int>(std::ranges::find(ranks, rank) - ranks.begin());
 }
 
 int lastStage(const Plan& plan) {

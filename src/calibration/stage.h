@@ -13,11 +13,13 @@ struct Stage {
     std::int64_t firstLayer = 0, endLayer = 0;  // [firstLayer, endLayer); empty = the rank only takes part in collectives
     int previous = -1, next = -1;               // ranks of the neighbouring stages, -1 at the ends
     int stages = 1;                             // of the whole pipeline
+    std::vector<int> ranks;                     // those that run layers, in the order of the stages
     bool streamsLayers = false;
 
     bool empty() const { return endLayer <= firstLayer; }
     bool first() const { return previous < 0; }
     bool last() const { return next < 0; }
+    int number() const;  // of the stage, from 0. @pre !empty()
 };
 
 /// @throws RuntimeFault when the layers of the plan's ranks are not [0, layers) in ascending order

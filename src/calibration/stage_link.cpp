@@ -9,19 +9,14 @@
 namespace aimerge {
 namespace {
 
-constexpr int kHiddenStateTag = 11;
 constexpr int kStepDoneTag = 12;
 constexpr std::array<std::byte, 1> kStepDone{};
 
-std::span<std::byte> bytesOf(const at::Tensor& tensor) {
-    return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
-}
-
 }  // namespace
 
-StageLink::StageLink(World& world, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder,
+StageLink::StageLink(HiddenTransport& transport, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder,
                      std::size_t slots)
-    : world_(world),
+    : transport_(transport),
       stage_(stage),
       steps_(std::move(steps)),
       hiddenSize_(decoder.hiddenSize()),
@@ -33,10 +28,11 @@ StageLink::StageLink(World& world, const Stage& stage, std::vector<StepShape> st
     }
 }
 
-void StageLink::waitFor(World::Request& request) {
-    if (!request.active()) return;
+void StageLink::waitFor(std::unique_ptr<Transfer>& transfer) {
+    if (!transfer) return;
     const auto start = std::chrono::steady_clock::now();
-    request.wait();
+    transfer->wait();
+    transfer.reset();
     waitSeconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
@@ -45,7 +41,7 @@ void StageLink::expect(std::int64_t step) {
     waitFor(slot.outgoing);
     const StepShape shape = steps_[static_cast<std::size_t>(step)];
     slot.hidden = slot.memory.narrow(1, 0, shape.tokens()).view({shape.sequences, shape.length, hiddenSize_});
-    if (!stage_.first()) slot.incoming = world_.receive(stage_.previous, kHiddenStateTag, bytesOf(slot.hidden));
+    if (!stage_.first()) receiving_ = &slot;
 }
 
 at::Tensor& StageLink::take(std::int64_t step) {
@@ -55,11 +51,20 @@ at::Tensor& StageLink::take(std::int64_t step) {
 }
 
 void StageLink::pass(std::int64_t step) {
-    Slot& slot = slotOf(step);
-    if (!stage_.last()) slot.outgoing = world_.send(stage_.next, kHiddenStateTag, bytesOf(slot.hidden));
+    if (!stage_.last()) sending_ = &slotOf(step);
+}
+
+void StageLink::exchange() {
+    if (!receiving_ && !sending_) return;
+    Exchange started =
+        transport_.start(sending_ ? sending_->hidden : at::Tensor(), receiving_ ? receiving_->hidden : at::Tensor());
+    if (sending_) sending_->outgoing = std::move(started.outgoing);
+    if (receiving_) receiving_->incoming = std::move(started.incoming);
+    sending_ = receiving_ = nullptr;
 }
 
 void StageLink::finish() {
+    exchange();
     for (Slot& slot : slots_) waitFor(slot.outgoing);
 }
 

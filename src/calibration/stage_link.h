@@ -5,6 +5,7 @@
 
 #include "aimerge/distributed/world.h"
 #include "aimerge/model/decoder.h"
+#include "calibration/hidden_transport.h"
 #include "calibration/stage.h"
 
 #include <vector>
@@ -14,15 +15,18 @@ namespace aimerge {
 class StageLink {
 public:
     /// @param steps their shapes; the same on every stage
-    StageLink(World& world, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder, std::size_t slots);
+    StageLink(HiddenTransport& transport, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder,
+              std::size_t slots);
 
-    /// Starts receiving the step's hidden state; first waits until the slot's earlier one has left. At the first stage it
-    /// only frees the slot.
+    /// The step's hidden state is to be received by the next exchange; first waits until the slot's earlier one has left. At
+    /// the first stage it only frees the slot.
     void expect(std::int64_t step);
     /// The step's hidden state [sequences, length, hidden], received; at the first stage uninitialised.
     at::Tensor& take(std::int64_t step);
-    /// Starts sending what take() gave; at the last stage nothing.
+    /// What take() gave is to be sent by the next exchange; at the last stage nothing.
     void pass(std::int64_t step);
+    /// Starts what is to be received and sent: one step each at most.
+    void exchange();
     /// Waits until everything has been sent.
     void finish();
 
@@ -31,16 +35,17 @@ public:
 private:
     struct Slot {
         at::Tensor memory, hidden;
-        World::Request incoming, outgoing;  // gone before the memory they use
+        std::unique_ptr<Transfer> incoming, outgoing;  // gone before the memory they use
     };
     Slot& slotOf(std::int64_t step) { return slots_[static_cast<std::size_t>(step) % slots_.size()]; }
-    void waitFor(World::Request& request);
+    void waitFor(std::unique_ptr<Transfer>& transfer);
 
-    World& world_;
+    HiddenTransport& transport_;
     const Stage& stage_;
     std::vector<StepShape> steps_;
     std::int64_t hiddenSize_;
     std::vector<Slot> slots_;
+    Slot *receiving_ = nullptr, *sending_ = nullptr;  // by the next exchange
     double waitSeconds_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "calibration/stage_run.h"
 
 #include "aimerge/model/decoder.h"
+#include "calibration/pipeline.h"
 #include "calibration/stage_link.h"
 
 #include <ATen/ATen.h>
@@ -20,13 +21,13 @@ double secondsSince(Clock::time_point start) {
 
 class StageRun {
 public:
-    StageRun(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
-             StageObserver& observer, LayerOrder order)
-        : world_(world),
+    StageRun(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
+             const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order)
+        : transport_(transport),
           job_(job),
           stage_(stage),
           observer_(observer),
-          decoder_(job.base, job.config.dtype, job.blocks.length),
+          decoder_(job.base, job.config.dtype, job.blocks.length, job.device),
           steps_(job.blocks.blocks, job.config.microBatch),
           order_(order),
           notice_(world, waitingRanks),
@@ -42,38 +43,38 @@ public:
             layers.push_back(reading([&] { return decoder_.loadLayer(layer); }));
 
         constexpr std::size_t kReceivingComputingSending = 3;
-        StageLink link(world_, stage_, steps_.shapes(job_.blocks.length), decoder_, kReceivingComputingSending);
-        link.expect(0);
-        for (std::int64_t step = 0; step < steps_.count(); ++step) {
-            if (step + 1 < steps_.count()) link.expect(step + 1);
+        StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, kReceivingComputingSending);
+        passStepByStep(link, steps_.count(), [&](std::int64_t step) {
             at::Tensor& hidden = enter(link, step);
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
                 decoder_.runLayer(layer, layers[static_cast<std::size_t>(layer - stage_.firstLayer)], hidden, &observer_);
             leave(link, step);
-        }
+        });
         finish(link);
     }
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
         const std::int64_t group = order_ == LayerOrder::OneAtATime ? steps_.count() : groupSize(job_, stage_, steps_);
-        StageLink link(world_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
-        for (std::int64_t first = 0; first < steps_.count(); first += group) {
-            const std::int64_t end = std::min(first + group, steps_.count());
-            for (std::int64_t step = first; step < end; ++step) link.expect(step);
-            for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-                const LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
-                for (std::int64_t step = first; step < end; ++step) {
-                    at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
-                    decoder_.runLayer(layer, weights, hidden, &observer_);
-                    if (layer + 1 == stage_.endLayer)
-                        leave(link, step);
-                    else if (order_ == LayerOrder::OneAtATime)
-                        stepDone(step);
-                }
+        StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
+        LayerWeights weights;
+        passLayerByLayer(
+            link, steps_.count(), group, stage_.firstLayer, stage_.endLayer,
+            [&](std::int64_t layer) {
+                weights = {};  // before the next one comes into memory
+                weights = reading([&] { return decoder_.loadLayer(layer); });
+            },
+            [&](std::int64_t layer, std::int64_t step) {
+                at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
+                decoder_.runLayer(layer, weights, hidden, &observer_);
+                if (layer + 1 == stage_.endLayer)
+                    leave(link, step);
+                else if (order_ == LayerOrder::OneAtATime)
+                    stepDone(step);
+            },
+            [&](std::int64_t layer) {
                 if (group >= steps_.count()) observer_.finishLayer(layer);
-            }
-        }
+            });
         finish(link);
     }
 
@@ -95,7 +96,6 @@ private:
 
     void leave(StageLink& link, std::int64_t step) {
         if (stage_.last()) decoder_.runFinalNorm(finalNorm_, link.take(step), &observer_);
-        link.pass(step);
         stepDone(step);
     }
 
@@ -108,8 +108,7 @@ private:
         return order_ == LayerOrder::OneAtATime ? stage_.endLayer - stage_.firstLayer : 1;
     }
 
-    void finish(StageLink& link) {
-        link.finish();
+    void finish(const StageLink& link) {
         notice_.finish();
         progress_.finish();
         waitSeconds_ = link.waitSeconds();
@@ -131,7 +130,7 @@ private:
         return loaded;
     }
 
-    World& world_;
+    HiddenTransport& transport_;
     const CalibrationJob& job_;
     const Stage& stage_;
     StageObserver& observer_;
@@ -146,10 +145,10 @@ private:
 
 }  // namespace
 
-StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
-                     StageObserver& observer, LayerOrder order) {
+StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
+                     const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order) {
     const auto start = Clock::now();
-    StageRun run(world, job, stage, waitingRanks, observer, order);
+    StageRun run(world, transport, job, stage, waitingRanks, observer, order);
     if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
         run.runStreaming();
     } else {

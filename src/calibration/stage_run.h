@@ -3,6 +3,7 @@
 
 #include "aimerge/calibration/calibrate.h"
 #include "aimerge/statistics/statistics.h"
+#include "calibration/hidden_transport.h"
 #include "calibration/stage.h"
 #include "calibration/stage_observer.h"
 
@@ -16,7 +17,7 @@ enum class LayerOrder { Grouped, OneAtATime };
 /// Talks only to the neighbouring stages and to `waitingRanks`; a stage that is the whole model talks to nobody.
 /// @param waitingRanks follow this rank (StepNotice): a step per micro-batch, under OneAtATime per micro-batch and layer
 /// @pre !stage.empty()
-StageRecord runStage(World& world, const CalibrationJob& job, const Stage& stage, const std::vector<int>& waitingRanks,
-                     StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
+StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
+                     const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
 
 }  // namespace aimerge

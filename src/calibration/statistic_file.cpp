@@ -19,7 +19,7 @@ void writeStatisticFile(const std::filesystem::path& path, const std::map<std::s
     File file = File::openForWriting(path);
     file.writeAt(0, std::as_bytes(std::span(shard.header)));
     for (const TensorInfo& info : shard.tensors) {
-        const at::Tensor& tensor = tensors.at(info.name);
+        const at::Tensor tensor = tensors.at(info.name).cpu();
         file.writeAt(info.bytes.begin, {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
     }
     file.sync();

@@ -9,7 +9,7 @@
 
 namespace aimerge {
 
-/// Writes the file and syncs it. @pre contiguous float32 tensors, at least one @throws RuntimeFault
+/// Writes the file and syncs it. @pre contiguous float32 tensors on any device, at least one @throws RuntimeFault
 void writeStatisticFile(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors);
 
 }  // namespace aimerge

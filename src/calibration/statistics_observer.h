@@ -9,6 +9,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 
 namespace aimerge {
@@ -26,18 +27,22 @@ using StatisticsByPoint = std::map<ObservedPoint, ModuleStatistics>;
 class StatisticsObserver : public StageObserver {
 public:
     /// The model's name and the rank are for messages.
-    StatisticsObserver(std::string model, int rank) : place_{std::move(model), rank} {}
+    StatisticsObserver(std::string model, int rank);
+    ~StatisticsObserver() override;
 
-    void beginMicroBatch(std::int64_t firstBlock) override { place_.firstBlock = firstBlock; }
+    void beginMicroBatch(std::int64_t firstBlock) override;
 
-    /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19
+    /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19. What is
+    ///         summed on a GPU is looked at later: in beginMicroBatch(), or in statistics() at the latest
     void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
 
-    StatisticsByPoint statistics() const;
+    StatisticsByPoint statistics();
 
 private:
     ObservationPlace place_;
     std::map<ObservedPoint, ChannelSums> sums_;
+    struct OnDevice;
+    std::unique_ptr<OnDevice> onDevice_;  // made when the first input is on a GPU
 };
 
 }  // namespace aimerge

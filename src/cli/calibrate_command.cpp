@@ -27,7 +27,7 @@ Source sourceOf(const CalibrationInput& input, const Options& options) {
         const StatisticsOrigin origin = readStatisticsOrigin(options.out);
         const bool same = origin.baseDigest == input.origin.baseDigest && origin.tokensDigest == input.origin.tokensDigest &&
                           origin.dtype == input.origin.dtype && origin.microBatch == input.origin.microBatch &&
-                          origin.toolVersion == input.origin.toolVersion;
+                          origin.device == input.origin.device && origin.toolVersion == input.origin.toolVersion;
         if (same) return Source::Present;
         if (!options.overwrite) {
             throw UsageError(
@@ -54,7 +54,6 @@ void declareCalibrate(CLI::App& app, Options& options) {
 }
 
 void runCalibrate(World& world, const Options& options) {
-    requireDevice(options);
     const MergeConfig config = std::move(shareConfigs(world, options, ConfigUse::Calibrate).back());
     refuseMadeBase(config);
     const CalibrationConfig& calibration = config.aim->calibration;
@@ -69,7 +68,7 @@ void runCalibrate(World& world, const Options& options) {
         if (options.dryRun) {
             size = calibrationSize(calibration, base);
         } else {
-            input = prepareCalibration(calibration, base, threadsPerRank(world, options));
+            input = prepareCalibration(calibration, base, threadsPerRank(world, options), options.computesOn);
             source = sourceOf(input, options);
             size = {input.blocks.blocks, input.blocks.length, &calibration};
         }

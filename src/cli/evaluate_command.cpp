@@ -70,7 +70,6 @@ void writeSamples(const std::string& path, const Evaluation& evaluation, const E
 }
 
 void runEvaluate(World& world, const Options& options) {
-    requireDevice(options);
     const Checkpoint model = openInTurn(world, [&] { return Checkpoint::open(options.subject); });
     requireWholeModel(model);
     const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
@@ -79,7 +78,8 @@ void runEvaluate(World& world, const Options& options) {
 
     const auto began = std::chrono::steady_clock::now();
     const EvaluationResult result = evaluation.score(
-        world, model, {plan, threadsPerRank(world, options), progressMode(world, options), throwIfInterrupted});
+        world, model,
+        {plan, threadsPerRank(world, options), progressMode(world, options), throwIfInterrupted, options.computesOn});
     if (!world.isRoot()) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     if (!options.samples.empty()) writeSamples(options.samples, evaluation, result);

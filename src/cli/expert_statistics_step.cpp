@@ -37,12 +37,12 @@ struct Measurement {
 };
 
 /// Everything that fixes the result, apart from the number of threads (architecture.md, "bits").
-std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, int threads) {
+std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, int threads, const std::string& device) {
     Hasher hasher;
     hasher.updateField(kVersion).updateField(nameOf(measurement.kind));
     hasher.updateField(contentDigestOf(measurement.expert, threads)).updateField(digestOf(blocks).hex());
     hasher.updateField(torchName(measurement.calibration.dtype));
-    hasher.updateField(std::to_string(measurement.calibration.microBatch));
+    hasher.updateField(std::to_string(measurement.calibration.microBatch)).updateField(device);
     return hasher.digest().hex();
 }
 
@@ -59,7 +59,8 @@ void measureInto(World& world, const Options& options, const Measurement& measur
                              threadsPerRank(world, options),
                              memoryLimitBytes(options),
                              progressMode(world, options),
-                             throwIfInterrupted};
+                             throwIfInterrupted,
+                             options.computesOn};
     const fs::path target = world.broadcast(folder);
     if (!fs::is_directory(target))
         throw UsageError("{}: rank {} does not see this folder; set AIMERGE_CACHE_DIR to a disk that all machines share",
@@ -126,7 +127,7 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         const int threads = threadsPerRank(world, options);
         blocks = loadTokenBlocks(measurement.calibration, measurement.expert);
         const fs::path cache = fs::absolute(environment::cacheDirectory() / "expert-statistics");
-        folder = cache / cacheKey(measurement, blocks, threads);
+        folder = cache / cacheKey(measurement, blocks, threads, options.computesOn.name);
         if (!fs::exists(folder)) {
             requireRoom(measurement, blocks, cache, memoryLimitBytes(options));
             fs::create_directories(cache);

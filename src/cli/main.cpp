@@ -29,10 +29,19 @@ void startLogging(const World& world, const std::string& level) {
     spdlog::set_default_logger(std::move(log));
 }
 
+/// What the command line asks for.
+struct Request {
+    const Command* command = nullptr;
+    bool computes = false;  // the command takes --device
+    Options options;
+    int exitCode = 0;  // of a command line that asks for no command: 0 after --help and --version
+};
+
 /// Runs the chosen command; the code this rank ends with.
-int run(World& world, const Command& command, const Options& options) {
+int run(World& world, Request& request) {
     try {
-        command.run(world, options);
+        if (request.computes) request.options.computesOn = chooseDevice(world, request.options);
+        request.command->run(world, request.options);
         return static_cast<int>(ExitCode::Done);
     } catch (const PeerFailed& failure) {
         if (world.isRoot()) fmt::print(stderr, "aimerge: {} (rank {})\n", failure.message(), failure.rank());
@@ -55,13 +64,6 @@ int run(World& world, const Command& command, const Options& options) {
     }
 }
 
-/// What the command line asks for.
-struct Request {
-    const Command* command = nullptr;
-    Options options;
-    int exitCode = 0;  // of a command line that asks for no command: 0 after --help and --version
-};
-
 Request parseCommandLine(int argc, char** argv, bool speaks) {
     Request request;
     CLI::App app{
@@ -74,7 +76,10 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
         CLI::App* sub = app.add_subcommand(command->name, command->summary);
         command->declare(*sub, request.options);
         declareCommonOptions(*sub, request.options);
-        sub->callback([&request, command] { request.command = command; });
+        sub->callback([&request, command, sub] {
+            request.command = command;
+            request.computes = sub->get_option_no_throw("--device") != nullptr;
+        });
     }
     app.footer(
         "Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running; 6 verify found damage;\n"
@@ -93,10 +98,10 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
 
 int runJob(int argc, char** argv) {
     World world(argc, argv);
-    const Request request = parseCommandLine(argc, argv, world.isRoot());
+    Request request = parseCommandLine(argc, argv, world.isRoot());
     if (!request.command) return world.leave(request.exitCode);
     startLogging(world, request.options.logLevel);
-    return world.leave(run(world, *request.command, request.options));
+    return world.leave(run(world, request));
 }
 
 }  // namespace

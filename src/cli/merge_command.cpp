@@ -53,7 +53,6 @@ void mergeEarlierDocuments(World& world, const Options& options, const std::vect
 }
 
 void runMerge(World& world, const Options& options) {
-    requireDevice(options);
     const std::vector<MergeConfig> documents = shareConfigs(world, options, ConfigUse::Merge);
     RootState root;
     if (world.isRoot()) root.output.emplace(acquireOutput(options, documents));

@@ -25,13 +25,13 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Rank 0: the statistics that are there already, or what it takes to make them.
-void findStatistics(const MergeJob& job, int threads, RootState& root) {
+void findStatistics(const MergeJob& job, int threads, const Device& device, RootState& root) {
     if (!job.config.aim) return;
     if (!job.config.aim->statisticsPath.empty()) {
         root.statistics = readGivenStatistics(job.config.aim->statisticsPath, job.base(), threads);
         return;
     }
-    root.calibration = prepareCalibration(job.config.aim->calibration, job.base(), threads);
+    root.calibration = prepareCalibration(job.config.aim->calibration, job.base(), threads, device);
     if (!root.calibration.isCached) return;
     root.statistics = readStatisticsLog(root.calibration.cachedLog);
     spdlog::info("statistics reused from {}: the base and the tokens are the same", root.calibration.cachedLog.string());
@@ -74,7 +74,7 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         } else {
             root.inputDigest = inputDigest(job);
             if (isDone(root)) return world.broadcast({});
-            findStatistics(job, threads, root);
+            findStatistics(job, threads, options.computesOn, root);
             if (job.config.aim && !root.statistics) {
                 calibration = {root.calibration.blocks.blocks, root.calibration.blocks.length, &job.config.aim->calibration};
             }
@@ -137,7 +137,8 @@ PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& 
     ThreadPool threads(threadsPerRank(world, options));
     const auto merge = [&] {
         const std::vector<std::string> remaining = adoptFinished(job, mine, parseJournal(claims), writers, threads);
-        mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options));
+        mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options),
+                   options.computesOn);
         for (const auto& writer : writers) writer->sync();
     };
     scope == FailureScope::Work ? shareFailures(world, merge) : merge();

@@ -53,7 +53,7 @@ private:
 };
 
 void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
-                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads) {
+                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads, const Device& device) {
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
     std::vector<TensorMerge> merges;
@@ -75,7 +75,7 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
     const bool rounding = job.config.aim && job.config.aim->roundBeforeRelaxing;
 
     NamingSink mergeSink(std::move(mergeNames), store);
-    mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink);
+    mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink, device);
     NamingSink copySink(std::move(copyNames), store);
     copyTensors(copies, omegas.size(), threads, copySink);
 }
@@ -134,7 +134,7 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 }
 
 void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
-                 const StatisticsByModule& statistics, ThreadPool& threads) {
+                 const StatisticsByModule& statistics, ThreadPool& threads, const Device& device) {
     std::vector<std::vector<std::size_t>> indices;  // per pass
     std::size_t points = 0;
     for (const MergePass& pass : passes) {
@@ -146,7 +146,8 @@ void mergePasses(World& world, std::span<MergePass> passes, const std::vector<st
             MergePass& pass = passes[p];
             if (!pass.error.empty()) continue;
             try {
-                mergeBatch(pass.job, statistics, {}, std::span(indices[p]).subspan(first, count), pass.store, threads);
+                mergeBatch(pass.job, statistics, {}, std::span(indices[p]).subspan(first, count), pass.store, threads,
+                           device);
             } catch (const Interrupted&) {
                 throw;
             } catch (const Error& error) {
@@ -158,14 +159,14 @@ void mergePasses(World& world, std::span<MergePass> passes, const std::vector<st
 
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
-                ThreadPool& threads, ProgressMode mode) {
+                ThreadPool& threads, ProgressMode mode, const Device& device) {
     const std::vector<std::size_t> indices = indicesOf(job, names);
     std::uint64_t totalBytes = 0;
     for (const std::size_t i : indices) totalBytes += job.outputs[i].bytes() * job.points.size();
     Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
     WriterStore store(writers, progress);
     forEachBatch(world, job, indices, job.points.size(), [&](std::size_t first, std::size_t count) {
-        mergeBatch(job, statistics, experts, std::span(indices).subspan(first, count), store, threads);
+        mergeBatch(job, statistics, experts, std::span(indices).subspan(first, count), store, threads, device);
     });
     progress.finish();
 }

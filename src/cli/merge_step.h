@@ -6,6 +6,7 @@
 #include "aimerge/checkpoint/shard_writer.h"
 #include "aimerge/core/progress.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/device/device.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/merge/expert_statistics.h"
 #include "aimerge/statistics/statistics.h"
@@ -39,7 +40,7 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 /// tensors
 void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
                 const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
-                ThreadPool& threads, ProgressMode progress);
+                ThreadPool& threads, ProgressMode progress, const Device& device);
 
 /// One of several merges of the same models.
 struct MergePass {
@@ -51,6 +52,6 @@ struct MergePass {
 /// Local. Merges the named tensors of all passes, a batch of tensors at a time, so that the inputs of a batch are read from
 /// disk once. @throws Interrupted and PeerFailed between two batches
 void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
-                 const StatisticsByModule& statistics, ThreadPool& threads);
+                 const StatisticsByModule& statistics, ThreadPool& threads, const Device& device);
 
 }  // namespace aimerge

@@ -17,7 +17,7 @@ void declareCommonOptions(CLI::App& app, Options& options) {
 }
 
 void declareComputeOptions(CLI::App& app, Options& options) {
-    app.add_option("--device", options.device, "Where to compute")
+    app.add_option("--device", options.device, "Where to compute: on the processors, or on one GPU per rank")
         ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
         ->capture_default_str();
     app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the processors)")
@@ -45,20 +45,19 @@ int threadsPerRank(const World& world, const Options& options) {
     return bound ? usable : std::max(1, usable / world.ranksOnNode());
 }
 
-std::uint64_t memoryLimitBytes(const Options& options) {
+std::uint64_t givenMemoryLimit(const Options& options) {
     return options.memoryLimit.empty() ? 0 : parseSize(options.memoryLimit);
+}
+
+std::uint64_t memoryLimitBytes(const Options& options) {
+    if (!options.memoryLimit.empty() || !options.computesOn.isGpu()) return givenMemoryLimit(options);
+    return options.computesOn.memoryBytes / 20 * 17;  // the rest for libraries and what they allocate at once
 }
 
 ProgressMode progressMode(const World& world, const Options& options) {
     if (!world.isRoot() || options.progress == "none") return ProgressMode::None;
     if (options.progress == "bar") return ProgressMode::Bar;
     return options.progress == "plain" ? ProgressMode::Plain : ProgressMode::Auto;
-}
-
-void requireDevice(const Options& options) {
-    if (options.device == "cuda") {
-        throw UsageError("--device cuda: the CUDA path is not part of this version; use --device cpu");
-    }
 }
 
 }  // namespace aimerge

@@ -2,6 +2,7 @@
 // The command line's options, one struct for all subcommands; each subcommand declares the ones it understands.
 
 #include "aimerge/core/progress.h"
+#include "aimerge/device/device.h"
 
 #include <CLI/CLI.hpp>
 
@@ -17,6 +18,7 @@ struct Options {
     std::string subject;  // CONFIG or PATH
     std::string out;
     std::string device = "auto";
+    Device computesOn;        // what chooseDevice() found for this rank
     int plannedRanks = 0;     // plan: 0 = the ranks it runs on
     int threads = 0;          // per rank; 0 = share the machine's among the ranks on it
     std::string memoryLimit;  // per rank; empty = none
@@ -35,6 +37,7 @@ struct Options {
     std::int64_t blockLength = 256;  // tokens
     std::string samples;             // file to write; empty = none
     std::vector<std::string> only;   // sweep: conditions on points
+    bool listCombinations = false;
     // report
     std::string scores, lmEval, statisticsLog;  // files and a folder; empty = none
     std::string population = "stated";
@@ -63,10 +66,14 @@ void declareCommonOptions(CLI::App& app, Options& options);
 
 /// Threads of this rank: --threads, or this rank's share of the processors.
 int threadsPerRank(const World& world, const Options& options);
-/// Bytes, 0 = no limit. @throws UsageError
+/// --memory-limit in bytes; 0 = not given. @throws UsageError
+std::uint64_t givenMemoryLimit(const Options& options);
+/// Bytes for what grows with the model, 0 = no limit: --memory-limit, or on a GPU most of its memory. @throws UsageError
 std::uint64_t memoryLimitBytes(const Options& options);
 ProgressMode progressMode(const World& world, const Options& options);
-/// @throws UsageError when --device asks for what this build or machine does not have
-void requireDevice(const Options& options);
+/// Collective. Where this rank computes: with `cuda` a GPU of its own, or an error; with `auto` a GPU of its own where every
+/// rank has one, else the processors.
+/// @throws UsageError saying which rank has no GPU and why
+Device chooseDevice(World& world, const Options& options);
 
 }  // namespace aimerge

@@ -38,7 +38,6 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
 }
 
 void runPlan(World& world, const Options& options) {
-    requireDevice(options);
     const std::vector<MergeConfig> documents = shareConfigs(world, options, ConfigUse::Merge);
     if (!world.isRoot()) return;
     for (std::size_t i = 0; i < documents.size(); ++i) {

@@ -111,7 +111,8 @@ void declareReport(CLI::App& app, Options& options) {
         ->type_name("FILE.csv");
     app.add_option("--lm-eval", options.lmEval, "Add scores of lm-eval: a folder with one folder of results per model")
         ->type_name("FOLDER");
-    app.add_option("--scale", options.scale, "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1, and of a sweep)")
+    app.add_option("--scale", options.scale,
+                   "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1, and of a sweep)")
         ->check(CLI::IsMember({1, 100}));
     app.add_option("--population", options.population, "Whose hypervolume a merge adds to")
         ->check(CLI::IsMember({"stated", "as-printed", "all"}))

@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 std::string cacheKey(const StatisticsOrigin& origin) {
     Hasher hasher;
     hasher.updateField(kVersion).updateField(origin.baseDigest).updateField(origin.tokensDigest).updateField(origin.dtype);
-    hasher.updateField(std::to_string(origin.microBatch));
+    hasher.updateField(std::to_string(origin.microBatch)).updateField(origin.device);
     return hasher.digest().hex();
 }
 
@@ -77,7 +77,8 @@ StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, 
     return log;
 }
 
-CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads) {
+CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads,
+                                    const Device& device) {
     CalibrationInput input;
     input.blocks = loadTokenBlocks(config, base);
     StatisticsOrigin& origin = input.origin;
@@ -91,6 +92,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.tokens = input.blocks.blocks * input.blocks.length;
     origin.dtype = torchName(config.dtype);
     origin.microBatch = config.microBatch;
+    origin.device = device.name;
     origin.vocabulary = config.tokenIds.empty() ? fmt::format("packing {}, shuffle {}, seed {}",
                                                               config.packing == Packing::Stream ? "stream" : "lines",
                                                               config.shuffle, config.seed)
@@ -105,8 +107,15 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              const Plan& plan, CalibrationInput input) {
     const int threads = threadsPerRank(world, options);
     const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
-    const CalibrationJob job{
-        base, config, plan, blocks, threads, memoryLimitBytes(options), progressMode(world, options), throwIfInterrupted};
+    const CalibrationJob job{base,
+                             config,
+                             plan,
+                             blocks,
+                             threads,
+                             memoryLimitBytes(options),
+                             progressMode(world, options),
+                             throwIfInterrupted,
+                             options.computesOn};
     CalibrationResult result = calibrateWithTorch(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};

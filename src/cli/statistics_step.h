@@ -39,8 +39,9 @@ struct CalibrationInput {
     bool isCached = false;
 };
 
-/// Local: rank 0 calls it. Tokenises the corpus.
-CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads);
+/// Local: rank 0 calls it. Tokenises the corpus. @param device on which the ranks compute
+CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads,
+                                    const Device& device);
 
 /// Collective. Runs the calibration and caches its log. `input` is used on rank 0, and the log is complete there alone.
 StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,

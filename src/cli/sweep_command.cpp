@@ -25,6 +25,7 @@
 #include <filesystem>
 #include <functional>
 #include <list>
+#include <set>
 
 namespace aimerge {
 namespace {
@@ -38,7 +39,8 @@ double secondsSince(Clock::time_point start) {
 
 /// What rank 0 alone knows.
 struct RootRecord {
-    std::optional<JobLock> lock;
+    std::vector<JobLock> locks;  // of the combinations that this job merges, and of the base and the experts
+    bool scoresModels = true;    // no other job scores the base and the experts
     std::optional<SweepJournal> journal;
     std::vector<std::string> keys;     // per point
     std::vector<PointResult> results;  // per point
@@ -76,7 +78,7 @@ private:
         if (world_.isRoot()) {
             const PointFilter filter(options_.only);
             if (!options_.dryRun) fs::create_directories(folder_);
-            if (!options_.dryRun) root_.lock.emplace(JobLock::acquire(folder_ / ".lock", commandLine()));
+            if (!options_.dryRun) acquireLocks(filter);
             root_.journal.emplace(folder_, options_.dryRun ? SweepJournal::Use::Read : SweepJournal::Use::Write);
             const std::string evaluation = evaluationDigest();
             for (const SweepPoint& point : points()) {
@@ -84,13 +86,30 @@ private:
                 const PointResult* known = root_.journal->find(point.name, root_.keys.back());
                 const bool isDone = known && known->status == PointStatus::Done && isThere(point);
                 root_.results.push_back(known ? *known : PointResult{});
-                const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores();
+                const bool isWanted =
+                    point.kind == PointKind::Merged ? filter.passes(point) : scores() && root_.scoresModels;
                 pending += isWanted && !isDone ? '1' : '0';
             }
         }
         pending = world_.broadcast(std::move(pending));
         for (const char c : pending) pending_.push_back(c == '1');
         total_ = static_cast<std::size_t>(std::ranges::count(pending_, true));
+    }
+
+    /// Jobs on different combinations of one sweep work side by side. @throws UsageError naming the job that has one of ours
+    void acquireLocks(const PointFilter& filter) {
+        std::set<std::string> combinations;
+        for (const SweepPoint& point : points())
+            if (point.kind == PointKind::Merged && filter.passes(point)) combinations.insert(point.combination);
+        for (const std::string& combination : combinations)
+            root_.locks.push_back(JobLock::acquire(folder_ / (".lock-" + combination), commandLine()));
+        if (!scores()) return;
+        try {
+            root_.locks.push_back(JobLock::acquire(folder_ / ".lock-models", commandLine()));
+        } catch (const UsageError&) {
+            spdlog::info("the base and the experts are being scored by another job on this sweep");
+            root_.scoresModels = false;
+        }
     }
 
     bool isThere(const SweepPoint& point) const {
@@ -187,7 +206,7 @@ private:
             if (!aim.statisticsPath.empty()) {
                 log = readGivenStatistics(aim.statisticsPath, base, threads_);
             } else {
-                input = prepareCalibration(aim.calibration, base, threads_);
+                input = prepareCalibration(aim.calibration, base, threads_, options_.computesOn);
                 if (input.isCached)
                     log = readStatisticsLog(input.cachedLog);
                 else
@@ -257,7 +276,8 @@ private:
     }
 
     EvaluationResult score(const WeightSource& model, const Plan& plan) const {
-        return evaluation_->score(world_, model, {plan, threads_, progressMode(world_, options_), throwIfInterrupted});
+        return evaluation_->score(world_, model,
+                                  {plan, threads_, progressMode(world_, options_), throwIfInterrupted, options_.computesOn});
     }
 
     EvaluationResult scoreFolder(const std::string& folder) {
@@ -378,7 +398,7 @@ private:
 
     /// Collective.
     std::size_t pointsInMemory(const MergeJob& job) const {
-        const std::uint64_t limit = memoryLimitBytes(options_);
+        const std::uint64_t limit = givenMemoryLimit(options_);
         const auto machine =
             static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
         const std::uint64_t room = (limit > 0 ? limit : machine / static_cast<std::uint64_t>(world_.ranksOnNode())) / 2;
@@ -405,7 +425,7 @@ private:
             number += method.points.size();
         }
         ThreadPool threads(threads_);
-        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads);
+        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads, options_.computesOn);
         if (world_.isRoot())
             spdlog::info("{}: {} points merged in {}", points()[methods.front().points.front()].combination, number,
                          formatSeconds(secondsSince(start)));
@@ -424,18 +444,25 @@ private:
 
     // ---- results
 
-    void writeTable() const {
-        if (world_.isRoot()) writeTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
+    /// With what other jobs have found out meanwhile.
+    void writeTable() {
+        if (!world_.isRoot()) return;
+        const SweepJournal journal(folder_, SweepJournal::Use::Read);
+        for (std::size_t i = 0; i < points().size(); ++i)
+            if (const PointResult* known = journal.find(points()[i].name, root_.keys[i])) root_.results[i] = *known;
+        writeTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
     }
 
-    void finish() const {
+    void finish() {
         if (!world_.isRoot()) return;
         writeTable();
         if (scores()) fmt::print("{}", pointsTable(points(), root_.results));
         const auto count = [&](PointStatus status) {
             return static_cast<std::size_t>(std::ranges::count(root_.results, status, &PointResult::status));
         };
-        const std::size_t failed = count(PointStatus::Failed);
+        std::size_t failed = 0;  // of what this job tried
+        for (std::size_t i = 0; i < points().size(); ++i)
+            failed += pending_[i] && root_.results[i].status == PointStatus::Failed;
         spdlog::info("{}: {} of {} points done; tables and figures: aimerge report {}", sweep_.directory,
                      count(PointStatus::Done), points().size(), sweep_.directory);
         if (failed > 0)
@@ -461,14 +488,25 @@ void declareSweep(CLI::App& app, Options& options) {
     app.add_option("--only", options.only,
                    "Only these merged points: method=ties,omega=0.4,combination=code+math (repeatable)");
     app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    app.add_flag("--list-combinations", options.listCombinations,
+                 "Print the combinations of experts, a line each, and do nothing else");
     declareJobOptions(app, options);
 }
 
+void listCombinations(const SweepConfig& sweep) {
+    std::vector<std::string> known;
+    for (const SweepPoint& point : sweep.points) {
+        if (point.kind != PointKind::Merged || std::ranges::find(known, point.combination) != known.end()) continue;
+        known.push_back(point.combination);
+        fmt::print("{}\n", point.combination);
+    }
+}
+
 void runSweep(World& world, const Options& options) {
-    requireDevice(options);
     const std::string text = world.broadcast(world.isRoot() ? readMergeConfigText(options.subject) : "");
     const SweepConfig sweep = openInTurn(world, [&] { return parseSweepConfig(text, options.subject, options.overrides); });
-    SweepRun(world, options, sweep).run();
+    if (!options.listCombinations) return SweepRun(world, options, sweep).run();
+    if (world.isRoot()) listCombinations(sweep);
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ endfunction()
 # aimerge_test(ties_test SOURCES ties_test.cpp USES merge RANKS 2 4 LABELS mpi ENVIRONMENT A=b)
 #   RANKS   run under mpirun with each of these numbers of ranks (one ctest entry per number); without it, as a plain program.
 #           Such a test gets the gtest main that initialises MPI (tests/support/mpi_main.cpp).
-#   GPU     needs a CUDA device: where there is none the test is skipped with the reason (tests/support/gpu_main.cpp)
+#   GPU     computes on a CUDA device (tests/support/test_device.h): where there is none the test is skipped with the reason. Ranks
+#           share the GPU
 function(aimerge_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "GPU" "TIMEOUT" "SOURCES;USES;LINKS;RANKS;LABELS;ENVIRONMENT")
   if(NOT arg_TIMEOUT)
@@ -34,6 +35,15 @@ function(aimerge_test name)
   target_compile_definitions(${name} PRIVATE
     AIMERGE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
     AIMERGE_SOURCE_ROOT="${PROJECT_SOURCE_DIR}")
+  if(arg_GPU)
+    target_compile_definitions(${name} PRIVATE AIMERGE_TEST_ON_GPU)
+    target_link_libraries(${name} PRIVATE aimerge::device)
+    list(APPEND arg_LABELS gpu)
+    if(NOT TARGET gpu_tests)
+      add_custom_target(gpu_tests)
+    endif()
+    add_dependencies(gpu_tests ${name})
+  endif()
   set(_environment OMP_NUM_THREADS=1 AIMERGE_CACHE_DIR=${PROJECT_BINARY_DIR}/test-cache ${arg_ENVIRONMENT})
   if(arg_RANKS)
     target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp")
@@ -42,17 +52,17 @@ function(aimerge_test name)
       add_test(NAME ${name}.np${_ranks}
         COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none -n ${_ranks} $<TARGET_FILE:${name}>)
       set_tests_properties(${name}.np${_ranks} PROPERTIES
-        PROCESSORS ${_ranks} TIMEOUT ${arg_TIMEOUT} LABELS "mpi;${arg_LABELS}"
+        PROCESSORS ${_ranks} TIMEOUT ${arg_TIMEOUT} LABELS "mpi;${arg_LABELS}" SKIP_RETURN_CODE 77
         ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;${_environment}")
     endforeach()
   else()
-    target_link_libraries(${name} PRIVATE GTest::gtest_main)
-    add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${_environment}")
     if(arg_GPU)
       target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/gpu_main.cpp")
-      target_link_libraries(${name} PRIVATE aimerge::merge)
-      set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 LABELS "gpu;${arg_LABELS}")
+    else()
+      target_link_libraries(${name} PRIVATE GTest::gtest_main)
     endif()
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${_environment}"
+      SKIP_RETURN_CODE 77)
   endif()
 endfunction()

@@ -48,7 +48,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   _libtorch_import(c10 "${LibTorch_c10_LIBRARY}")
   # Searched last: the wheel also carries headers of other libraries, among them another version of fmt than the one we link.
   target_compile_options(LibTorch::c10 INTERFACE
-    "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}" "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
+    "$<$<COMPILE_LANGUAGE:C,CXX>:SHELL:-idirafter ${LibTorch_INCLUDE_DIR}>"
+    "$<$<COMPILE_LANGUAGE:C,CXX>:SHELL:-idirafter ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include>")
   target_compile_features(LibTorch::c10 INTERFACE cxx_std_20)
   _libtorch_import(cpu "${LibTorch_torch_cpu_LIBRARY}" LibTorch::c10)
   if(LibTorch_torch_cuda_LIBRARY AND LibTorch_nccl_LIBRARY AND LibTorch_cudart_LIBRARY)

@@ -48,8 +48,16 @@ void requireFor(ConfigUse use, const MergeConfig& config, const std::string& pla
     }
 }
 
+/// A calibration needs base_model and aim alone: the config may be a sweep's.
+std::vector<std::string> topLevelKeys(ConfigUse use) {
+    std::vector<std::string> keys = kTopLevelKeys;
+    if (use == ConfigUse::Calibrate)
+        keys.insert(keys.end(), {"experts", "combinations", "methods", "omega", "evaluation", "output"});
+    return keys;
+}
+
 MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
-    const MappingReader file(root, "", kTopLevelKeys);
+    const MappingReader file(root, "", topLevelKeys(use));
     MergeConfig config;
     config.method = file.text("merge_method").value_or("");
     config.methodMark = valueMark(file, "merge_method");

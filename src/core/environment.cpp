@@ -70,6 +70,10 @@ double collectiveTimeoutSeconds() {
     return seconds;
 }
 
+bool sharesGpus() {
+    return variable("AIMERGE_SHARE_GPUS") == "1";
+}
+
 std::string slurmJobId() {
     return variable("SLURM_JOB_ID").value_or("");
 }

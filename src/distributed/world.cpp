@@ -36,12 +36,18 @@ void requirePeer(const World& world, int peer) {
     }
 }
 
-int sharedMachineRanks() {
+/// This machine's ranks, and the number of this one among them.
+struct NodeRanks {
+    int count = 1, own = 0;
+};
+
+NodeRanks ranksOfThisMachine() {
     MPI_Comm node = MPI_COMM_NULL;
-    int ranks = 0;
+    NodeRanks ranks;
     checkMpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
              "MPI_Comm_split_type(SHARED)");
-    checkMpi(MPI_Comm_size(node, &ranks), "MPI_Comm_size of the node");
+    checkMpi(MPI_Comm_size(node, &ranks.count), "MPI_Comm_size of the node");
+    checkMpi(MPI_Comm_rank(node, &ranks.own), "MPI_Comm_rank of the node");
     checkMpi(MPI_Comm_free(&node), "MPI_Comm_free of the node");
     return ranks;
 }
@@ -51,7 +57,7 @@ int sharedMachineRanks() {
 /// Without a launcher `control` is empty, and there is one rank.
 struct World::Impl {
     std::optional<JobControl> control;
-    int ranksOnNode = 1;
+    NodeRanks onNode;
     MPI_Comm messages = MPI_COMM_NULL;     // send(), receive()
     MPI_Comm collectives = MPI_COMM_NULL;  // the rest
     bool abandoned = false;                // an operation never ended
@@ -93,7 +99,7 @@ void World::Impl::start(int& argc, char**& argv) {
         control.emplace(rank, size, patienceSeconds);
         checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &messages), "MPI_Comm_dup for messages");
         checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &collectives), "MPI_Comm_dup for collectives");
-        ranksOnNode = sharedMachineRanks();
+        onNode = ranksOfThisMachine();
     }
     if (size == 1 && environment::slurmStepTasks() > 1) {
         throw UsageError("srun started {} tasks that do not know of each other: use srun --mpi=pmix",
@@ -165,7 +171,11 @@ int World::size() const {
 }
 
 int World::ranksOnNode() const {
-    return impl_->ranksOnNode;
+    return impl_->onNode.count;
+}
+
+int World::rankOnNode() const {
+    return impl_->onNode.own;
 }
 
 void World::barrier() {

@@ -32,7 +32,8 @@ PlanSettings Evaluation::planSettings() const {
 }
 
 EvaluationResult Evaluation::score(World& world, const WeightSource& model, const EvaluationRun& run) const {
-    const ScoringJob job{model, settings_.computeDtype, run.plan, batches_, run.threads, run.progress, run.safePoint};
+    const ScoringJob job{model,       settings_.computeDtype, run.plan,      batches_,
+                         run.threads, run.progress,           run.safePoint, run.device};
     const std::vector<TokenScore> scores = scoreBatchesWithTorch(world, job);
     if (!world.isRoot()) return {};
     EvaluationResult result;

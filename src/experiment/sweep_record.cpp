@@ -1,11 +1,15 @@
 #include "aimerge/experiment/sweep_record.h"
 
+#include "aimerge/core/error.h"
 #include "aimerge/report/csv.h"
 
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 namespace aimerge {
 namespace {
@@ -69,6 +73,21 @@ double shownValue(const TaskScore& score) {
     return score.isPerplexity() ? score.value : 100 * score.value;
 }
 
+/// Jobs that share a journal write one after the other: an append is a look at the size and a write there.
+class WritingTurn {
+public:
+    explicit WritingTurn(const File& file) : descriptor_(file.descriptor()) {
+        if (::flock(descriptor_, LOCK_EX) != 0)
+            throw RuntimeFault("{}: no lock on it: {}", file.path().string(), std::strerror(errno));
+    }
+    ~WritingTurn() { ::flock(descriptor_, LOCK_UN); }
+    WritingTurn(const WritingTurn&) = delete;
+    WritingTurn& operator=(const WritingTurn&) = delete;
+
+private:
+    int descriptor_;
+};
+
 }  // namespace
 
 std::string_view pointStatusName(PointStatus status) {
@@ -100,7 +119,10 @@ SweepJournal::SweepJournal(const std::filesystem::path& folder, Use use) {
             continue;  // of another version, or torn: the point is done again
         }
     }
-    if (use == Use::Write && !text.empty() && text.back() != '\n') file_.append("\n");
+    if (use == Use::Read) return;
+    const WritingTurn turn(file_);  // a line without its end is now nobody's who still writes
+    const std::string ending = readTextFile(path);
+    if (!ending.empty() && ending.back() != '\n') file_.append("\n");
 }
 
 const PointResult* SweepJournal::find(const std::string& point, const std::string& key) const {
@@ -109,8 +131,11 @@ const PointResult* SweepJournal::find(const std::string& point, const std::strin
 }
 
 void SweepJournal::record(const std::string& point, const PointResult& result) {
-    file_.append(toJson(point, result).dump() + "\n");
-    file_.sync();
+    {
+        const WritingTurn turn(file_);
+        file_.append(toJson(point, result).dump() + "\n");
+        file_.sync();
+    }
     results_[point] = result;
 }
 

@@ -1,8 +1,8 @@
 #include "aimerge/merge/closed_form.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
-#include "merge/for_each_element.h"
 #include "merge/layer_system.h"
+#include "merge/walked_parameter.h"
 #include "merge/weights.h"
 
 #include <fmt/format.h>
@@ -30,19 +30,19 @@ void withScaled(bool scaled, const Use& use) {
     return use(std::integral_constant<Scaled, Scaled::No>{});
 }
 
-class PreparedExpertMean : public PreparedParameter {
+class PreparedExpertMean : public WalkedParameter<PreparedExpertMean> {
 public:
     PreparedExpertMean(const std::vector<double>& weights, std::optional<double> lambda)
         : shares_(floatsOf(sharesOf(weights))), isScaled_(lambda), lambda_(static_cast<float>(lambda.value_or(1))) {}
 
-    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        withInputCount(inputs.size(), [&](auto count) {
+    template <typename Tile>
+    void walk(std::int64_t /*first*/, const Tile& tile) const {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             withScaled(isScaled_, [&](auto scaled) {
                 constexpr int kInputs = decltype(count)::value;
                 const ExpertMeanCombine<kInputs, decltype(scaled)::value> kernel{
                     PerInput<float, kInputs>::from(shares_.data()), lambda_};
-                forEachElement<kInputs>(kernel, base, inputs, out);
+                forEachElement<kInputs>(kernel, tile);
             });
         });
     }
@@ -65,8 +65,24 @@ public:
             forEachElement<2>(ClosedFormCombine<decltype(scaled)::value>{lambda_}, base, from, out);
         });
     }
+#if AIMERGE_HAS_CUDA
+    bool runsOnDevice() const override {
+        return true;
+    }
+    void combineOnDevice(std::int64_t first, const DeviceTile& tile) const override {
+        const std::span<float> made = tile.coefficients->make(tile.count);
+        std::copy_n(correction_.begin() + first, made.size(), made.begin());
+        const std::array<RawValues, 2> from{tile.inputs[0], RawValues{tile.coefficients->place(), Dtype::F32}};
+        DeviceTile corrected = tile;
+        corrected.inputs = from;
+        withScaled(isScaled_,
+                   [&](auto scaled) { forEachElement<2>(ClosedFormCombine<decltype(scaled)::value>{lambda_}, corrected); });
+    }
+#endif
 
-    std::uint64_t heldBytes() const override { return correction_.size() * sizeof(float); }
+    std::uint64_t heldBytes() const override {
+        return correction_.size() * sizeof(float);
+    }
 
 private:
     std::vector<float> correction_;

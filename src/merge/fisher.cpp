@@ -1,6 +1,6 @@
 #include "aimerge/merge/fisher.h"
 
-#include "merge/for_each_element.h"
+#include "merge/walked_parameter.h"
 #include "merge/weights.h"
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@ enum FisherParameter { kWeight, kEpsilon };
 /// Far below what is measured, and such that its product with a difference of weights is still a normal float32.
 constexpr double kDefaultEpsilon = 1e-30;
 
-class PreparedFisher : public PreparedParameter {
+class PreparedFisher : public WalkedParameter<PreparedFisher> {
 public:
     explicit PreparedFisher(const ResolvedParameters& values)
         : weights_(floatsOf(values.perInput[kWeight])), epsilon_(static_cast<float>(values.shared[kEpsilon])) {
@@ -24,13 +24,13 @@ public:
         for (const double weight : weights) shares_.push_back(static_cast<float>(weight / sum));
     }
 
-    void combine(std::int64_t /*first*/, const float* /*base*/, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
+    template <typename Tile>
+    void walk(std::int64_t /*first*/, const Tile& tile) const {
         withInputCount(weights_.size(), [&](auto count) {
             constexpr int kModels = decltype(count)::value;
             const FisherCombine<kModels> kernel{PerInput<float, kModels>::from(weights_.data()),
                                                 PerInput<float, kModels>::from(shares_.data()), epsilon_};
-            forEachElement<2 * kModels>(kernel, nullptr, inputs, out);
+            forEachElement<2 * kModels>(kernel, tile);
         });
     }
 

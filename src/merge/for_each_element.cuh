@@ -6,8 +6,8 @@
 //
 // Compiled with -fmad=false, and with nvcc's IEEE division and subnormals, so that the bits are the CPU's.
 
-#include "merge/cuda_call.h"
-#include "merge/device.h"
+#include "device/cuda_call.h"
+#include "merge/device_walk.h"
 
 #include <algorithm>
 
@@ -19,11 +19,11 @@ __global__ void walkOnDevice(const StridedWalk<kInputs, Combine> walk) {
 }
 
 template <int kInputs, typename Combine>
-void forEachElementOnDevice(const StridedWalk<kInputs, Combine>& walk) {
+void forEachElementOnDevice(const StridedWalk<kInputs, Combine>& walk, CUstream_st* stream) {
     constexpr std::size_t kThreadsPerBlock = 256, kMostBlocks = 16384;
     if (walk.count == 0) return;
     const std::size_t blocks = std::min((walk.count + kThreadsPerBlock - 1) / kThreadsPerBlock, kMostBlocks);
-    walkOnDevice<<<static_cast<unsigned>(blocks), static_cast<unsigned>(kThreadsPerBlock)>>>(walk);
+    walkOnDevice<<<static_cast<unsigned>(blocks), static_cast<unsigned>(kThreadsPerBlock), 0, stream>>>(walk);
     checkCuda(cudaGetLastError(), "start of a merge kernel", walk.count, "elements");
 }
 
@@ -33,7 +33,7 @@ static_assert(kMostUnrolledInputs == 8, "AIMERGE_ON_DEVICE names each number of 
 
 /// Compiles a combine of exactly kInputs inputs.
 #define AIMERGE_ON_DEVICE_OF(kInputs, ...) \
-    template void aimerge::forEachElementOnDevice(const aimerge::StridedWalk<kInputs, __VA_ARGS__>&);
+    template void aimerge::forEachElementOnDevice(const aimerge::StridedWalk<kInputs, __VA_ARGS__>&, CUstream_st*);
 
 /// Compiles Combine<kInputs, further template arguments> for every number of inputs.
 #define AIMERGE_ON_DEVICE(Combine, ...)                                     \

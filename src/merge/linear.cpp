@@ -1,6 +1,6 @@
 #include "aimerge/merge/linear.h"
 
-#include "merge/for_each_element.h"
+#include "merge/walked_parameter.h"
 #include "merge/weights.h"
 
 #include <fmt/format.h>
@@ -12,21 +12,21 @@ namespace {
 
 enum LinearParameter { kWeight, kNormalize };
 
-class PreparedLinear : public PreparedParameter {
+class PreparedLinear : public WalkedParameter<PreparedLinear> {
 public:
     explicit PreparedLinear(const ResolvedParameters& values)
         : weights_(floatsOf(values.perInput[kWeight])),
           normalize_(values.shared[kNormalize] != 0),
           divisor_(std::accumulate(weights_.begin(), weights_.end(), 0.0f)) {}
 
-    void combine(std::int64_t /*first*/, const float* /*base*/, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        withInputCount(inputs.size(), [&](auto count) {
+    template <typename Tile>
+    void walk(std::int64_t /*first*/, const Tile& tile) const {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             withNormalize(normalize_, [&](auto normalize) {
                 constexpr int kInputs = decltype(count)::value;
                 const LinearCombine<kInputs, decltype(normalize)::value> kernel{
                     PerInput<float, kInputs>::from(weights_.data()), divisor_};
-                forEachElement<kInputs>(kernel, nullptr, inputs, out);
+                forEachElement<kInputs>(kernel, tile);
             });
         });
     }

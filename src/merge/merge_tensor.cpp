@@ -5,6 +5,9 @@
 #include "aimerge/merge/convert.h"
 #include "aimerge/merge/selection.h"
 #include "merge/tensor_reader.h"
+#if AIMERGE_HAS_CUDA
+#include "merge/device_lane.h"
+#endif
 
 #include <algorithm>
 #include <array>
@@ -24,13 +27,18 @@ struct Workplace {
     std::vector<std::vector<std::byte>> blocks;  // finished bytes, per point
     std::array<float, SourceWindow::kChunkElements> merged, relaxed;
     std::vector<const float*> inputs;
+#if AIMERGE_HAS_CUDA
+    std::unique_ptr<DeviceLane> lane;  // made when first needed
+    std::vector<RawValues> deviceInputs;
+#endif
 };
 
 /// A tensor of the group that is being merged.
 class TensorRun {
 public:
-    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
-              ThreadPool& threads, std::span<SourceWindow> windows)
+    TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const std::optional<double>> omegas,
+              DeltaRounding rounding, ThreadPool& threads, std::span<SourceWindow> windows,
+              [[maybe_unused]] const Device& device)
         : number_(number),
           tensor_(tensor),
           elements_(elementCount(tensor.shape)),
@@ -38,16 +46,23 @@ public:
           sources_(tensor) {
         TensorReader reader(tensor, sources_, threads, windows);
         prepared_ = tensor.method->prepare(reader, tensor.parameters);
-        if (!tensor.importance) return;
-        for (const std::optional<double>& omega : omegas)
-            relaxations_.push_back(omega ? std::optional(Relaxation(*tensor.importance, *omega, rounding)) : std::nullopt);
+        if (tensor.importance)
+            for (const std::optional<double>& omega : omegas)
+                relaxations_.push_back(omega ? std::optional(Relaxation(*tensor.importance, *omega, rounding))
+                                             : std::nullopt);
+#if AIMERGE_HAS_CUDA
+        rounding_ = rounding;
+        if (device.isGpu() && prepared_->runsOnDevice() && kernelsTakeInputs()) device_ = device;
+#endif
     }
 
     static std::uint64_t blocksOf(const TensorMerge& tensor) {
         return digestBlocks(static_cast<std::uint64_t>(elementCount(tensor.shape)) * bytesPerElement(tensor.dtype));
     }
 
-    std::uint64_t heldBytes() const { return prepared_->heldBytes(); }
+    std::uint64_t heldBytes() const {
+        return prepared_->heldBytes();
+    }
 
     void mergeBlock(std::uint64_t block, SourceWindow& window, Workplace& place, MergeSink& sink) const {
         const std::size_t width = bytesPerElement(tensor_.dtype);
@@ -56,6 +71,9 @@ public:
                            count = std::min(blockElements, elements_ - begin);
         const std::size_t outputs = std::max<std::size_t>(relaxations_.size(), 1);  // different ones
         const std::size_t bytes = static_cast<std::size_t>(count) * width;
+#if AIMERGE_HAS_CUDA
+        if (device_.isGpu() && mergeBlockOnDevice(block, begin, static_cast<std::size_t>(count), place, sink)) return;
+#endif
         if (place.blocks.size() < outputs) place.blocks.resize(outputs);
         for (std::size_t i = 0; i < outputs; ++i)
             if (place.blocks[i].size() < bytes) place.blocks[i].resize(kDigestBlockBytes);
@@ -71,6 +89,61 @@ public:
     }
 
 private:
+#if AIMERGE_HAS_CUDA
+    bool kernelsTakeInputs() const {
+        const auto isTaken = [](const TensorSource* source) {
+            return source->dtype() == Dtype::BF16 || source->dtype() == Dtype::F16 || source->dtype() == Dtype::F32;
+        };
+        return elements_ > 0 && tensor_.inputs.size() <= static_cast<std::size_t>(kMostUnrolledInputs) &&
+               std::ranges::all_of(sources_.all(), isTaken);
+    }
+
+    /// 1 - A (1 - omega) of all points, on their way to the device.
+    const float* placeFactors(DeviceCoefficients& coefficients) const {
+        const std::size_t channels = tensor_.importance->size();
+        const std::span<float> factors = coefficients.make(relaxations_.size() * channels);
+        for (std::size_t point = 0; point < relaxations_.size(); ++point) {
+            const std::span<float> own = factors.subspan(point * channels, channels);
+            if (relaxations_[point])
+                std::ranges::copy(relaxations_[point]->factors(), own.begin());
+            else
+                std::ranges::fill(own, RawRelaxation::kAsMerged);
+        }
+        return coefficients.place();
+    }
+
+    /// @return false when a value is NaN or infinite, about which the host's walk throws
+    bool mergeBlockOnDevice(std::uint64_t block, std::int64_t begin, std::size_t count, Workplace& place,
+                            MergeSink& sink) const {
+        if (!place.lane) {
+            useDevice(device_);
+            place.lane = std::make_unique<DeviceLane>();
+        }
+        const std::size_t outputs = std::max<std::size_t>(relaxations_.size(), 1),
+                          bytes = count * bytesPerElement(tensor_.dtype);
+        const std::span<const RawValues> values = place.lane->fetch(sources_.all(), begin, count);
+        DeviceTile tile = place.lane->tile(outputs * bytes);
+        sources_.inputsOf(values, place.deviceInputs);
+        tile.base = sources_.methodBaseOf(values);
+        tile.inputs = place.deviceInputs;
+        tile.out.dtype = tensor_.dtype;
+        tile.count = tile.pointStride = count;
+        if (!relaxations_.empty()) {
+            const std::size_t channels = tensor_.importance->size();
+            tile.relaxation = {outputs, channels, static_cast<std::size_t>(begin) % channels,
+                               placeFactors(*tile.coefficients), rounding_};
+            tile.relaxedFrom = sources_.baseOf(values);
+        }
+        prepared_->combineOnDevice(begin, tile);
+        const std::byte* const finished = place.lane->finish(outputs * bytes);
+        if (finished == nullptr) return false;
+        for (std::size_t point = 0; point < points_; ++point)
+            sink.write(number_, point, block * kDigestBlockBytes,
+                       {finished + (relaxations_.empty() ? 0 : point * bytes), bytes});
+        return true;
+    }
+#endif
+
     void mergeChunk(std::int64_t first, std::size_t size, std::span<const float* const> values, std::size_t offset,
                     Workplace& place) const {
         const std::span<float> merged{place.merged.data(), size}, relaxed{place.relaxed.data(), size};
@@ -98,6 +171,10 @@ private:
     TensorSources sources_;
     std::unique_ptr<PreparedParameter> prepared_;
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
+#if AIMERGE_HAS_CUDA
+    Device device_;  // the processors, when there is no kernel
+    DeltaRounding rounding_ = DeltaRounding::None;
+#endif
 };
 
 /// A block of one tensor of the group.
@@ -108,8 +185,8 @@ struct BlockOfTensor {
 
 }  // namespace
 
-void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
-                  ThreadPool& threads, MergeSink& sink) {
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas,
+                  DeltaRounding rounding, ThreadPool& threads, MergeSink& sink, const Device& device) {
     const auto workers = static_cast<std::size_t>(threads.threads());
     std::vector<SourceWindow> windows(workers);
     std::vector<Workplace> places(workers);
@@ -122,7 +199,7 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
         while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers && heldBytes < kGroupHeldBytes) {
             for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block)
                 blocks.push_back({runs.size(), block});
-            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows));
+            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, device));
             heldBytes += runs.back()->heldBytes();
             ++next;
         }

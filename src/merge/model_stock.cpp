@@ -1,8 +1,8 @@
 #include "aimerge/merge/model_stock.h"
 
-#include "merge/for_each_element.h"
 #include "merge/inner_products.h"
 #include "merge/row_runs.h"
+#include "merge/walked_parameter.h"
 
 #include <algorithm>
 #include <cmath>
@@ -34,22 +34,30 @@ public:
 
     void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                  std::span<float> out) const override {
-        if (t_.size() == 1) return combineRun(t_.front(), base, inputs, out);
-        std::vector<const float*> from(inputs.size());
-        forEachRowRun(first, out.size(), columns_,
-                      [&](std::int64_t row, std::int64_t, std::size_t offset, std::size_t count) {
-                          for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
-                          combineRun(t_[static_cast<std::size_t>(row)], base + offset, from, out.subspan(offset, count));
-                      });
+        const HostTile tile{base, inputs, out};
+        if (t_.size() == 1) return walk(t_.front(), tile);
+        forEachRowRun(
+            first, out.size(), columns_, [&](std::int64_t row, std::int64_t, std::size_t offset, std::size_t count) {
+                withPart(tile, offset, count, [&](const HostTile& part) { walk(t_[static_cast<std::size_t>(row)], part); });
+            });
     }
+#if AIMERGE_HAS_CUDA
+    bool runsOnDevice() const override {
+        return t_.size() == 1;
+    }  // a kernel for each row would be too small
+    void combineOnDevice(std::int64_t, const DeviceTile& tile) const override {
+        walk(t_.front(), tile);
+    }
+#endif
 
 private:
-    static void combineRun(double t, const float* base, std::span<const float* const> inputs, std::span<float> out) {
-        withInputCount(inputs.size(), [&](auto count) {
+    template <typename Tile>
+    static void walk(double t, const Tile& tile) {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             constexpr int kInputs = decltype(count)::value;
             const ModelStockCombine<kInputs> kernel{static_cast<float>(t), static_cast<float>(1 - t),
-                                                    static_cast<float>(inputs.size())};
-            forEachElement<kInputs>(kernel, base, inputs, out);
+                                                    static_cast<float>(tile.inputs.size())};
+            forEachElement<kInputs>(kernel, tile);
         });
     }
 

@@ -1,6 +1,6 @@
 #include "aimerge/merge/ram.h"
 
-#include "merge/for_each_element.h"
+#include "merge/walked_parameter.h"
 
 #include <algorithm>
 
@@ -80,17 +80,17 @@ float amplificationOf(const ActiveCounts& counts, double r, double alpha) {
     return static_cast<float>(1 + r * std::min(alpha, ratio));
 }
 
-class PreparedRam : public PreparedParameter {
+class PreparedRam : public WalkedParameter<PreparedRam> {
 public:
     PreparedRam(std::vector<float> amplification, float epsilon)
         : amplification_(std::move(amplification)), epsilon_(epsilon) {}
 
-    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        withInputCount(inputs.size(), [&](auto count) {
+    template <typename Tile>
+    void walk(std::int64_t /*first*/, const Tile& tile) const {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             constexpr int kInputs = decltype(count)::value;
             const RamCombine<kInputs> kernel{PerInput<float, kInputs>::from(amplification_.data()), epsilon_};
-            forEachElement<kInputs>(kernel, base, inputs, out);
+            forEachElement<kInputs>(kernel, tile);
         });
     }
 

@@ -27,6 +27,12 @@ public:
 
     void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                  std::span<float> out) const override;
+#if AIMERGE_HAS_CUDA
+    bool runsOnDevice() const override {
+        return true;
+    }
+    void combineOnDevice(std::int64_t first, const DeviceTile& tile) const override;
+#endif
     std::uint64_t heldBytes() const override;
 
 private:

@@ -2,9 +2,9 @@
 
 #include "aimerge/merge/selection.h"
 #include "merge/derived_reader.h"
-#include "merge/for_each_element.h"
 #include "merge/kept_range.h"
 #include "merge/lanes.h"
+#include "merge/walked_parameter.h"
 
 #include <algorithm>
 #include <array>
@@ -116,30 +116,27 @@ public:
     }
 };
 
-class PreparedSce : public PreparedParameter {
+class PreparedSce : public WalkedParameter<PreparedSce> {
 public:
     PreparedSce(std::vector<float> weights, const std::optional<MagnitudeCut>& cut)
         : weights_(std::move(weights)), cut_(cut) {}
 
-    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        if (!cut_) return combinePart<Selected::All>(0, base, inputs, out);
-        std::vector<const float*> from(inputs.size());
+    template <typename Tile>
+    void walk(std::int64_t first, const Tile& tile) const {
+        if (!cut_) return walkPart<Selected::All>(0, tile);
         const std::array kept{KeptRange::from(*cut_)};
-        forEachUniformRun(kept, first, out.size(), [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
-            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
-            combinePart<Selected::ByVariance>(bits.least[0], base + offset, from, out.subspan(offset, count));
+        forEachUniformRun(kept, first, tile.count, [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
+            withPart(tile, offset, count, [&](const Tile& part) { walkPart<Selected::ByVariance>(bits.least[0], part); });
         });
     }
 
 private:
-    template <Selected kSelected>
-    void combinePart(std::uint32_t leastKept, const float* base, std::span<const float* const> inputs,
-                     std::span<float> out) const {
-        withInputCount(inputs.size(), [&](auto count) {
+    template <Selected kSelected, typename Tile>
+    void walkPart(std::uint32_t leastKept, const Tile& tile) const {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             constexpr int kInputs = decltype(count)::value;
             const SceCombine<kInputs, kSelected> kernel{PerInput<float, kInputs>::from(weights_.data()), leastKept};
-            forEachElement<kInputs>(kernel, base, inputs, out);
+            forEachElement<kInputs>(kernel, tile);
         });
     }
 

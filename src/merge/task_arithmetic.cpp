@@ -5,13 +5,13 @@
 namespace aimerge {
 namespace {
 
-class PreparedTaskArithmetic : public PreparedParameter {
+class PreparedTaskArithmetic : public WalkedParameter<PreparedTaskArithmetic> {
 public:
     explicit PreparedTaskArithmetic(const ResolvedParameters& values) : addition_(Addition::Sum, values) {}
 
-    void combine(std::int64_t /*first*/, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        addition_.combine<KeepAll>([](auto count) { return KeepAll<decltype(count)::value>{}; }, base, inputs, out);
+    template <typename Tile>
+    void walk(std::int64_t /*first*/, const Tile& tile) const {
+        addition_.walkSum<KeepAll>([](auto count) { return KeepAll<decltype(count)::value>{}; }, tile);
     }
 
 private:

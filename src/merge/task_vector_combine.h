@@ -2,10 +2,9 @@
 // The prepared parameter of everything that adds up trimmed task vectors: include/aimerge/merge/task_vectors.h with the
 // coefficients of one parameter.
 
-#include "aimerge/merge/method.h"
 #include "aimerge/merge/task_vectors.h"
-#include "merge/for_each_element.h"
 #include "merge/task_vector_parameters.h"
+#include "merge/walked_parameter.h"
 #include "merge/weights.h"
 
 #include <span>
@@ -25,26 +24,47 @@ public:
           lambda_(static_cast<float>(values.shared[kLambda])) {}
 
     /// @param makeTrim called with std::integral_constant<int, kInputs>, gives a Trim<kInputs>
-    template <template <int> class Trim, typename MakeTrim>
-    void combine(const MakeTrim& makeTrim, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const {
-        withInputCount(inputs.size(), [&](auto count) {
-            withNormalize(normalize_, [&](auto normalize) {
-                constexpr int kInputs = decltype(count)::value;
-                constexpr Normalize kNormalized = decltype(normalize)::value;
-                const auto weight = PerInput<float, kInputs>::from(weights_.data());
-                if (addition_ == Addition::Sum)
-                    forEachElement<kInputs>(
-                        SumCombine<Trim, kInputs, kNormalized>{makeTrim(count), weight, divisor_, lambda_}, base, inputs,
-                        out);
-                else
-                    forEachElement<kInputs>(ConsensusCombine<Trim, kInputs, kNormalized>{makeTrim(count), weight, lambda_},
-                                            base, inputs, out);
-            });
+    template <template <int> class Trim, typename MakeTrim, typename Tile>
+    void walk(const MakeTrim& makeTrim, const Tile& tile) const {
+        if (addition_ == Addition::Sum)
+            walkSum<Trim>(makeTrim, tile);
+        else
+            walkConsensus<Trim>(makeTrim, tile);
+    }
+
+    template <template <int> class Trim, typename MakeTrim, typename Tile>
+    void walkSum(const MakeTrim& makeTrim, const Tile& tile) const {
+        withCounts(tile.inputs.size(), [&](auto count, auto normalize) {
+            constexpr int kInputs = decltype(count)::value;
+            forEachElement<kInputs>(
+                SumCombine<Trim, kInputs, decltype(normalize)::value>{makeTrim(count), weights<kInputs>(), divisor_,
+                                                                      lambda_},
+                tile);
+        });
+    }
+
+    template <template <int> class Trim, typename MakeTrim, typename Tile>
+    void walkConsensus(const MakeTrim& makeTrim, const Tile& tile) const {
+        withCounts(tile.inputs.size(), [&](auto count, auto normalize) {
+            constexpr int kInputs = decltype(count)::value;
+            forEachElement<kInputs>(
+                ConsensusCombine<Trim, kInputs, decltype(normalize)::value>{makeTrim(count), weights<kInputs>(), lambda_},
+                tile);
         });
     }
 
 private:
+    template <typename Use>
+    void withCounts(std::size_t inputs, const Use& use) const {
+        withInputCount(inputs,
+                       [&](auto count) { withNormalize(normalize_, [&](auto normalize) { use(count, normalize); }); });
+    }
+
+    template <int kInputs>
+    PerInput<float, kInputs> weights() const {
+        return PerInput<float, kInputs>::from(weights_.data());
+    }
+
     Addition addition_;
     std::vector<float> weights_;
     bool normalize_;

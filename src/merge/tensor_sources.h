@@ -33,10 +33,18 @@ public:
         return chosen;
     }
 
-    /// Base and inputs among the values of a SourceWindow. `base` is null when there is none.
-    const float* baseOf(std::span<const float* const> values) const { return baseSlot_ ? values[*baseSlot_] : nullptr; }
-    const float* methodBaseOf(std::span<const float* const> values) const { return takesBase_ ? baseOf(values) : nullptr; }
-    void inputsOf(std::span<const float* const> values, std::vector<const float*>& inputs) const {
+    /// Base and inputs among values of all sources: pointers, or others whose default is null. `base` is null when there is
+    /// none.
+    template <typename Value>
+    Value baseOf(std::span<const Value> values) const {
+        return baseSlot_ ? values[*baseSlot_] : Value{};
+    }
+    template <typename Value>
+    Value methodBaseOf(std::span<const Value> values) const {
+        return takesBase_ ? baseOf(values) : Value{};
+    }
+    template <typename Value>
+    void inputsOf(std::span<const Value> values, std::vector<Value>& inputs) const {
         inputs.clear();
         for (const std::size_t slot : slots_) inputs.push_back(values[slot]);
     }

@@ -4,8 +4,12 @@
 namespace aimerge {
 
 template <int kInputs, Normalize kNormalize>
+using TrimmedSum = SumCombine<KeepFrom, kInputs, kNormalize>;
+
+template <int kInputs, Normalize kNormalize>
 using TrimmedConsensus = ConsensusCombine<KeepFrom, kInputs, kNormalize>;
 
 }  // namespace aimerge
 
+AIMERGE_ON_DEVICE_NORMALIZING(TrimmedSum)
 AIMERGE_ON_DEVICE_NORMALIZING(TrimmedConsensus)

@@ -11,7 +11,7 @@ namespace aimerge {
 
 /// @param kept one per input; where some have an upper end, Trim is KeepBetween, else KeepFrom
 template <template <int> class Trim>
-class TrimmedChange : public PreparedParameter {
+class TrimmedChange : public WalkedParameter<TrimmedChange<Trim>> {
 public:
     /// Rescales as `values` say. @param trimmed the inputs of which not everything is kept
     TrimmedChange(Addition addition, ParameterReader& parameter, const ResolvedParameters& values,
@@ -20,13 +20,12 @@ public:
         if (!trimmed.empty() && values.shared[kRescale] != 0) rescale_ = rescaleFactors(parameter, kept_, trimmed);
     }
 
-    void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
-                 std::span<float> out) const override {
-        std::vector<const float*> from(inputs.size());
-        forEachUniformRun(kept_, first, out.size(), [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
-            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
-            addition_.combine<Trim>([&](auto number) { return trim<decltype(number)::value>(bits); }, base + offset, from,
-                                    out.subspan(offset, count));
+    template <typename Tile>
+    void walk(std::int64_t first, const Tile& tile) const {
+        forEachUniformRun(kept_, first, tile.count, [&](const MagnitudeBits& bits, std::size_t offset, std::size_t count) {
+            withPart(tile, offset, count, [&](const Tile& part) {
+                addition_.walk<Trim>([&](auto number) { return trim<decltype(number)::value>(bits); }, part);
+            });
         });
     }
 

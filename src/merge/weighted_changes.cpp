@@ -1,8 +1,8 @@
 #include "merge/weighted_changes.h"
 
 #include "aimerge/merge/weighted_changes.h"
-#include "merge/for_each_element.h"
 #include "merge/row_runs.h"
+#include "merge/walked_parameter.h"
 
 #include <numeric>
 
@@ -38,43 +38,52 @@ public:
 
     void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                  std::span<float> out) const override {
-        const float* const reference = changes_.reference_ == Reference::Base ? base : inputs[0];
-        if (changes_.along_ == Along::Tensor) return combineUniform(0, reference, inputs, out);
-        std::vector<const float*> from(inputs.size());
+        const HostTile tile{changes_.reference_ == Reference::Base ? base : inputs[0], inputs, out};
+        if (changes_.along_ == Along::Tensor) return walk(0, tile);
         forEachRowRun(first, out.size(), changes_.matrix_.columns,
                       [&](std::int64_t row, std::int64_t column, std::size_t offset, std::size_t count) {
-                          for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + offset;
-                          const std::span<float> to = out.subspan(offset, count);
-                          if (changes_.along_ == Along::Rows)
-                              combineUniform(static_cast<std::size_t>(row), reference + offset, from, to);
-                          else
-                              combineByColumn(static_cast<std::size_t>(column), reference + offset, from, to);
+                          withPart(tile, offset, count, [&](const HostTile& part) {
+                              if (changes_.along_ == Along::Rows)
+                                  walk(static_cast<std::size_t>(row), part);
+                              else
+                                  walkColumns(static_cast<std::size_t>(column), part);
+                          });
                       });
     }
+#if AIMERGE_HAS_CUDA
+    bool runsOnDevice() const override {
+        return changes_.along_ == Along::Tensor;
+    }  // a kernel for each row would be too small
+    void combineOnDevice(std::int64_t, const DeviceTile& tile) const override {
+        DeviceTile referenced = tile;
+        if (changes_.reference_ != Reference::Base) referenced.base = tile.inputs[0];
+        walk(0, referenced);
+    }
+#endif
 
 private:
-    void combineUniform(std::size_t position, const float* reference, std::span<const float* const> inputs,
-                        std::span<float> out) const {
-        withInputCount(inputs.size(), [&](auto count) {
+    /// @param tile its base is the reference
+    template <typename Tile>
+    void walk(std::size_t position, const Tile& tile) const {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             constexpr int kInputs = decltype(count)::value;
             const float* const coefficients = changes_.coefficients_.data() + position * changes_.inputs_;
             forEachElement<kInputs>(
                 WeightedChangesCombine<kInputs>{PerInput<float, kInputs>::from(coefficients), changes_.excess_[position]},
-                reference, inputs, out);
+                tile);
         });
     }
 
-    void combineByColumn(std::size_t column, const float* reference, std::span<const float* const> inputs,
-                         std::span<float> out) const {
-        std::vector<const float*> coefficients(inputs.size());
-        for (std::size_t i = 0; i < inputs.size(); ++i)
+    void walkColumns(std::size_t column, const HostTile& tile) const {
+        std::vector<const float*> coefficients(tile.inputs.size());
+        for (std::size_t i = 0; i < coefficients.size(); ++i)
             coefficients[i] = changes_.coefficients_.data() + i * changes_.positions() + column;
-        withInputCount(inputs.size(), [&](auto count) {
+        withInputCount(tile.inputs.size(), [&](auto count) {
             constexpr int kInputs = decltype(count)::value;
             forEachElement<kInputs>(
                 ColumnWeightedChangesCombine<kInputs>{PerInput<const float*, kInputs>::from(coefficients.data()),
                                                       changes_.excess_.data() + column},
-                reference, inputs, out);
+                tile);
         });
     }
 

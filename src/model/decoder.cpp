@@ -3,6 +3,9 @@
 #include "aimerge/core/error.h"
 #include "model/row_kernels.h"
 #include "model/weight_loader.h"
+#if AIMERGE_HAS_CUDA
+#include "model/device_rows.h"
+#endif
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -50,6 +53,9 @@ void rmsNormTensor(const at::Tensor& x, const at::Tensor& weight, at::Tensor& ou
 }
 
 at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+#if AIMERGE_HAS_CUDA
+    if (x.is_cuda()) return rmsNormOnDevice(x, weight, eps);
+#endif
     at::Tensor out = at::empty_like(x);
     if (x.scalar_type() == at::kFloat) {
         rmsNormTensor<float>(x, weight, out, eps);
@@ -69,6 +75,9 @@ void rotateTensor(at::Tensor& x, const kernels::Rotation& rotation) {
 
 /// x: [sequences, length, heads * headDim], rotated in place.
 void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, std::int64_t heads) {
+#if AIMERGE_HAS_CUDA
+    if (x.is_cuda()) return rotateOnDevice(x, cosines, sines, heads);
+#endif
     const kernels::Rotation rotation{cosines.const_data_ptr<float>(), sines.const_data_ptr<float>(), x.size(1), heads,
                                      cosines.size(1)};
     if (x.scalar_type() == at::kFloat) {
@@ -89,10 +98,11 @@ at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
 
 }  // namespace
 
-Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength)
+Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device)
     : weights_(weights),
       config_(weights.modelConfig()),
-      scalarType_(computeDtype == Dtype::F32 ? at::kFloat : at::kBFloat16) {
+      scalarType_(computeDtype == Dtype::F32 ? at::kFloat : at::kBFloat16),
+      device_(device.isGpu() ? at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device.gpu)) : at::Device(at::kCPU)) {
     if (computeDtype != Dtype::F32 && computeDtype != Dtype::BF16)
         throw UsageError("the decoder's dtype is {}, expected float32 or bfloat16", torchName(computeDtype));
     requireSupported(config_, weights.name());
@@ -106,12 +116,12 @@ Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t m
     const at::Tensor exponents = at::arange(0, config_.headDim, 2, at::kFloat) / static_cast<double>(config_.headDim);
     const at::Tensor frequencies = at::reciprocal(at::pow(config_.ropeTheta, exponents));
     const at::Tensor angles = at::outer(at::arange(maxLength, at::kFloat), frequencies);
-    tables_.cosines = angles.cos().to(scalarType_).to(at::kFloat).contiguous();
-    tables_.sines = angles.sin().to(scalarType_).to(at::kFloat).contiguous();
+    tables_.cosines = angles.cos().to(scalarType_).to(at::kFloat).contiguous().to(device_);
+    tables_.sines = angles.sin().to(scalarType_).to(at::kFloat).contiguous().to(device_);
 }
 
 at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) const {
-    return at::empty({sequences, length, config_.hiddenSize}, scalarType_);
+    return at::empty({sequences, length, config_.hiddenSize}, at::TensorOptions(scalarType_).device(device_));
 }
 
 const TensorInfo& Decoder::embeddingTensor() const {
@@ -122,7 +132,9 @@ void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const
     const TensorInfo& table = embeddingTensor();
     const std::size_t rowBytes = static_cast<std::size_t>(config_.hiddenSize) * bytesPerElement(table.dtype);
     const at::ScalarType storedType = floatingType(weights_, table);
-    const at::Tensor rows = storedType == scalarType_ ? hidden : at::empty(hidden.sizes(), storedType);
+    const bool isInPlace = storedType == scalarType_ && hidden.is_cpu();
+    const at::Tensor rows =
+        isInPlace ? hidden : at::empty(hidden.sizes(), at::TensorOptions(storedType).pinned_memory(!hidden.is_cpu()));
     auto* out = static_cast<std::byte*>(rows.data_ptr());
     for (std::size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] < 0 || ids[i] >= config_.vocabSize)
@@ -130,14 +142,18 @@ void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const
                              config_.vocabSize);
         weights_.read(table, static_cast<std::uint64_t>(ids[i]) * rowBytes, {out + i * rowBytes, rowBytes});
     }
-    if (!rows.is_same(hidden)) hidden.copy_(rows);
+    // libtorch keeps pinned memory until the copies from it are done.
+    if (!isInPlace) hidden.copy_(rows.to(device_, /*non_blocking=*/true));
+}
+
+at::Tensor Decoder::load(const TensorInfo& tensor) const {
+    return loadTensor(weights_, tensor, scalarType_, device_);
 }
 
 LinearWeights Decoder::loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const {
     LinearWeights weights;
-    weights.weight = loadTensor(weights_, requireTensor(weights_, module + ".weight", {out, in}), scalarType_);
-    if (weights_.find(module + ".bias"))
-        weights.bias = loadTensor(weights_, requireTensor(weights_, module + ".bias", {out}), scalarType_);
+    weights.weight = load(requireTensor(weights_, module + ".weight", {out, in}));
+    if (weights_.find(module + ".bias")) weights.bias = load(requireTensor(weights_, module + ".bias", {out}));
     return weights;
 }
 
@@ -145,9 +161,7 @@ LayerWeights Decoder::loadLayer(std::int64_t layer) const {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     const std::int64_t hidden = config_.hiddenSize, inner = config_.intermediateSize;
     const std::int64_t queries = config_.heads * config_.headDim, keys = config_.keyValueHeads * config_.headDim;
-    const auto norm = [&](const char* name) {
-        return loadTensor(weights_, requireTensor(weights_, prefix + name, {hidden}), scalarType_);
-    };
+    const auto norm = [&](const char* name) { return load(requireTensor(weights_, prefix + name, {hidden})); };
     LayerWeights weights;
     weights.inputNorm = norm("input_layernorm.weight");
     weights.query = loadLinear(prefix + "self_attn.q_proj", queries, hidden);
@@ -199,13 +213,13 @@ void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tens
 }
 
 at::Tensor Decoder::loadFinalNorm() const {
-    return loadTensor(weights_, requireTensor(weights_, kFinalNormName, {config_.hiddenSize}), scalarType_);
+    return load(requireTensor(weights_, kFinalNormName, {config_.hiddenSize}));
 }
 
 at::Tensor Decoder::loadHead() const {
     const Shape shape{config_.vocabSize, config_.hiddenSize};
     const TensorInfo& head = config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(weights_, kHeadName, shape);
-    return loadTensor(weights_, head, scalarType_);
+    return load(head);
 }
 
 at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const {

@@ -3,6 +3,7 @@
 #include "model/differentiable_layer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <fmt/format.h>
@@ -109,7 +110,8 @@ public:
         for (std::size_t s = 0; s < sequences_; ++s) {
             at::Tensor gradient = decoder_.config().tieWordEmbeddings
                                       ? tiedHead_[s].to(at::kFloat)
-                                      : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()}, at::kFloat);
+                                      : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()},
+                                                  at::TensorOptions(at::kFloat).device(decoder_.device()));
             const std::span<const std::int32_t> ids = idsOf(s);
             // Token by token, in order: the bits must not depend on threads.
             for (std::size_t t = 0; t < ids.size(); ++t)

@@ -1,33 +1,15 @@
 #include "model/row_kernels.h"
 
-#include "aimerge/core/bfloat.h"
 #include "aimerge/model/cpu_clones.h"
 
 #include <array>
 #include <cmath>
-#include <type_traits>
 
 namespace aimerge::kernels {
 namespace {
 
 // Bodies are inlined into the clones below, so that each is compiled for its processor.
 #define AIMERGE_BODY [[gnu::always_inline]] inline
-
-AIMERGE_BODY float widen(float value) {
-    return value;
-}
-AIMERGE_BODY float widen(Bf16 value) {
-    return floatFromBf16(value);
-}
-
-template <typename Element>
-AIMERGE_BODY Element narrow(float value) {
-    if constexpr (std::is_same_v<Element, float>) {
-        return value;
-    } else {
-        return bf16FromFloat(value);
-    }
-}
 
 /// Sum of squares over 16 running sums, which a vector register or two hold, added up in a fixed order.
 template <typename Element>
@@ -52,14 +34,8 @@ AIMERGE_BODY void rmsNormBody(const Element* x, const Element* weight, Element* 
     for (std::int64_t row = 0; row < rows; ++row, x += channels, out += channels) {
         const float mean = sumOfSquares(x, channels) / static_cast<float>(channels);
         const float scale = 1.0f / std::sqrt(mean + eps);
-        for (std::int64_t c = 0; c < channels; ++c)
-            out[c] = narrow<Element>(widen(weight[c]) * widen(narrow<Element>(widen(x[c]) * scale)));
+        for (std::int64_t c = 0; c < channels; ++c) out[c] = normalised(x[c], weight[c], scale);
     }
-}
-
-template <typename Element>
-AIMERGE_BODY float product(Element a, float b) {
-    return widen(narrow<Element>(widen(a) * b));
 }
 
 template <typename Element>
@@ -72,11 +48,7 @@ AIMERGE_BODY void rotateBody(Element* rows, std::int64_t firstRow, std::int64_t 
         for (std::int64_t head = 0; head < rotation.heads; ++head) {
             Element* __restrict first = rows + (row * rotation.heads + head) * 2 * half;
             Element* __restrict second = first + half;
-            for (std::int64_t i = 0; i < half; ++i) {
-                const Element x1 = first[i], x2 = second[i];
-                first[i] = narrow<Element>(product(x1, cosines[i]) - product(x2, sines[i]));
-                second[i] = narrow<Element>(product(x2, cosines[i]) + product(x1, sines[i]));
-            }
+            for (std::int64_t i = 0; i < half; ++i) rotatePair(first[i], second[i], cosines[i], sines[i]);
         }
     }
 }

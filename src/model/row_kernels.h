@@ -3,11 +3,11 @@
 // row's result depends on that row alone, so rows may be shared out over any number of threads. BF16 elements are their bit
 // patterns.
 
+#include "model/row_arithmetic.h"
+
 #include <cstdint>
 
 namespace aimerge::kernels {
-
-using Bf16 = std::uint16_t;
 
 /// out = weight * cast(x / sqrt(mean(x^2) + eps)), the bracket in float32, the product in the element type. [rows, channels]
 void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels, float eps);

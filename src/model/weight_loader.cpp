@@ -42,20 +42,23 @@ const TensorInfo& requireTensor(const WeightSource& weights, const std::string& 
     return *tensor;
 }
 
-at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType) {
+at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType, at::Device device) {
     const at::ScalarType storedType = floatingType(weights, tensor);
-    at::Tensor result = at::empty(tensor.shape, computeType);
-    if (storedType == computeType) {
+    at::Tensor result = at::empty(tensor.shape, at::TensorOptions(computeType).device(device));
+    if (storedType == computeType && device.is_cpu()) {
         weights.read(tensor, 0, bytesOf(result));
         return result;
     }
     const at::Tensor flat = result.view({-1});
-    const at::Tensor staging = at::empty({std::min(kConversionElements, flat.numel())}, storedType);
+    at::Tensor staging;
     for (std::int64_t first = 0; first < flat.numel(); first += kConversionElements) {
         const std::int64_t count = std::min(kConversionElements, flat.numel() - first);
+        // On the way to a GPU each part has pinned memory of its own, which libtorch keeps until its copy is done.
+        if (!staging.defined() || !device.is_cpu())
+            staging = at::empty({count}, at::TensorOptions(storedType).pinned_memory(!device.is_cpu()));
         const at::Tensor part = staging.narrow(0, 0, count);
         weights.read(tensor, static_cast<std::uint64_t>(first) * bytesPerElement(tensor.dtype), bytesOf(part));
-        flat.narrow(0, first, count).copy_(part);
+        flat.narrow(0, first, count).copy_(part.to(device, /*non_blocking=*/true));
     }
     return result;
 }

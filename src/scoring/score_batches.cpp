@@ -2,6 +2,8 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/model/decoder.h"
+#include "calibration/hidden_transport.h"
+#include "calibration/pipeline.h"
 #include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/torch_threads.h"
@@ -37,11 +39,12 @@ at::Tensor tensorOf(const std::vector<std::int64_t>& numbers) {
 /// A rank's layers, over all batches.
 class ScoringRun {
 public:
-    ScoringRun(World& world, const ScoringJob& job, const Stage& stage, std::vector<int> waitingRanks)
+    ScoringRun(World& world, HiddenTransport& transport, const ScoringJob& job, const Stage& stage,
+               std::vector<int> waitingRanks)
         : job_(job),
           stage_(stage),
-          decoder_(job.weights, job.computeDtype, longestOf(job.batches)),
-          link_(world, stage, shapesOf(job.batches), decoder_, stage.streamsLayers ? job.batches.size() : 3),
+          decoder_(job.weights, job.computeDtype, longestOf(job.batches), job.device),
+          link_(transport, stage, shapesOf(job.batches), decoder_, stage.streamsLayers ? job.batches.size() : 3),
           notice_(world, std::move(waitingRanks)),
           progress_(job.progress, "evaluate", "batches", job.batches.size(), 0) {
         if (!stage.last()) return;
@@ -51,7 +54,6 @@ public:
 
     std::vector<TokenScore> run() {
         stage_.streamsLayers ? runStreaming() : runResident();
-        link_.finish();
         notice_.finish();
         progress_.finish();
         return std::move(scores_);
@@ -64,27 +66,29 @@ private:
         std::vector<LayerWeights> layers;
         for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
             layers.push_back(decoder_.loadLayer(layer));
-        link_.expect(0);
-        for (std::int64_t step = 0; step < steps(); ++step) {
-            if (step + 1 < steps()) link_.expect(step + 1);
+        passStepByStep(link_, steps(), [&](std::int64_t step) {
             at::Tensor& hidden = enter(step);
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
                 decoder_.runLayer(layer, layers[static_cast<std::size_t>(layer - stage_.firstLayer)], hidden, nullptr);
             leave(step);
-        }
+        });
     }
 
     /// One layer in memory at a time: all batches pass it before the next is read.
     void runStreaming() {
-        for (std::int64_t step = 0; step < steps(); ++step) link_.expect(step);
-        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-            const LayerWeights weights = decoder_.loadLayer(layer);
-            for (std::int64_t step = 0; step < steps(); ++step) {
+        LayerWeights weights;
+        passLayerByLayer(
+            link_, steps(), steps(), stage_.firstLayer, stage_.endLayer,
+            [&](std::int64_t layer) {
+                weights = {};  // before the next one comes into memory
+                weights = decoder_.loadLayer(layer);
+            },
+            [&](std::int64_t layer, std::int64_t step) {
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(step) : resume(step);
                 decoder_.runLayer(layer, weights, hidden, nullptr);
                 if (layer + 1 == stage_.endLayer) leave(step);
-            }
-        }
+            },
+            [](std::int64_t) {});
     }
 
     at::Tensor& resume(std::int64_t step) {
@@ -100,22 +104,22 @@ private:
 
     void leave(std::int64_t step) {
         if (stage_.last()) score(job_.batches[static_cast<std::size_t>(step)], link_.take(step));
-        link_.pass(step);
         notice_.stepDone();
         progress_.advance(1, 0);
     }
 
     void score(const TokenBatch& batch, const at::Tensor& hidden) {
         const at::Tensor flat = hidden.view({-1, decoder_.hiddenSize()});
-        const at::Tensor rows = tensorOf(batch.rows), tokens = tensorOf(batch.tokens);
+        const at::Tensor rows = tensorOf(batch.rows).to(hidden.device()),
+                         tokens = tensorOf(batch.tokens).to(hidden.device());
         for (std::int64_t first = 0; first < rows.numel(); first += kLogitRows) {
             const std::int64_t count = std::min(kLogitRows, rows.numel() - first);
             const at::Tensor chosen = flat.index_select(0, rows.narrow(0, first, count)).unsqueeze(0);
             const at::Tensor logits =
                 decoder_.runHead(head_, decoder_.runFinalNorm(finalNorm_, chosen, nullptr)).squeeze(0).to(at::kFloat);
             const at::Tensor wanted = tokens.narrow(0, first, count);
-            const at::Tensor logProbability = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - logits.logsumexp(1);
-            const at::Tensor isGreedy = logits.argmax(1) == wanted;
+            const at::Tensor logProbability = (logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)).cpu();
+            const at::Tensor isGreedy = (logits.argmax(1) == wanted).cpu();
             for (std::int64_t i = 0; i < count; ++i)
                 scores_.push_back({logProbability.const_data_ptr<float>()[i], isGreedy.const_data_ptr<bool>()[i]});
         }
@@ -136,12 +140,14 @@ private:
 std::vector<TokenScore> scoreBatches(World& world, const ScoringJob& job) {
     setTorchThreads(job.threads);
     const c10::InferenceMode inference;
+    useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.weights.modelConfig().layers);
+    const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
     std::vector<TokenScore> scores;
     if (stage.empty())
         StepNotice::follow(world, lastStage(job.plan), static_cast<std::int64_t>(job.batches.size()));
     else
-        scores = ScoringRun(world, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}).run();
+        scores = ScoringRun(world, *transport, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}).run();
 
     // Only the last stage has any.
     std::string text(scores.size() * sizeof(TokenScore), '\0');

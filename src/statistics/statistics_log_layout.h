@@ -33,6 +33,7 @@ void forEachField(Origin& origin, const Visit& visit) {
     visit("dtype", origin.dtype);
     visit("micro_batch", origin.microBatch);
     visit("vocabulary", origin.vocabulary);
+    visit("device", origin.device);
     visit("ranks", origin.ranks);
     visit("threads_per_rank", origin.threadsPerRank);
     visit("command_line", origin.commandLine);

@@ -92,7 +92,8 @@ TEST(MeasureGrams, AreMeansOfOuterProductsOfWhatEntersTheLayers) {
     whole.endLayer = 3;
     PlainGrams plain;
     const Plan plan;
-    runStage(testWorld(), {expert, config, plan, blocks}, whole, {}, plain);
+    MpiTransport nobody(testWorld(), whole);
+    runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, {}, plain);
 
     ASSERT_EQ(got.size(), 3 * 4 + 1);  // per layer the inputs of attention, o_proj, MLP and down_proj; and the head's
     for (const auto& [name, values] : got) {
@@ -127,7 +128,8 @@ TEST(MeasureGrams, HaveTheBitsOfOneRank) {
     {
         const c10::InferenceMode inference;
         GramObserver observer(alone, "alone", 0);
-        runStage(testWorld(), {expert, config, plan, blocks}, whole, {}, observer, LayerOrder::OneAtATime);
+        MpiTransport nobody(testWorld(), whole);
+        runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, {}, observer, LayerOrder::OneAtATime);
         observer.finish();
     }
     EXPECT_EQ(got, readTensors(alone));

@@ -82,6 +82,16 @@ TEST(MergeConfig, KeysWithoutValueAreAbsent) {
     EXPECT_TRUE(config.parameters.empty());
 }
 
+TEST(MergeConfig, ACalibrationTakesASweepsConfig) {
+    const MergeConfig config = parsed(
+        "base_model: base\nexperts: {a: x}\ncombinations: all\nmethods: [ties]\nomega: [1.0]\n"
+        "aim: {calibration: {corpus: text.txt}}\nevaluation: {suites: []}\noutput: {directory: out}\n",
+        {}, ConfigUse::Calibrate);
+
+    EXPECT_EQ(config.baseModel, "base");
+    EXPECT_THROW(parsed("base_model: base\nexperts: {a: x}\n"), UsageError);
+}
+
 TEST(MergeConfig, CalibrateNeedsNoModels) {
     const MergeConfig config =
         parsed("base_model: base\naim: {calibration: {corpus: text.txt}}\n", {}, ConfigUse::Calibrate);

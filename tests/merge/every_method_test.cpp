@@ -2,7 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/merge/instruction_set.h"
-#include "merge/memory_parameter.h"
+#include "merge/method_jobs.h"
 
 #include <gmock/gmock.h>
 
@@ -13,77 +13,8 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::uint64_t kBaseStream = 1, kExpertStream = 2, kStatisticStream = 50;
-
-/// A value for every parameter: the default, but for those that would leave a method without anything to do.
-ResolvedParameters someParameters(const Method& method, std::size_t inputs) {
-    const std::map<std::string, double> wanted{
-        {"weight", 0.5}, {"density", 0.4}, {"gamma", 0.1}, {"t", 0.3}, {"epsilon", 0.2}};
-    ResolvedParameters values;
-    for (const ParameterSpec& spec : method.info().parameters) {
-        const bool isDrop =
-            spec.name == "epsilon" && !method.info().isRandom;  // della's is a probability, others' are floors
-        const auto chosen = isDrop ? wanted.end() : wanted.find(spec.name);
-        const double value = chosen != wanted.end() ? chosen->second : spec.fallback.value();
-        const bool isShared = spec.scope == ParameterScope::Shared;
-        values.shared.push_back(isShared ? value : 0);
-        values.perInput.emplace_back(isShared ? 0 : inputs, value);
-    }
-    return values;
-}
-
-std::size_t inputsOf(const MethodInfo& info) {
-    return std::clamp<std::size_t>(3, info.minInputs, info.maxInputs);
-}
-
-/// A statistic of one input, as the method needs it: positive values, or a well-conditioned Gram matrix.
-std::shared_ptr<const TensorSource> statisticOf(ExpertStatistic kind, const Shape& shape, std::uint64_t stream) {
-    if (kind == ExpertStatistic::Fisher) {
-        Floats values = normalValues(static_cast<std::size_t>(elementCount(shape)), stream, 1);
-        for (float& value : values) value = value * value + 0.125f;
-        return std::make_shared<MemorySource>("fisher", values);
-    }
-    const auto n = static_cast<std::size_t>(shape.back());
-    const Floats factor = normalValues(n * n, stream, 0.25f);
-    Floats gram(n * n);
-    for (std::size_t r = 0; r < n; ++r) {
-        for (std::size_t c = 0; c < n; ++c) {
-            float sum = r == c ? 1.0f : 0.0f;
-            for (std::size_t k = 0; k < n; ++k) sum += factor[r * n + k] * factor[c * n + k];
-            gram[r * n + c] = sum;
-        }
-    }
-    return std::make_shared<MemorySource>("gram", gram);
-}
-
-struct Job {
-    const Method* method;
-    Shape shape;
-    Floats base;
-    std::vector<Floats> inputs;
-
-    Job(const Method& method, Shape shape) : method(&method), shape(std::move(shape)) {
-        const auto elements = static_cast<std::size_t>(elementCount(this->shape));
-        base = normalValues(elements, kBaseStream, 0.05f);
-        for (std::size_t i = 0; i < inputsOf(method.info()); ++i) {
-            Floats expert = normalValues(elements, kExpertStream + i, 0.01f);
-            for (std::size_t e = 0; e < elements; ++e) expert[e] += base[e];
-            inputs.push_back(std::move(expert));
-        }
-    }
-
-    TensorMerge merge(Dtype dtype = Dtype::F32) const {
-        TensorMerge merge = tensorMerge(*method, someParameters(*method, inputs.size()), shape, base, inputs, dtype);
-        const ExpertStatistic needs = method->info().needs;
-        const bool hasGram = needs == ExpertStatistic::InputGram && shape.size() == 2;
-        if (needs == ExpertStatistic::Fisher || hasGram)
-            for (std::size_t i = 0; i < inputs.size(); ++i)
-                merge.statistics.push_back(statisticOf(needs, shape, kStatisticStream + i));
-        return merge;
-    }
-};
-
-std::vector<Floats> merged(const TensorMerge& merge, const std::vector<std::optional<double>>& omegas = {}, int threads = 2) {
+std::vector<Floats> merged(const TensorMerge& merge, const std::vector<std::optional<double>>& omegas = {},
+                           int threads = 2) {
     ThreadPool pool(threads);
     MemorySink sink;
     mergeTensors({&merge, 1}, omegas, DeltaRounding::None, pool, sink);
@@ -93,20 +24,14 @@ std::vector<Floats> merged(const TensorMerge& merge, const std::vector<std::opti
     return points;
 }
 
-std::vector<std::string> allNames() {
-    std::vector<std::string> names;
-    for (const Method* method : methods()) names.push_back(method->info().name);
-    return names;
-}
-
 class EveryMethod : public testing::TestWithParam<std::string> {
 protected:
     const Method& method_ = findMethod(GetParam(), {});
 };
-INSTANTIATE_TEST_SUITE_P(, EveryMethod, testing::ValuesIn(allNames()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(, EveryMethod, testing::ValuesIn(allMethodNames()), [](const auto& test) { return test.param; });
 
 TEST_P(EveryMethod, MovesTheBaseAndStaysFinite) {
-    const Job job(method_, {37, 53});
+    const MethodJob job(method_, {37, 53});
 
     const Floats out = merged(job.merge()).front();
 
@@ -116,7 +41,7 @@ TEST_P(EveryMethod, MovesTheBaseAndStaysFinite) {
 
 TEST_P(EveryMethod, TakesTensorsOfOneElementOneRowAndOneColumn) {
     for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{1, 7}, Shape{7, 1}}) {
-        const Floats out = merged(Job(method_, shape).merge()).front();
+        const Floats out = merged(MethodJob(method_, shape).merge()).front();
 
         ASSERT_EQ(static_cast<std::int64_t>(out.size()), elementCount(shape));
         for (const float value : out) EXPECT_LT(std::abs(value), 1.0f) << shapeText(shape);
@@ -125,7 +50,7 @@ TEST_P(EveryMethod, TakesTensorsOfOneElementOneRowAndOneColumn) {
 
 TEST_P(EveryMethod, OfUnchangedExpertsIsTheBase) {
     for (const Shape& shape : {Shape{29}, Shape{13, 17}}) {
-        Job job(method_, shape);
+        MethodJob job(method_, shape);
         for (Floats& input : job.inputs) input = job.base;
 
         const Floats out = merged(job.merge()).front();
@@ -138,7 +63,7 @@ TEST_P(EveryMethod, OfUnchangedExpertsIsTheBase) {
 TEST_P(EveryMethod, HasTheSameBitsForAnyThreadsAndInstructions) {
     const InstructionSet best = bestInstructionSet();
     for (const Shape& shape : {Shape{70001}, Shape{131, 1031}, Shape{1031, 131}}) {
-        const Job job(method_, shape);
+        const MethodJob job(method_, shape);
         const auto expected = bitsOf(merged(job.merge(), {}, 1).front());
 
         for (const int threads : {2, 5}) EXPECT_EQ(bitsOf(merged(job.merge(), {}, threads).front()), expected) << threads;
@@ -151,7 +76,7 @@ TEST_P(EveryMethod, HasTheSameBitsForAnyThreadsAndInstructions) {
 }
 
 TEST_P(EveryMethod, RoundsOnceToBfloat16) {
-    const Job job(method_, {61, 67});
+    const MethodJob job(method_, {61, 67});
     const TensorMerge merge = job.merge(Dtype::BF16);
     ThreadPool pool(2);
     MemorySink sink;
@@ -165,7 +90,7 @@ TEST_P(EveryMethod, RoundsOnceToBfloat16) {
 }
 
 TEST_P(EveryMethod, IsRelaxedForEveryOmegaInOneRead) {
-    const Job job(method_, {37, 53});
+    const MethodJob job(method_, {37, 53});
     TensorMerge merge = job.merge();
     merge.importance = Floats(53);
     for (std::size_t c = 0; c < 53; ++c) (*merge.importance)[c] = static_cast<float>(c) / 52;
@@ -182,7 +107,7 @@ TEST_P(EveryMethod, IsRelaxedForEveryOmegaInOneRead) {
 
 TEST_P(EveryMethod, RefusesValuesThatAreNotFinite) {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-        Job job(method_, {11, 13});
+        MethodJob job(method_, {11, 13});
         job.inputs.front()[40] = bad;
         try {
             merged(job.merge());
@@ -224,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(, SymmetricMethod, testing::ValuesIn(symmetricNames()),
 
 TEST_P(SymmetricMethod, DoesNotDependOnTheOrderOfExperts) {
     for (const Shape& shape : {Shape{501}, Shape{31, 47}}) {
-        Job job(method_, shape);
+        MethodJob job(method_, shape);
         const TensorMerge listed = job.merge();
         TensorMerge reversed = job.merge();
         std::ranges::reverse(reversed.inputs);

@@ -111,9 +111,10 @@ Bytes mergedOnCpu(const WalkCase& stretch, const Combine& combine) {
 template <int kInputs, typename Combine>
 Bytes mergedByWalk(const WalkCase& stretch, const Combine& combine) {
     using Memory = Walker::Memory;
-    StridedWalk<kInputs, Combine> walk{.combine = combine, .base = {}, .inputs = {}, .relaxation = {}, .out = {}};
+    StridedWalk<kInputs, Combine> walk{
+        .combine = combine, .base = {}, .inputs = {}, .relaxation = {}, .relaxedFrom = {}, .out = {}};
     Memory base(stretch.base());
-    walk.base = {base.data(), stretch.baseDtype};
+    walk.base = walk.relaxedFrom = {base.data(), stretch.baseDtype};
     std::vector<Memory> inputs;
     for (std::size_t i = 0; i < kInputs; ++i) inputs.emplace_back(stretch.input(i));
     for (std::size_t i = 0; i < kInputs; ++i) walk.inputs.values[i] = {inputs[i].data(), stretch.inputDtype(i)};
@@ -123,12 +124,16 @@ Bytes mergedByWalk(const WalkCase& stretch, const Combine& combine) {
                            static_cast<const float*>(static_cast<const void*>(factors.data())), stretch.rounding};
     Memory out(Bytes(stretch.outBytes()));
     walk.out = {out.data(), stretch.outDtype};
-    walk.count = stretch.count;
+    walk.count = walk.pointStride = stretch.count;
+    Memory flag(Bytes(sizeof(std::uint32_t)));
+    walk.notFinite = static_cast<std::uint32_t*>(static_cast<void*>(flag.data()));
 
     Walker::run(walk);
 
-    Bytes finished(stretch.outBytes());
+    Bytes finished(stretch.outBytes()), found(sizeof(std::uint32_t));
     Walker::fetch(out, finished);
+    Walker::fetch(flag, found);
+    EXPECT_TRUE(std::ranges::all_of(found, [](std::byte byte) { return byte == std::byte{0}; })) << stretch.text();
     return finished;
 }
 

@@ -6,7 +6,7 @@
 
 #include "merge/strided_walk.h"
 #ifdef AIMERGE_WALK_ON_DEVICE
-#include "merge/device.h"
+#include "merge/device_walk.h"
 #endif
 
 #include <algorithm>
@@ -37,7 +37,7 @@ struct Walker {
 
     template <typename Walk>
     static void run(const Walk& walk) {
-        forEachElementOnDevice(walk);
+        forEachElementOnDevice(walk, nullptr);
     }
 
     static void fetch(const Memory& memory, std::span<std::byte> out) { memory.download(out); }

@@ -1,6 +1,7 @@
 #include "aimerge/model/decoder.h"
 #include "model/golden_model.h"
 #include "support/temp_folder.h"
+#include "support/test_device.h"
 
 #include <gtest/gtest.h>
 
@@ -19,13 +20,14 @@ at::Tensor logitsOf(const Checkpoint& checkpoint, Dtype dtype, const std::vector
                     std::int64_t sequences) {
     const c10::InferenceMode inference;
     const std::int64_t length = static_cast<std::int64_t>(ids.size()) / sequences;
-    const Decoder decoder(checkpoint, dtype, length);
+    const Decoder decoder(checkpoint, dtype, length, testDevice());
     at::Tensor hidden = decoder.emptyHidden(sequences, length);
     decoder.embed(ids, hidden);
     for (std::int64_t layer = 0; layer < decoder.layers(); ++layer)
         decoder.runLayer(layer, decoder.loadLayer(layer), hidden, nullptr);
     return decoder.runHead(decoder.loadHead(), decoder.runFinalNorm(decoder.loadFinalNorm(), hidden, nullptr))
-        .to(at::kFloat);
+        .to(at::kFloat)
+        .cpu();
 }
 
 void expectClose(const at::Tensor& got, const std::vector<float>& golden, double atol, double rtol) {

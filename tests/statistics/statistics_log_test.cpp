@@ -39,6 +39,7 @@ protected:
         log.origin.dtype = "bfloat16";
         log.origin.microBatch = 2;
         log.origin.vocabulary = "";
+        log.origin.device = "NVIDIA H100";
         log.origin.ranks = 3;
         log.origin.threadsPerRank = 2;
         log.origin.commandLine = "aimerge calibrate demo.yaml";

@@ -3,6 +3,9 @@
 // the deadline instead of hanging.
 
 #include "support/mpi_world.h"
+#ifdef AIMERGE_TEST_ON_GPU
+#include "aimerge/device/device.h"
+#endif
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
@@ -31,6 +34,18 @@ private:
     int rank_;
 };
 
+#ifdef AIMERGE_TEST_ON_GPU
+/// Ranks that share a GPU are hosts of their own to NCCL, which then takes its sockets. @return false when there is no GPU
+bool prepareGpu(const World& world) {
+    constexpr const char* kLoopback = "lo";
+    setenv("NCCL_HOSTID", fmt::format("rank {}", world.rank()).c_str(), 1);
+    setenv("NCCL_SOCKET_IFNAME", kLoopback, 1);
+    const std::string reason = visibleGpus().whyNone;
+    if (!reason.empty() && world.isRoot()) fmt::print("skipped: no GPU: {}\n", reason);
+    return reason.empty();
+}
+#endif
+
 }  // namespace
 
 World& testWorld() {
@@ -42,6 +57,10 @@ World& testWorld() {
 int main(int argc, char** argv) {
     setenv("AIMERGE_COLLECTIVE_TIMEOUT", "30", 0);
     aimerge::world.emplace(argc, argv);
+#ifdef AIMERGE_TEST_ON_GPU
+    constexpr int kSkipped = 77;
+    if (!aimerge::prepareGpu(*aimerge::world)) return aimerge::world->leave(kSkipped);
+#endif
     testing::InitGoogleTest(&argc, argv);
     if (!aimerge::world->isRoot()) {
         auto& listeners = testing::UnitTest::GetInstance()->listeners();

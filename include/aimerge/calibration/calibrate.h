@@ -6,6 +6,7 @@
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/core/progress.h"
+#include "aimerge/device/device.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/statistics/statistics.h"
@@ -24,6 +25,7 @@ struct CalibrationJob {
     std::uint64_t memoryLimit = 0;  // bytes per rank for weights and hidden states; 0 = no limit
     ProgressMode progress = ProgressMode::None;
     void (*safePoint)() = nullptr;  // called between micro-batches; throws Interrupted when a signal asks for a stop
+    Device device = {};
 };
 
 struct CalibrationResult {

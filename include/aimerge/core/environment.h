@@ -10,8 +10,8 @@ namespace aimerge::environment {
 /// AIMERGE_CACHE_DIR, else $XDG_CACHE_HOME/aimerge, else ~/.cache/aimerge: token ids and statistics reused by digest.
 std::filesystem::path cacheDirectory();
 
-/// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the venv that
-/// launch/setup.sh made.
+/// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the
+/// venv that launch/setup.sh made.
 std::string pythonInterpreter();
 
 /// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was
@@ -23,6 +23,10 @@ std::filesystem::path paperTablesDirectory();
 
 /// AIMERGE_COLLECTIVE_TIMEOUT: seconds a rank waits for another before the job is ended. Default 1800.
 double collectiveTimeoutSeconds();
+
+/// AIMERGE_SHARE_GPUS=1: ranks on one machine may compute on the same GPU, for trying several ranks where there is one. NCCL
+/// itself refuses that, unless NCCL_HOSTID differs between the ranks.
+bool sharesGpus();
 
 /// SLURM_JOB_ID: names the job in locks and logs. Empty outside of Slurm.
 std::string slurmJobId();

@@ -45,6 +45,7 @@ public:
     int size() const;
     bool isRoot() const { return rank() == 0; }
     int ranksOnNode() const;  // ranks that share this machine
+    int rankOnNode() const;   // this one's number among them, in the order of the ranks
 
     /// Collective. Returns when all have come.
     void barrier();

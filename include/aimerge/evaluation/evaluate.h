@@ -22,6 +22,7 @@ struct EvaluationRun {
     int threads = 1;  // of this rank
     ProgressMode progress = ProgressMode::None;
     void (*safePoint)() = nullptr;
+    Device device = {};
 };
 
 struct EvaluationResult {

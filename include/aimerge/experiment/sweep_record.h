@@ -25,7 +25,7 @@ struct PointResult {
 };
 
 /// `journal` in the sweep's folder: a line of JSON per finished point, the last one of a point counts. A torn line counts
-/// for nothing.
+/// for nothing. Several jobs may write to it.
 class SweepJournal {
 public:
     enum class Use { Read, Write };

@@ -8,6 +8,7 @@
 #include "aimerge/checkpoint/safetensors.h"
 #include "aimerge/checkpoint/shard_layout.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/device/device.h"
 #include "aimerge/merge/method.h"
 #include "aimerge/merge/relaxation.h"
 #include "aimerge/merge/tensor_source.h"
@@ -55,14 +56,16 @@ public:
     virtual void finish(std::size_t tensor) = 0;
 };
 
-/// Bits do not depend on the number of threads, on the machine's vector instructions, or on which tensors are merged
-/// together.
+/// Bits do not depend on the number of threads, on the machine's vector instructions, on the device, or on which tensors are
+/// merged together. On a GPU every thread is a lane of its own that reads, copies, combines and writes a block, so that as
+/// many blocks as threads are on their way; methods' prepare passes, and parameters that have no kernel, run on the
+/// processors.
 /// @param omegas one per point; nullopt: the point has the merged values as they are. Empty: one such point
 /// @pre Method::check() found nothing wrong with the parameters
 /// @throws InputError naming model, tensor and element (NaN,
 ///         infinity), or the output tensor when a merged value is beyond the range of its dtype; what the sink throws
-void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas, DeltaRounding rounding,
-                  ThreadPool& threads, MergeSink& sink);
+void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas,
+                  DeltaRounding rounding, ThreadPool& threads, MergeSink& sink, const Device& device = {});
 
 /// Every point gets the same bytes.
 /// @throws InputError naming the tensor and two models when their bytes differ

@@ -89,6 +89,8 @@ struct ParameterProblem {
     std::string text;                  // "the weights of the 2 models add up to 0; change one"
 };
 
+struct DeviceTile;
+
 /// Combines one parameter, element by element. Const and thread-safe.
 class PreparedParameter {
 public:
@@ -102,6 +104,13 @@ public:
     ///        Fisher values
     virtual void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                          std::span<float> out) const = 0;
+
+    /// Whether there is a kernel for this parameter.
+    virtual bool runsOnDevice() const { return false; }
+
+    /// Queues the same for a tile in the current GPU's memory, relaxation and rounding included (src/merge/device_tile.h),
+    /// with the bits of the host. @pre runsOnDevice()
+    virtual void combineOnDevice(std::int64_t /*first*/, const DeviceTile& /*tile*/) const {}
 
     /// What this object keeps in memory, when that grows with the parameter.
     virtual std::uint64_t heldBytes() const { return 0; }

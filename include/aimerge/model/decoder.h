@@ -1,10 +1,12 @@
 #pragma once
-// The Llama decoder, one layer at a time, on the CPU: what a pipeline stage needs to run its part of a model. Activations
-// are contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32; every sequence starts at position
-// 0, is not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16 included. The
-// same input, shapes and number of threads give the same bits, whichever layers are run where.
+// The Llama decoder, one layer at a time: what a pipeline stage needs to run its part of a model. Activations are contiguous
+// tensors [sequences, length, channels] in the compute dtype, BF16 or F32, on the decoder's device; every sequence starts at
+// position 0, is not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16
+// included. On the CPU the same input, shapes and number of threads give the same bits, whichever layers are run where. On a
+// GPU everything is queued on libtorch's current stream.
 
 #include "aimerge/checkpoint/weight_source.h"
+#include "aimerge/device/device.h"
 #include "aimerge/model/activation_observer.h"
 
 #include <ATen/core/Tensor.h>
@@ -37,12 +39,13 @@ public:
     /// @pre computeDtype is BF16 or F32
     /// @throws InputError: an architecture, activation or rope type that is not supported (names those that are), sizes in
     ///         config.json that do not fit each other, a maxLength above the model's positions
-    Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength);
+    Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device = {});
 
     const ModelConfig& config() const { return config_; }
     std::int64_t layers() const { return config_.layers; }
     std::int64_t hiddenSize() const { return config_.hiddenSize; }
     at::ScalarType scalarType() const { return scalarType_; }
+    at::Device device() const { return device_; }
     const RotaryTables& rotaryTables() const { return tables_; }
 
     /// An uninitialised activation [sequences, length, hidden].
@@ -69,6 +72,7 @@ public:
     at::Tensor runHead(const at::Tensor& head, const at::Tensor& normalised) const;
 
 private:
+    at::Tensor load(const TensorInfo& tensor) const;
     at::Tensor attend(const LayerWeights& weights, const at::Tensor& normalised) const;
     LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
     const TensorInfo& embeddingTensor() const;
@@ -76,6 +80,7 @@ private:
     const WeightSource& weights_;
     ModelConfig config_;
     at::ScalarType scalarType_;
+    at::Device device_;
     RotaryTables tables_;
 };
 

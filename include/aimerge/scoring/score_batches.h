@@ -5,6 +5,7 @@
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/dtype.h"
 #include "aimerge/core/progress.h"
+#include "aimerge/device/device.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 
@@ -37,6 +38,7 @@ struct ScoringJob {
     int threads = 1;
     ProgressMode progress = ProgressMode::None;
     void (*safePoint)() = nullptr;  // called between batches
+    Device device = {};
 };
 
 /// Collective. Log-probabilities in float32 from logits in the compute dtype, on rank 0 in the order of the batches'

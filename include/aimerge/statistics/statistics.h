@@ -38,6 +38,7 @@ struct StatisticsOrigin {
     std::string dtype;  // compute dtype, torch name
     std::int64_t microBatch = 1;
     std::string vocabulary;  // free text: how the corpus became blocks (preset, packing, seed)
+    std::string device;      // "CPU", or the GPU's name
     int ranks = 1, threadsPerRank = 1;
     std::string commandLine;
     std::string created;  // ISO 8601, UTC

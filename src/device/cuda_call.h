@@ -1,5 +1,5 @@
 #pragma once
-// CUDA's return values as exceptions. The message is put together in device.cpp: nvcc does not compile fmt's checked
+// CUDA's return values as exceptions. The message is put together in cuda_memory.cpp: nvcc does not compile fmt's checked
 // strings.
 
 #include <cuda_runtime_api.h>
