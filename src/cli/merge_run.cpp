@@ -138,7 +138,7 @@ PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& 
     const auto merge = [&] {
         const std::vector<std::string> remaining = adoptFinished(job, mine, parseJournal(claims), writers, threads);
         mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options),
-                   options.computesOn);
+                   mergesOn(options));
         for (const auto& writer : writers) writer->sync();
     };
     scope == FailureScope::Work ? shareFailures(world, merge) : merge();

@@ -54,6 +54,10 @@ std::uint64_t memoryLimitBytes(const Options& options) {
     return options.computesOn.memoryBytes / 20 * 17;  // the rest for libraries and what they allocate at once
 }
 
+Device mergesOn(const Options& options) {
+    return options.device == "cuda" ? options.computesOn : Device{};
+}
+
 ProgressMode progressMode(const World& world, const Options& options) {
     if (!world.isRoot() || options.progress == "none") return ProgressMode::None;
     if (options.progress == "bar") return ProgressMode::Bar;

@@ -71,6 +71,10 @@ std::uint64_t givenMemoryLimit(const Options& options);
 /// Bytes for what grows with the model, 0 = no limit: --memory-limit, or on a GPU most of its memory. @throws UsageError
 std::uint64_t memoryLimitBytes(const Options& options);
 ProgressMode progressMode(const World& world, const Options& options);
+/// Where this rank merges: on its GPU only with --device cuda, because a merge is as fast as files are read and written,
+/// which the processors do without copying over (docs/gpu.md).
+Device mergesOn(const Options& options);
+
 /// Collective. Where this rank computes: with `cuda` a GPU of its own, or an error; with `auto` a GPU of its own where every
 /// rank has one, else the processors.
 /// @throws UsageError saying which rank has no GPU and why

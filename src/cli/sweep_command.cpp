@@ -425,7 +425,7 @@ private:
             number += method.points.size();
         }
         ThreadPool threads(threads_);
-        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads, options_.computesOn);
+        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads, mergesOn(options_));
         if (world_.isRoot())
             spdlog::info("{}: {} points merged in {}", points()[methods.front().points.front()].combination, number,
                          formatSeconds(secondsSince(start)));

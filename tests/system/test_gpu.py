@@ -34,7 +34,7 @@ class OnTheGpu(AimergeTest):
         return result
 
     def test_merges_have_the_bytes_of_the_processors(self):
-        for method, parameters in [("linear", {}), ("task_arithmetic", {}), ("ties", {"density": 0.5}), ("dare_ties", {"density": 0.5}),
+        for method, parameters in [("linear", {"weight": 1.0}), ("task_arithmetic", {}), ("ties", {"density": 0.5}), ("dare_ties", {"density": 0.5}),
                                    ("della_linear", {"density": 0.5}), ("breadcrumbs", {"density": 0.5}), ("sce", {"select_topk": 0.5}),
                                    ("karcher", {}), ("model_stock", {}), ("widen", {}), ("actmat", {})]:
             config = self.merge_config(method, omega=[1.0, 0.4], parameters=parameters, out_dtype="bfloat16")
