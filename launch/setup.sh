@@ -62,9 +62,11 @@ install_packages() {
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" > /dev/null
         "${as_root[@]}" chmod +x "$policy"
     fi
+    local status=0
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null ||
-        fail "apt-get could not install ${missing[*]}; see its message above"
+        status=$?
     if [[ $keeps_daemons == yes ]]; then "${as_root[@]}" rm -f "$policy"; fi
+    ((status == 0)) || fail "apt-get could not install ${missing[*]}; see its message above"
 }
 
 # The interpreter that makes the environment: $PYTHON, else the first of the usual ones that is new enough.

@@ -9,20 +9,11 @@
 namespace aimerge {
 namespace {
 
-constexpr std::int64_t kTileRows = 32;
-
 /// Up to 32 rows of a strip as float32, missing channels 0: fits the first-level cache.
 struct Tile {
     float values[kTileRows][kStripChannels];
     std::int64_t rows;
 };
-
-inline float widen(float value) {
-    return value;
-}
-inline float widen(Bf16Bits value) {
-    return floatFromBf16(value);
-}
 
 struct TileSums {
     float sumAbs[kStripChannels], sumSquares[kStripChannels], maxAbs[kStripChannels];

@@ -1,7 +1,7 @@
 #pragma once
-// Running sums per channel of the rows that pass a point of the decoder. Within 32 rows the sums are float32, across them
-// float64; rows are taken in order and channels never meet, so the bits do not depend on how channels are shared out over
-// threads.
+// Running sums per channel of the rows that pass a point of the decoder. Within kTileRows rows the sums are float32, across
+// them float64; rows are taken in order and channels never meet, so the bits do not depend on how channels are shared out
+// over threads.
 
 #include <cstdint>
 #include <vector>
@@ -19,6 +19,9 @@ struct ChannelSums {
     std::vector<float> maxAbs;
     std::int64_t rows = 0;
 };
+
+/// Rows whose sums are float32.
+inline constexpr std::int64_t kTileRows = 32;
 
 /// Channels are added in strips; threads share out strips.
 inline constexpr std::int64_t kStripChannels = 32;

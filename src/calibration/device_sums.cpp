@@ -5,14 +5,11 @@
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <cstring>
 #include <span>
 #include <vector>
 
 namespace aimerge {
 namespace {
-
-constexpr std::int64_t kTileRows = 32;
 
 template <typename Value>
 std::vector<Value> downloaded(const Value* from, std::int64_t count) {
@@ -28,7 +25,7 @@ DeviceChannelSums::DeviceChannelSums(std::int64_t channels)
     : memory_(static_cast<std::size_t>(channels) * (2 * sizeof(double) + sizeof(float))) {
     checkCuda(cudaMemset(memory_.data(), 0, memory_.size()), "cudaMemset", memory_.size(), "bytes");
     raw_.channels = channels;
-    raw_.sumAbs = static_cast<double*>(static_cast<void*>(memory_.data()));
+    raw_.sumAbs = memory_.as<double>();
     raw_.sumSquares = raw_.sumAbs + channels;
     raw_.maxAbs = static_cast<float*>(static_cast<void*>(raw_.sumSquares + channels));
 }
@@ -43,7 +40,7 @@ ChannelSums DeviceChannelSums::download() const {
 }
 
 DeviceSummation::DeviceSummation() : firstBad_(sizeof kNothing) {
-    std::memcpy(firstBad_.data(), &kNothing, sizeof kNothing);
+    *firstBad_.as<std::uint64_t>() = kNothing;
 }
 
 void DeviceSummation::add(const at::Tensor& rows, DeviceChannelSums& sums, std::uint64_t place) {
@@ -54,8 +51,8 @@ void DeviceSummation::add(const at::Tensor& rows, DeviceChannelSums& sums, std::
         wait();  // kernels may still use the smaller one
         tiles_ = DeviceMemory(tileBytes);
     }
-    auto* const tiles = static_cast<float*>(static_cast<void*>(tiles_.data()));
-    auto* const firstBad = static_cast<std::uint64_t*>(static_cast<void*>(firstBad_.data()));
+    auto* const tiles = tiles_.as<float>();
+    auto* const firstBad = firstBad_.as<std::uint64_t>();
     CUstream_st* const stream = c10::cuda::getCurrentCUDAStream(rows.device().index()).stream();
     if (rows.scalar_type() == at::kFloat)
         addRowsOnDevice(static_cast<const float*>(rows.const_data_ptr()), rowCount, sums.raw(), tiles, firstBad, place,
@@ -67,7 +64,7 @@ void DeviceSummation::add(const at::Tensor& rows, DeviceChannelSums& sums, std::
 }
 
 std::uint64_t DeviceSummation::firstBad() const {
-    return *static_cast<const volatile std::uint64_t*>(static_cast<const void*>(firstBad_.data()));
+    return *firstBad_.as<const volatile std::uint64_t>();
 }
 
 void DeviceSummation::wait() const {

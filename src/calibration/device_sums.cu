@@ -1,19 +1,12 @@
 #include "aimerge/core/bfloat.h"
+#include "calibration/channel_sums.h"
 #include "calibration/raw_channel_sums.h"
 #include "device/cuda_call.h"
 
 namespace aimerge {
 namespace {
 
-constexpr std::int64_t kTileRows = 32;
 constexpr int kThreads = 128;
-
-__device__ float widen(float value) {
-    return value;
-}
-__device__ float widen(std::uint16_t value) {
-    return floatFromBf16(value);
-}
 
 /// Float32 sums of each channel over a tile of rows: a thread per channel, a row of blocks per tile.
 template <typename Element>

@@ -166,20 +166,20 @@ private:
     Event computed_;
 };
 
-/// The communicator of the last pipeline: setting one up costs a second, and a sweep runs many passes. Never destroyed with
-/// the process's static objects: CUDA may be gone before them.
-std::shared_ptr<Communicator>& lastCommunicator() {
-    static auto* const last = new std::shared_ptr<Communicator>;
-    return *last;
-}
+/// The last pipeline's ranks and communicator, which is null on a rank without a neighbour: setting one up costs a second,
+/// and a sweep runs many passes. Never destroyed with the process's static objects: CUDA may be gone before them.
+struct LastPipeline {
+    std::vector<int> ranks;
+    std::shared_ptr<Communicator> communicator;
+};
 
-std::vector<int>& lastRanks() {
-    static auto* const last = new std::vector<int>;
+LastPipeline& lastPipeline() {
+    static auto* const last = new LastPipeline;
     return *last;
 }
 
 NcclTransport::~NcclTransport() {
-    if (std::uncaught_exceptions() > exceptions_) lastCommunicator().reset();  // the last owner ends NCCL's kernels
+    if (std::uncaught_exceptions() > exceptions_) lastPipeline() = {};  // the last owner of a communicator ends its kernels
 }
 
 /// A rank that runs no layer.
@@ -191,7 +191,9 @@ public:
 }  // namespace
 
 std::unique_ptr<HiddenTransport> openNcclTransport(World& world, const Stage& stage) {
-    if (stage.ranks != lastRanks()) {
+    const bool hasNeighbour = !stage.empty() && stage.stages > 1;
+    LastPipeline& last = lastPipeline();
+    if (stage.ranks != last.ranks) {
         ncclUniqueId id{};
         std::string text;
         if (world.isRoot()) {
@@ -200,14 +202,12 @@ std::unique_ptr<HiddenTransport> openNcclTransport(World& world, const Stage& st
         }
         text = world.broadcast(std::move(text));
         std::memcpy(id.internal, text.data(), sizeof id.internal);
-        lastCommunicator().reset();
-        lastRanks().clear();
-        if (!stage.empty() && stage.stages > 1)
-            lastCommunicator() = std::make_shared<Communicator>(world, id, stage.stages, stage.number());
-        lastRanks() = stage.ranks;
+        last = {};
+        if (hasNeighbour) last.communicator = std::make_shared<Communicator>(world, id, stage.stages, stage.number());
+        last.ranks = stage.ranks;
     }
-    if (stage.empty() || stage.stages == 1) return std::make_unique<NoTransport>();
-    return std::make_unique<NcclTransport>(lastCommunicator(), stage.number());
+    if (!hasNeighbour) return std::make_unique<NoTransport>();
+    return std::make_unique<NcclTransport>(last.communicator, stage.number());
 }
 
 }  // namespace aimerge

@@ -14,7 +14,7 @@ struct RawChannelSums {
 };
 
 /// Queues the addition of rows [rowCount, channels], float or BF16 bits. All pointers are the device's, or pinned.
-/// @param tiles room for 3 floats for each channel and each 32 rows
+/// @param tiles room for 3 floats for each channel and each kTileRows rows
 /// @param firstBad becomes `place`, if that is smaller, when a sum is not finite afterwards
 template <typename Element>
 void addRowsOnDevice(const Element* rows, std::int64_t rowCount, const RawChannelSums& sums, float* tiles,

@@ -29,11 +29,8 @@ std::string problemOf(const std::vector<std::string>& choices) {
 }  // namespace
 
 Device chooseDevice(World& world, const Options& options) {
-    if (options.device == "cpu") return {};
+    if (options.device == "cpu" || (options.device == "auto" && !hasGpuCode())) return {};
     const VisibleGpus visible = visibleGpus();
-    if (options.device == "auto" && world.isRoot() && visible.gpus.empty())
-        spdlog::log(hasGpuCode() ? spdlog::level::info : spdlog::level::debug, "computing on the CPU: {}", visible.whyNone);
-
     const std::size_t count = visible.gpus.size();
     const Device own = count == 0 ? Device{} : visible.gpus[static_cast<std::size_t>(world.rankOnNode()) % count];
     const std::vector<std::string> choices = world.gather(own.isGpu() ? own.uuid : "!" + visible.whyNone);
@@ -43,7 +40,8 @@ Device chooseDevice(World& world, const Options& options) {
         if (world.isRoot()) throw UsageError("--device cuda: {}", problem);
         world.barrier();  // ends with rank 0's error
     }
-    if (world.isRoot() && count > 0) spdlog::warn("computing on the CPU: {}", problem);
+    if (world.isRoot())
+        spdlog::log(count > 0 ? spdlog::level::warn : spdlog::level::info, "computing on the CPU: {}", problem);
     return {};
 }
 

@@ -105,7 +105,7 @@ private:
             root_.locks.push_back(JobLock::acquire(folder_ / (".lock-" + combination), commandLine()));
         if (!scores()) return;
         try {
-            root_.locks.push_back(JobLock::acquire(folder_ / ".lock-models", commandLine()));
+            root_.locks.push_back(JobLock::acquire(folder_ / ".lock", commandLine()));
         } catch (const UsageError&) {
             spdlog::info("the base and the experts are being scored by another job on this sweep");
             root_.scoresModels = false;
@@ -447,9 +447,9 @@ private:
     /// With what other jobs have found out meanwhile.
     void writeTable() {
         if (!world_.isRoot()) return;
-        const SweepJournal journal(folder_, SweepJournal::Use::Read);
+        root_.journal->refresh();
         for (std::size_t i = 0; i < points().size(); ++i)
-            if (const PointResult* known = journal.find(points()[i].name, root_.keys[i])) root_.results[i] = *known;
+            if (const PointResult* known = root_.journal->find(points()[i].name, root_.keys[i])) root_.results[i] = *known;
         writeTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
     }
 

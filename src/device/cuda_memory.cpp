@@ -3,8 +3,6 @@
 #include "aimerge/core/error.h"
 #include "device/cuda_call.h"
 
-#include <utility>
-
 namespace aimerge {
 
 void checkCuda(cudaError_t result, const char* call, std::size_t size, const char* unit) {
@@ -13,72 +11,72 @@ void checkCuda(cudaError_t result, const char* call, std::size_t size, const cha
                            cudaGetErrorName(result));
 }
 
-DeviceMemory::DeviceMemory(std::size_t bytes) : size_(bytes) {
-    checkCuda(cudaMalloc(&data_, bytes), "cudaMalloc", bytes, "bytes");
+namespace {
+
+void* allocatedOnDevice(std::size_t bytes) {
+    void* data = nullptr;
+    checkCuda(cudaMalloc(&data, bytes), "cudaMalloc", bytes, "bytes");
+    return data;
 }
 
+void* allocatedPinned(std::size_t bytes) {
+    void* data = nullptr;
+    checkCuda(cudaHostAlloc(&data, bytes, cudaHostAllocPortable), "cudaHostAlloc", bytes, "bytes");
+    return data;
+}
+
+}  // namespace
+
+void ReleaseOnDevice::operator()(std::byte* data) const {
+    cudaFree(data);
+}
+
+void ReleasePinned::operator()(std::byte* data) const {
+    cudaFreeHost(data);
+}
+
+DeviceMemory::DeviceMemory(std::size_t bytes) : CudaBuffer(allocatedOnDevice(bytes), bytes) {}
+
 DeviceMemory::DeviceMemory(std::span<const std::byte> content) : DeviceMemory(content.size()) {
-    checkCuda(cudaMemcpy(data_, content.data(), content.size(), cudaMemcpyHostToDevice), "cudaMemcpy to the device",
+    checkCuda(cudaMemcpy(data(), content.data(), content.size(), cudaMemcpyHostToDevice), "cudaMemcpy to the device",
               content.size(), "bytes");
 }
 
-DeviceMemory::~DeviceMemory() {
-    cudaFree(data_);
-}
-
-DeviceMemory::DeviceMemory(DeviceMemory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-DeviceMemory& DeviceMemory::operator=(DeviceMemory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
-
 void DeviceMemory::download(std::span<std::byte> out) const {
-    checkCuda(cudaMemcpy(out.data(), data_, out.size(), cudaMemcpyDeviceToHost), "cudaMemcpy from the device", out.size(),
+    checkCuda(cudaMemcpy(out.data(), data(), out.size(), cudaMemcpyDeviceToHost), "cudaMemcpy from the device", out.size(),
               "bytes");
 }
 
-PinnedMemory::PinnedMemory(std::size_t bytes) : size_(bytes) {
-    checkCuda(cudaHostAlloc(&data_, bytes, cudaHostAllocPortable), "cudaHostAlloc", bytes, "bytes");
-}
+PinnedMemory::PinnedMemory(std::size_t bytes) : CudaBuffer(allocatedPinned(bytes), bytes) {}
 
-PinnedMemory::~PinnedMemory() {
-    cudaFreeHost(data_);
-}
-
-PinnedMemory::PinnedMemory(PinnedMemory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-PinnedMemory& PinnedMemory::operator=(PinnedMemory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
+void StagedMemory::reserve(std::size_t bytes) {
+    if (host.size() >= bytes) return;
+    host = PinnedMemory(bytes);
+    device = DeviceMemory(bytes);
 }
 
 CudaStream::CudaStream() {
-    checkCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate", 1, "stream");
+    CUstream_st* stream = nullptr;
+    checkCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate", 1, "stream");
+    stream_.reset(stream);
 }
 
-CudaStream::~CudaStream() {
-    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+void CudaStream::Release::operator()(CUstream_st* stream) const {
+    cudaStreamDestroy(stream);
 }
-
-CudaStream::CudaStream(CudaStream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
 
 void CudaStream::upload(std::span<const std::byte> from, std::byte* to) const {
-    checkCuda(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, stream_),
+    checkCuda(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, stream_.get()),
               "cudaMemcpyAsync to the device", from.size(), "bytes");
 }
 
 void CudaStream::download(const std::byte* from, std::span<std::byte> to) const {
-    checkCuda(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_),
+    checkCuda(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_.get()),
               "cudaMemcpyAsync from the device", to.size(), "bytes");
 }
 
 void CudaStream::wait() const {
-    checkCuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize", 1, "stream");
+    checkCuda(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize", 1, "stream");
 }
 
 }  // namespace aimerge

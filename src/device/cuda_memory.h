@@ -1,65 +1,79 @@
 #pragma once
-// Owners of CUDA's memory, streams and events, without CUDA's headers. Built with AIMERGE_CUDA. Everything is of the calling
+// Owners of CUDA's memory and streams, without CUDA's headers. Built with AIMERGE_CUDA. Everything is of the calling
 // thread's current device.
 
 #include <cstddef>
+#include <memory>
 #include <span>
 
 struct CUstream_st;
-struct CUevent_st;
 
 namespace aimerge {
 
+/// Memory that Release gives back; what both kinds have in common.
+template <typename Release>
+class CudaBuffer {
+public:
+    CudaBuffer() = default;
+
+    std::byte* data() const { return data_.get(); }
+    std::size_t size() const { return size_; }
+    template <typename Element>
+    Element* as() const {
+        return static_cast<Element*>(static_cast<void*>(data_.get()));
+    }
+
+protected:
+    CudaBuffer(void* data, std::size_t bytes) : data_(static_cast<std::byte*>(data)), size_(bytes) {}
+
+private:
+    std::unique_ptr<std::byte, Release> data_;
+    std::size_t size_ = 0;
+};
+
+struct ReleaseOnDevice {
+    void operator()(std::byte* data) const;
+};
+struct ReleasePinned {
+    void operator()(std::byte* data) const;
+};
+
 /// Memory of the device.
-class DeviceMemory {
+class DeviceMemory : public CudaBuffer<ReleaseOnDevice> {
 public:
     DeviceMemory() = default;
     /// @throws RuntimeFault when the device has no more
     explicit DeviceMemory(std::size_t bytes);
     explicit DeviceMemory(std::span<const std::byte> content);
-    ~DeviceMemory();
-    DeviceMemory(DeviceMemory&& other) noexcept;
-    DeviceMemory& operator=(DeviceMemory&& other) noexcept;
-
-    std::byte* data() const { return static_cast<std::byte*>(data_); }
-    std::size_t size() const { return size_; }
 
     /// Waits for the kernels before it. @param out at most as long as the memory
     /// @throws RuntimeFault, also when one of those kernels failed
     void download(std::span<std::byte> out) const;
-
-private:
-    void* data_ = nullptr;
-    std::size_t size_ = 0;
 };
 
 /// Memory of the host that the device copies from and to without the processor, and that kernels may write to.
-class PinnedMemory {
+class PinnedMemory : public CudaBuffer<ReleasePinned> {
 public:
     PinnedMemory() = default;
     /// @throws RuntimeFault
     explicit PinnedMemory(std::size_t bytes);
-    ~PinnedMemory();
-    PinnedMemory(PinnedMemory&& other) noexcept;
-    PinnedMemory& operator=(PinnedMemory&& other) noexcept;
+};
 
-    std::byte* data() const { return static_cast<std::byte*>(data_); }
-    std::size_t size() const { return size_; }
+/// The same bytes on both sides.
+struct StagedMemory {
+    PinnedMemory host;
+    DeviceMemory device;
 
-private:
-    void* data_ = nullptr;
-    std::size_t size_ = 0;
+    /// Has room for so many bytes afterwards; what was there is lost when it had not.
+    void reserve(std::size_t bytes);
 };
 
 /// A queue of copies and kernels, in order among themselves alone.
 class CudaStream {
 public:
     CudaStream();
-    ~CudaStream();
-    CudaStream(CudaStream&& other) noexcept;
-    CudaStream& operator=(CudaStream&&) = delete;
 
-    CUstream_st* handle() const { return stream_; }
+    CUstream_st* handle() const { return stream_.get(); }
 
     /// Start copies; the host's side is pinned and stays until they are done.
     void upload(std::span<const std::byte> from, std::byte* to) const;
@@ -68,7 +82,10 @@ public:
     void wait() const;
 
 private:
-    CUstream_st* stream_ = nullptr;
+    struct Release {
+        void operator()(CUstream_st* stream) const;
+    };
+    std::unique_ptr<CUstream_st, Release> stream_;
 };
 
 }  // namespace aimerge

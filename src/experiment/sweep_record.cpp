@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace aimerge {
 namespace {
@@ -102,11 +103,22 @@ std::string_view pointStatusName(PointStatus status) {
     return "failed";
 }
 
-SweepJournal::SweepJournal(const std::filesystem::path& folder, Use use) {
-    const std::filesystem::path path = folder / kJournalName;
-    if (use == Use::Write) file_ = File::openForWriting(path);
-    if (!exists(path)) return;
-    const std::string text = readTextFile(path);
+SweepJournal::SweepJournal(const std::filesystem::path& folder, Use use) : path_(folder / kJournalName) {
+    if (use == Use::Write) {
+        file_ = File::openForWriting(path_);
+        const WritingTurn turn(file_);  // a line without its end is then nobody's who still writes
+        const std::string text = readTextFile(path_);
+        if (!text.empty() && text.back() != '\n') file_.append("\n");
+    }
+    refresh();
+}
+
+void SweepJournal::refresh() {
+    if (!exists(path_)) return;
+    const File file = File::openForReading(path_);
+    readBytes_ = std::min(readBytes_, file.size());
+    std::string text(file.size() - readBytes_, '\0');
+    file.readAt(readBytes_, std::as_writable_bytes(std::span(text)));
     for (std::size_t begin = 0; begin < text.size();) {
         const std::size_t end = text.find('\n', begin);
         const std::string line = text.substr(begin, end - begin);
@@ -119,10 +131,7 @@ SweepJournal::SweepJournal(const std::filesystem::path& folder, Use use) {
             continue;  // of another version, or torn: the point is done again
         }
     }
-    if (use == Use::Read) return;
-    const WritingTurn turn(file_);  // a line without its end is now nobody's who still writes
-    const std::string ending = readTextFile(path);
-    if (!ending.empty() && ending.back() != '\n') file_.append("\n");
+    readBytes_ += text.rfind('\n') + 1;  // npos + 1 is 0
 }
 
 const PointResult* SweepJournal::find(const std::string& point, const std::string& key) const {

@@ -1,14 +1,6 @@
 #include "merge/device_lane.h"
 
-#include <cstring>
-
 namespace aimerge {
-
-void DeviceLane::Buffer::reserve(std::size_t bytes) {
-    if (host.size() >= bytes) return;
-    host = PinnedMemory(bytes);
-    device = DeviceMemory(bytes);
-}
 
 std::span<const RawValues> DeviceLane::fetch(std::span<const TensorSource* const> sources, std::int64_t first,
                                              std::size_t count) {
@@ -28,11 +20,11 @@ std::span<const RawValues> DeviceLane::fetch(std::span<const TensorSource* const
 DeviceTile DeviceLane::tile(std::size_t bytes) {
     output_.reserve(bytes);
     coefficients_.clear();
-    std::memset(flag_.data(), 0, flag_.size());
-    stream_.upload({flag_.data(), flag_.size()}, flagOnDevice_.data());
+    *flag_.host.as<std::uint32_t>() = 0;
+    stream_.upload({flag_.host.data(), sizeof(std::uint32_t)}, flag_.device.data());
     DeviceTile tile;
     tile.out.data = output_.device.data();
-    tile.notFinite = static_cast<std::uint32_t*>(static_cast<void*>(flagOnDevice_.data()));
+    tile.notFinite = flag_.device.as<std::uint32_t>();
     tile.stream = &stream_;
     tile.coefficients = &coefficients_;
     return tile;
@@ -40,11 +32,9 @@ DeviceTile DeviceLane::tile(std::size_t bytes) {
 
 const std::byte* DeviceLane::finish(std::size_t bytes) {
     stream_.download(output_.device.data(), {output_.host.data(), bytes});
-    stream_.download(flagOnDevice_.data(), {flag_.data(), flag_.size()});
+    stream_.download(flag_.device.data(), {flag_.host.data(), sizeof(std::uint32_t)});
     stream_.wait();
-    std::uint32_t notFinite = 0;
-    std::memcpy(&notFinite, flag_.data(), sizeof notFinite);
-    return notFinite == 0 ? output_.host.data() : nullptr;
+    return *flag_.host.as<std::uint32_t>() == 0 ? output_.host.data() : nullptr;
 }
 
 }  // namespace aimerge

@@ -13,7 +13,7 @@ namespace aimerge {
 
 class DeviceLane {
 public:
-    DeviceLane() : coefficients_(stream_), flag_(sizeof(std::uint32_t)), flagOnDevice_(sizeof(std::uint32_t)) {}
+    DeviceLane() : coefficients_(stream_) { flag_.reserve(sizeof(std::uint32_t)); }
 
     /// Reads elements [first, first + count) of every source and starts their way to the device.
     /// @return where they will be, one per source
@@ -27,20 +27,11 @@ public:
     const std::byte* finish(std::size_t bytes);
 
 private:
-    struct Buffer {
-        PinnedMemory host;
-        DeviceMemory device;
-
-        void reserve(std::size_t bytes);
-    };
-
     CudaStream stream_;
     DeviceCoefficients coefficients_;
-    std::vector<Buffer> inputs_;
+    std::vector<StagedMemory> inputs_;
     std::vector<RawValues> values_;
-    Buffer output_;
-    PinnedMemory flag_;
-    DeviceMemory flagOnDevice_;
+    StagedMemory output_, flag_;
 };
 
 }  // namespace aimerge

@@ -6,17 +6,14 @@ std::span<float> DeviceCoefficients::make(std::size_t count) {
     if (used_ == slots_.size()) slots_.emplace_back();
     Slot& slot = slots_[used_++];
     slot.bytes = count * sizeof(float);
-    if (slot.host.size() < slot.bytes) {
-        slot.host = PinnedMemory(slot.bytes);
-        slot.device = DeviceMemory(slot.bytes);
-    }
-    return {static_cast<float*>(static_cast<void*>(slot.host.data())), count};
+    slot.memory.reserve(slot.bytes);
+    return {slot.memory.host.as<float>(), count};
 }
 
 const float* DeviceCoefficients::place() {
     const Slot& slot = slots_[used_ - 1];
-    stream_.upload({slot.host.data(), slot.bytes}, slot.device.data());
-    return static_cast<const float*>(static_cast<const void*>(slot.device.data()));
+    stream_.upload({slot.memory.host.data(), slot.bytes}, slot.memory.device.data());
+    return slot.memory.device.as<const float>();
 }
 
 }  // namespace aimerge

@@ -25,8 +25,7 @@ public:
 
 private:
     struct Slot {
-        PinnedMemory host;
-        DeviceMemory device;
+        StagedMemory memory;
         std::size_t bytes = 0;
     };
     const CudaStream& stream_;

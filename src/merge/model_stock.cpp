@@ -42,9 +42,10 @@ public:
             });
     }
 #if AIMERGE_HAS_CUDA
+    /// A kernel for each row would be too small.
     bool runsOnDevice() const override {
         return t_.size() == 1;
-    }  // a kernel for each row would be too small
+    }
     void combineOnDevice(std::int64_t, const DeviceTile& tile) const override {
         walk(t_.front(), tile);
     }

@@ -51,9 +51,10 @@ public:
                       });
     }
 #if AIMERGE_HAS_CUDA
+    /// A kernel for each row would be too small.
     bool runsOnDevice() const override {
         return changes_.along_ == Along::Tensor;
-    }  // a kernel for each row would be too small
+    }
     void combineOnDevice(std::int64_t, const DeviceTile& tile) const override {
         DeviceTile referenced = tile;
         if (changes_.reference_ != Reference::Base) referenced.base = tile.inputs[0];

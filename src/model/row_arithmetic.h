@@ -13,13 +13,6 @@ namespace aimerge::kernels {
 
 using Bf16 = std::uint16_t;
 
-AIMERGE_ELEMENT float widen(float value) {
-    return value;
-}
-AIMERGE_ELEMENT float widen(Bf16 value) {
-    return floatFromBf16(value);
-}
-
 template <typename Element>
 AIMERGE_ELEMENT Element narrow(float value) {
     if constexpr (std::is_same_v<Element, float>) {

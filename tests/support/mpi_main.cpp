@@ -4,7 +4,7 @@
 
 #include "support/mpi_world.h"
 #ifdef AIMERGE_TEST_ON_GPU
-#include "aimerge/device/device.h"
+#include "support/test_device.h"
 #endif
 
 #include <fmt/core.h>
@@ -35,14 +35,11 @@ private:
 };
 
 #ifdef AIMERGE_TEST_ON_GPU
-/// Ranks that share a GPU are hosts of their own to NCCL, which then takes its sockets. @return false when there is no GPU
-bool prepareGpu(const World& world) {
+/// Ranks that share a GPU are hosts of their own to NCCL, which then takes its sockets.
+void prepareNccl(const World& world) {
     constexpr const char* kLoopback = "lo";
     setenv("NCCL_HOSTID", fmt::format("rank {}", world.rank()).c_str(), 1);
     setenv("NCCL_SOCKET_IFNAME", kLoopback, 1);
-    const std::string reason = visibleGpus().whyNone;
-    if (!reason.empty() && world.isRoot()) fmt::print("skipped: no GPU: {}\n", reason);
-    return reason.empty();
 }
 #endif
 
@@ -58,8 +55,8 @@ int main(int argc, char** argv) {
     setenv("AIMERGE_COLLECTIVE_TIMEOUT", "30", 0);
     aimerge::world.emplace(argc, argv);
 #ifdef AIMERGE_TEST_ON_GPU
-    constexpr int kSkipped = 77;
-    if (!aimerge::prepareGpu(*aimerge::world)) return aimerge::world->leave(kSkipped);
+    if (!aimerge::hasTestGpu()) return aimerge::world->leave(aimerge::kSkipped);
+    aimerge::prepareNccl(*aimerge::world);
 #endif
     testing::InitGoogleTest(&argc, argv);
     if (!aimerge::world->isRoot()) {

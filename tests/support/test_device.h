@@ -3,7 +3,19 @@
 
 #include "aimerge/device/device.h"
 
+#include <fmt/core.h>
+
 namespace aimerge {
+
+/// What a test program that needs a GPU ends with where there is none; CTest counts it as skipped.
+inline constexpr int kSkipped = 77;
+
+/// Says why when there is no GPU.
+inline bool hasTestGpu() {
+    const std::string reason = visibleGpus().whyNone;
+    if (!reason.empty()) fmt::print("skipped: no GPU: {}\n", reason);
+    return reason.empty();
+}
 
 inline Device testDevice() {
 #ifdef AIMERGE_TEST_ON_GPU

@@ -38,6 +38,14 @@ AIMERGE_HD inline float floatFromBf16(std::uint16_t bits) {
     return floatOfBits(std::uint32_t{bits} << 16);
 }
 
+/// An element of either type, bf16 as its bits, as float32.
+AIMERGE_HD inline float widen(float value) {
+    return value;
+}
+AIMERGE_HD inline float widen(std::uint16_t bits) {
+    return floatFromBf16(bits);
+}
+
 AIMERGE_HD inline std::uint16_t bf16FromFloat(float value) {
     const std::uint32_t bits = bitsOfFloat(value);
     const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;

@@ -36,11 +36,16 @@ public:
     /// The point's result, when it was found under this key; nullptr else.
     const PointResult* find(const std::string& point, const std::string& key) const;
 
+    /// Reads what other jobs have written meanwhile.
+    void refresh();
+
     /// Synced before it returns.
     void record(const std::string& point, const PointResult& result);
 
 private:
-    File file_;
+    std::filesystem::path path_;
+    File file_;                    // to write to
+    std::uint64_t readBytes_ = 0;  // whole lines
     std::map<std::string, PointResult> results_;
 };
 
