@@ -22,19 +22,31 @@ double totalOf(const std::vector<double>& values) {
     return sumOf(lanes);
 }
 
-/// softmax(values) + kFloor.
-void probabilities(const std::vector<float>& values, std::vector<double>& out) {
-    const double largest = *std::ranges::max_element(values);
+/// The largest of value(i). @pre count > 0
+template <typename Value>
+float largestOf(std::size_t count, const Value& value) {
+    return vectorised([=]() AIMERGE_INLINE_BODY {
+        float largest[kLanes];
+        for (float& lane : largest) lane = value(0);
+        std::size_t i = 0;
+        for (; i + kLanes <= count; i += kLanes)
+            for (std::size_t lane = 0; lane < kLanes; ++lane) {
+                const float own = value(i + lane);
+                largest[lane] = own > largest[lane] ? own : largest[lane];
+            }
+        for (; i < count; ++i) largest[0] = std::max(largest[0], value(i));
+        return *std::max_element(largest, largest + kLanes);
+    });
+}
+
+/// to[i] = e^(value - the largest value).
+void exponentials(const std::vector<float>& values, double* to) {
     const float* const from = values.data();
-    double* const to = out.data();
     const std::size_t count = values.size();
+    const double largest = largestOf(count, [=](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; });
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) to[i] = exponential(from[i] - largest);
-    });
-    const double sum = totalOf(out);
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        for (std::size_t i = 0; i < count; ++i) to[i] = to[i] / sum + kFloor;
     });
 }
 
@@ -50,20 +62,50 @@ public:
 
     /// kappa.
     double divergence() {
-        if (base_ == input_) return 0;
-        probabilities(base_, q_);
-        probabilities(input_, p_);
-        double* const p = p_.data();
-        const double* const q = q_.data();
-        const std::size_t count = p_.size();
-        vectorised([=]() AIMERGE_INLINE_BODY {
-#pragma GCC ivdep
-            for (std::size_t i = 0; i < count; ++i) p[i] = p[i] * logarithmOfRatio(p[i], q[i]) - (p[i] - q[i]);
+        const float* const base = base_.data();
+        const float* const input = input_.data();
+        const float change = largestOf(base_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY {
+            return std::abs(input[i] - base[i]);
         });
-        return totalOf(p_);
+        if (change == 0) return 0;
+        exponentials(base_, q_.data());
+        if (change > kNearZero) {
+            exponentials(input_, p_.data());
+            return sumOfTerms([](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatio(p, q); });
+        }
+        followBase();
+        return sumOfTerms([](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatioNearOne(p, q); });
     }
 
 private:
+    /// p_ from q_: e^(base + change), for small changes.
+    void followBase() {
+        const float* const base = base_.data();
+        const float* const input = input_.data();
+        const double* const q = q_.data();
+        double* const p = p_.data();
+        const std::size_t count = p_.size();
+        vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+            for (std::size_t i = 0; i < count; ++i) p[i] = q[i] * exponentialNearZero(double{input[i]} - double{base[i]});
+        });
+    }
+
+    /// @param logarithm of p / q
+    template <typename Logarithm>
+    double sumOfTerms(const Logarithm& logarithm) const {
+        const double scaleP = 1 / totalOf(p_), scaleQ = 1 / totalOf(q_);
+        Lanes lanes{};
+        addToLanes(
+            p_.size(), 0,
+            [=, ps = p_.data(), qs = q_.data()](std::size_t i) AIMERGE_INLINE_BODY {
+                const double p = ps[i] * scaleP + kFloor, q = qs[i] * scaleQ + kFloor;
+                return p * logarithm(p, q) - (p - q);
+            },
+            lanes);
+        return sumOf(lanes);
+    }
+
     std::vector<float> base_, input_;
     std::vector<double> q_, p_;
 };

@@ -1,6 +1,7 @@
 #include "aimerge/merge/dare.h"
 
 #include "merge/element_draws.h"
+#include "merge/kept_draws.h"
 #include "merge/kept_magnitude.h"
 #include "merge/sampled_change.h"
 
@@ -18,23 +19,12 @@ constexpr std::size_t kTile = 4 * kBitGroup;
 void sample(ParameterReader& parameter, const RandomStream& stream, double density, std::vector<std::uint32_t>& bits) {
     const std::uint32_t bound = keepBound(density);
     const auto elements = static_cast<std::size_t>(parameter.elements());
-    constexpr auto kSpan = static_cast<std::size_t>(ParameterReader::kSpanElements);
-    static_assert(kSpan % kBitGroup == 0);
     bits.resize(keptBitWords(elements));
-    std::vector<UpperDraws> draws(static_cast<std::size_t>(parameter.threads().threads()));
-    parameter.threads().forEach(parameter.spans(), [&](std::size_t span, int worker) {
-        for (std::size_t first = span * kSpan; first < std::min(elements, (span + 1) * kSpan); first += kTile) {
-            const std::size_t count = std::min(kTile, elements - first);
-            std::uint16_t* const marks = draws[static_cast<std::size_t>(worker)].fill(
-                stream, static_cast<std::int64_t>(first), count, wholeBitGroups(count) * kBitGroup);
-            vectorised([=]() AIMERGE_INLINE_BODY {
-                const std::uint32_t limit = bound >> 16;
-#pragma GCC ivdep
-                for (std::size_t i = 0; i < count; ++i) marks[i] = markOf(marks[i], limit, limit);
-            });
-            settleUndecided(marks, count, [&](std::size_t i) { return elementDraw(stream, first + i) < bound; });
-            packKeptBits(marks, count, bits.data() + keptBitWords(first));
-        }
+    constexpr auto kSpan = static_cast<std::size_t>(ParameterReader::kSpanElements);
+    static_assert(kSpan % kPlaneElements == 0);
+    parameter.threads().forEach(parameter.spans(), [&](std::size_t span, int) {
+        const std::size_t first = span * kSpan;
+        drawKept(stream, first, std::min(kSpan, elements - first), bound, bits.data() + keptBitWords(first));
     });
 }
 

@@ -1,9 +1,9 @@
 #pragma once
-// A random number for every element of a parameter and expert, as a function of (seed, parameter, expert, element) alone. An
-// element's draw has 32 bits; its upper half decides nearly always, so a Philox block makes those of 8 elements, and the
-// lower half is made only where the upper one falls on a bound. Elements are laid out in groups of 128, which take the 8
-// halves of 16 blocks, so that a loop over 16 lanes makes them all: element e has half (e / 16) mod 8 of block
-// 16 (e / 128) + e mod 16.
+// A random number for every element of a parameter and expert, as a function of (seed, parameter, expert, element) alone, to
+// be compared with a bound of the element's own (one bound for all: merge/kept_draws.h). A draw has 32 bits; its upper half
+// decides nearly always, so a Philox block makes those of 8 elements, and the lower half is made only where the upper one
+// falls on a bound. Elements are laid out in groups of 128, which take the 8 halves of 16 blocks, so that a loop over 16
+// lanes makes them all: element e has half (e / 16) mod 8 of block 16 (e / 128) + e mod 16.
 
 #include "aimerge/core/random.h"
 

@@ -35,6 +35,31 @@ __attribute__((always_inline)) inline double exponential(double x) {
     return series * std::bit_cast<double>(exponent);
 }
 
+/// How far the shorter series below reach.
+inline constexpr double kNearZero = 0x1p-5;
+
+/// e^x to about 2e-16 of it. @pre |x| <= kNearZero
+__attribute__((always_inline)) inline double exponentialNearZero(double x) {
+    double series = 1.0 / 5040;
+    series = series * x + 1.0 / 720;
+    series = series * x + 1.0 / 120;
+    series = series * x + 1.0 / 24;
+    series = series * x + 1.0 / 6;
+    series = series * x + 0.5;
+    series = series * x + 1.0;
+    return series * x + 1.0;
+}
+
+/// ln(a / b), as accurate as logarithmOfRatio(). @pre a and b are positive, and a / b lies in e^(-2 kNearZero) ... e^(2 kNearZero)
+__attribute__((always_inline)) inline double logarithmOfRatioNearOne(double a, double b) {
+    const double s = (a - b) / (a + b), square = s * s;  // |s| <= 1/32
+    double series = 1.0 / 9;
+    series = series * square + 1.0 / 7;
+    series = series * square + 1.0 / 5;
+    series = series * square + 1.0 / 3;
+    return 2 * (s + s * square * series);
+}
+
 /// ln(a / b), accurate relative to its own size also where a and b are close. @pre a and b are positive and normal, and so
 /// is a / b
 __attribute__((always_inline)) inline double logarithmOfRatio(double a, double b) {

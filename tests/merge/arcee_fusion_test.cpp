@@ -28,6 +28,17 @@ TEST(LogarithmOfRatio, IsAccurateRelativeToItsSize) {
     EXPECT_EQ(logarithmOfRatio(0.3, 0.3), 0);
 }
 
+TEST(ShorterSeries, AreAsAccurateWhereTheyHold) {
+    for (double x = -kNearZero; x <= kNearZero; x += kNearZero / 117) {
+        EXPECT_NEAR(exponentialNearZero(x) / std::exp(x), 1, 5e-16) << x;
+        const double a = 0.3 * std::exp(2 * x);
+        const auto expected = static_cast<double>(std::log(static_cast<long double>(a) / 0.3L));
+        EXPECT_NEAR(logarithmOfRatioNearOne(a, 0.3), expected, 2e-15 * std::abs(expected) + 1e-16) << x;
+    }
+    EXPECT_EQ(exponentialNearZero(0), 1);
+    EXPECT_EQ(logarithmOfRatioNearOne(0.3, 0.3), 0);
+}
+
 TEST(ArceeFusion, TakesWhatLiesFarAboveTheQuartiles) {
     // One row: I is |x - b| times a constant. Of 1 2 3 4 and the last: q = 2 3 4, h = 6.
     EXPECT_THAT(combined(arceeFusionMethod(), kNone, {0, 0, 0, 0, 0}, {{7, 1, 2, 3, 4}}), ElementsAre(7, 0, 0, 0, 0));
@@ -60,11 +71,13 @@ std::vector<double> importances(const Floats& base, const Floats& other, std::si
     return importance;
 }
 
-TEST(ArceeFusion, IsTheDefinition) {
+class ArceeFusionOfChanges : public testing::TestWithParam<float> {};
+
+TEST_P(ArceeFusionOfChanges, IsTheDefinition) {
     for (const Shape& shape : {Shape{37, 53}, Shape{1, 101}, Shape{300, 401}}) {
         const auto elements = static_cast<std::size_t>(elementCount(shape));
         const Floats base = normalValues(elements, 1, 0.5f);
-        Floats other = normalValues(elements, 2, 0.01f);
+        Floats other = normalValues(elements, 2, GetParam());
         for (std::size_t i = 0; i < elements; ++i) other[i] += base[i];
         const std::vector<double> importance = importances(base, other, static_cast<std::size_t>(shape[1]));
         std::vector<double> sorted = importance;
@@ -83,6 +96,8 @@ TEST(ArceeFusion, IsTheDefinition) {
         }
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(SmallAndLarge, ArceeFusionOfChanges, testing::Values(0.002f, 0.01f, 0.3f));
 
 }  // namespace
 }  // namespace aimerge

@@ -7,11 +7,13 @@
 #include "aimerge/merge/ties.h"
 #include "merge/element_draws.h"
 #include "merge/kept_bits.h"
+#include "merge/kept_draws.h"
 #include "merge/memory_parameter.h"
 #include "merge/rank_sampling.h"
 
 #include <gmock/gmock.h>
 
+#include <bit>
 #include <numeric>
 
 namespace aimerge {
@@ -122,6 +124,44 @@ TEST(ElementDraws, DifferBySeedParameterAndExpert) {
                                           elementStream(1, "b", 0).stream};
     EXPECT_EQ(streams.size(), 3u);
     EXPECT_NE(elementDraw(elementStream(1, "a", 0), 0), elementDraw(elementStream(2, "a", 0), 0));
+}
+
+TEST(KeptDraws, KeepWhatLiesBelowTheBound) {
+    const RandomStream stream = elementStream(42, "model.norm.weight", 1);
+    // One plane, two, eight with nothing below them, all 32 bits, and bounds that the top bits rarely decide.
+    for (const std::uint32_t bound : {0x80000000u, 0x40000000u, 0xC0000000u, 0x5B000000u, keepBound(0.3), 0x7F7F7F7Fu, 1u}) {
+        for (const auto& [first, count] : {std::pair{0, 2048}, std::pair{2048, 5000}, std::pair{65536, 3}}) {
+            const auto begin = static_cast<std::uint64_t>(first);
+            std::vector<std::uint32_t> words(keptBitWords(static_cast<std::size_t>(count)));
+            drawKept(stream, begin, static_cast<std::size_t>(count), bound, words.data());
+
+            Floats kept(static_cast<std::size_t>(count));
+            expandKeptBits(words.data(), 0, 1.0f, kept);
+            for (std::size_t i = 0; i < kept.size(); ++i)
+                ASSERT_EQ(kept[i] != 0, keptDraw(stream, begin + i) < bound) << bound << ' ' << first << " + " << i;
+        }
+    }
+}
+
+TEST(KeptDraws, UseEveryPartOfABlockOnce) {
+    const RandomStream stream{.seed = 1, .stream = 2};
+    std::set<std::uint32_t> seen;
+    for (std::uint64_t e = 0; e < 4096; ++e) seen.insert(keptDraw(stream, e));
+
+    EXPECT_GT(seen.size(), 4090u);  // of 4096 draws from 2^32, two are equal with probability 0.2 %
+}
+
+TEST(KeptDraws, KeepTheFractionTheDensityAsksFor) {
+    constexpr std::size_t kElements = 1 << 20;
+    const RandomStream stream = elementStream(7, "a", 0);
+    for (const double density : {0.001, 0.1, 0.3, 0.5, 0.9}) {
+        std::vector<std::uint32_t> words(keptBitWords(kElements));
+        drawKept(stream, 0, kElements, keepBound(density), words.data());
+
+        double kept = 0;
+        for (const std::uint32_t word : words) kept += std::popcount(word);
+        EXPECT_NEAR(kept / kElements, density, 4 * std::sqrt(density * (1 - density) / kElements)) << density;
+    }
 }
 
 TEST(KeptBits, ExpandToWhatWasPackedFromAnyElementOn) {
