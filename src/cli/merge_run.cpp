@@ -97,54 +97,6 @@ void completeStatistics(World& world, const Options& options, const MergeJob& jo
     if (world.isRoot()) root.statistics = std::move(log);
 }
 
-/// The partial output as every rank sees it.
-struct Workplace {
-    fs::path partialFolder, buildFolder;
-    StatisticsByModule statistics;
-    std::vector<ExpertStatistics> experts;
-};
-
-/// Collective. Rank 0 makes the partial folder ready, now that everything is known that decides its bytes.
-Workplace shareWorkplace(World& world, const MergeJob& job, RootState& root, ProvidedStatistics provided) {
-    Workplace place;
-    place.experts = std::move(provided.experts);
-    if (world.isRoot()) {
-        OutputFolder& output = *root.output;
-        const Preparation preparation = output.prepare(jobDigest(job, digestOfStatistics(root.statistics), provided.keys));
-        if (preparation == Preparation::Resumed)
-            spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
-        for (const OutputPoint& point : job.points)
-            ShardWriter::createFiles(output.buildFolder() / point.folder, job.layout);
-        if (root.statistics) writeStatisticsLog(output.buildFolder() / kStatisticsLogName, *root.statistics);
-        place.partialFolder = output.partialFolder();
-        place.buildFolder = output.buildFolder();
-    }
-    place.partialFolder = world.broadcast(place.partialFolder.string());
-    place.buildFolder = world.broadcast(place.buildFolder.string());
-    if (job.config.aim) place.statistics = readStatisticsLog(place.buildFolder / kStatisticsLogName).modules;
-    return place;
-}
-
-/// Collective. This rank's share of the tensors, from what an earlier run left to the last byte on disk.
-PointWriters mergeAndSync(World& world, const Options& options, const MergeJob& job, const Plan& plan,
-                          const Workplace& place, Journal& journal, FailureScope scope) {
-    PointWriters writers;
-    for (const OutputPoint& point : job.points) {
-        writers.push_back(std::make_unique<ShardWriter>(place.buildFolder, point.folder, job.layout, journal));
-    }
-    const std::string claims = world.broadcast(world.isRoot() ? journalText(readJournals(place.partialFolder)) : "");
-    const std::vector<std::string>& mine = plan.ranks.at(static_cast<std::size_t>(world.rank())).tensors;
-    ThreadPool threads(threadsPerRank(world, options));
-    const auto merge = [&] {
-        const std::vector<std::string> remaining = adoptFinished(job, mine, parseJournal(claims), writers, threads);
-        mergeShare(world, job, remaining, place.statistics, place.experts, writers, threads, progressMode(world, options),
-                   mergesOn(options));
-        for (const auto& writer : writers) writer->sync();
-    };
-    scope == FailureScope::Work ? shareFailures(world, merge) : merge();
-    return writers;
-}
-
 /// Collective. All ranks' finished tensors, on rank 0.
 std::vector<FinishedTensor> gatherFinished(World& world, const PointWriters& writers) {
     std::vector<FinishedTensor> mine;
@@ -168,42 +120,11 @@ void checkResult(const Options& options, int threads) {
     spdlog::info("{}: read back, every checksum fits", options.out);
 }
 
-MergeJob openJob(World& world, const Options& options, const MergeConfig& config, FailureScope scope) {
-    MergeJob job;
-    const auto open = [&] {
-        job = openMergeJob(config, parseSize(options.maxShardSize));
-        requireExpertCalibration(job);
-    };
-    if (scope == FailureScope::Work)
-        shareFailures(world, open);
-    else
-        openInTurn(world, [&] { return open(), true; });
-    return job;
-}
-
-/// Everything from the locked output to the published one.
-void mergeInto(World& world, const Options& options, const MergeConfig& config, RootState& root, FailureScope scope) {
-    const auto began = std::chrono::steady_clock::now();
-    const MergeJob job = openJob(world, options, config, scope);
-    const std::string planText = sharePlan(world, options, job, root);
-    if (planText.empty()) return;
-    const Plan plan = Plan::fromJson(planText);
-    completeStatistics(world, options, job, plan, root);
-    const Workplace place = shareWorkplace(world, job, root, provideExpertStatistics(world, options, job));
-    Journal journal(place.partialFolder, world.rank());
-    const PointWriters writers = mergeAndSync(world, options, job, plan, place, journal, scope);
-    const std::vector<FinishedTensor> finished = gatherFinished(world, writers);
-    if (!world.isRoot()) return;
-    completeAndPublish(job, root.inputDigest, finished, *root.output);
-    reportDone(options, job, began);
-    if (options.verifyAfter) checkResult(options, threadsPerRank(world, options));
-}
-
-}  // namespace
-
-void mergeDocument(World& world, const Options& options, const MergeConfig& config, RootState& root, FailureScope scope) {
+/// Runs a step; when it finds that an input is wrong, the output is discarded.
+template <typename Step>
+void discardingOnBadInput(RootState& root, const Step& step) {
     try {
-        mergeInto(world, options, config, root, scope);
+        step();
     } catch (const InputError&) {
         if (root.output) root.output->discard();
         throw;
@@ -214,6 +135,95 @@ void mergeDocument(World& world, const Options& options, const MergeConfig& conf
         if (root.output && failure.exitCode() == static_cast<int>(ExitCode::Input)) root.output->discard();
         throw;
     }
+}
+
+}  // namespace
+
+MergeRun::MergeRun(World& world, Options options, const MergeConfig& config, RootState& root, FailureScope scope)
+    : world_(world), options_(std::move(options)), config_(config), root_(root), scope_(scope) {}
+
+void MergeRun::begin() {
+    discardingOnBadInput(root_, [&] {
+        open();
+        const std::string planText = sharePlan(world_, options_, job_, root_);
+        if (planText.empty()) return;
+        plan_ = Plan::fromJson(planText);
+        completeStatistics(world_, options_, job_, *plan_, root_);
+        takeOver();
+    });
+}
+
+void MergeRun::open() {
+    const auto open = [&] {
+        job_ = openMergeJob(config_, parseSize(options_.maxShardSize));
+        requireExpertCalibration(job_);
+    };
+    if (scope_ == FailureScope::Work)
+        shareFailures(world_, open);
+    else
+        openInTurn(world_, [&] { return open(), true; });
+}
+
+/// Now everything is known that decides the output's bytes.
+void MergeRun::takeOver() {
+    ProvidedStatistics provided = provideExpertStatistics(world_, options_, job_);
+    experts_ = std::move(provided.experts);
+    if (world_.isRoot()) {
+        OutputFolder& output = *root_.output;
+        const Preparation preparation = output.prepare(jobDigest(job_, digestOfStatistics(root_.statistics), provided.keys));
+        if (preparation == Preparation::Resumed)
+            spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
+        for (const OutputPoint& point : job_.points)
+            ShardWriter::createFiles(output.buildFolder() / point.folder, job_.layout);
+        if (root_.statistics) writeStatisticsLog(output.buildFolder() / kStatisticsLogName, *root_.statistics);
+        partialFolder_ = output.partialFolder();
+        buildFolder_ = output.buildFolder();
+    }
+    partialFolder_ = world_.broadcast(partialFolder_.string());
+    buildFolder_ = world_.broadcast(buildFolder_.string());
+    if (job_.config.aim) statistics_ = readStatisticsLog(buildFolder_ / kStatisticsLogName).modules;
+
+    journal_.emplace(partialFolder_, world_.rank());
+    for (const OutputPoint& point : job_.points)
+        writers_.push_back(std::make_unique<ShardWriter>(buildFolder_, point.folder, job_.layout, *journal_));
+    const std::string claims = world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : "");
+    const std::vector<std::string>& mine = plan_->ranks.at(static_cast<std::size_t>(world_.rank())).tensors;
+    ThreadPool threads(threadsPerRank(world_, options_));
+    const auto adopt = [&] { remaining_ = adoptFinished(job_, mine, parseJournal(claims), writers_, threads); };
+    scope_ == FailureScope::Work ? shareFailures(world_, adopt) : adopt();
+}
+
+MergePass MergeRun::pass() {
+    return {job_, remaining_, statistics_, experts_, store_};
+}
+
+void MergeRun::finish(const MergePass& pass) {
+    discardingOnBadInput(root_, [&] {
+        const auto sync = [&] {
+            if (pass.error) std::rethrow_exception(pass.error);
+            for (const auto& writer : writers_) writer->sync();
+        };
+        scope_ == FailureScope::Work ? shareFailures(world_, sync) : sync();
+        const std::vector<FinishedTensor> finished = gatherFinished(world_, writers_);
+        if (world_.isRoot()) completeAndPublish(job_, root_.inputDigest, finished, *root_.output);
+    });
+}
+
+void mergeDocument(World& world, const Options& options, const MergeConfig& config, RootState& root) {
+    const auto began = std::chrono::steady_clock::now();
+    MergeRun run(world, options, config, root, FailureScope::Job);
+    run.begin();
+    if (run.isSettled()) return;
+    MergePass pass = run.pass();
+    const int threadCount = threadsPerRank(world, options);
+    ThreadPool threads(threadCount);
+    discardingOnBadInput(root, [&] {  // a peer's
+        mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options));
+    });
+    run.finish(pass);
+    if (!world.isRoot()) return;
+    reportDone(options, run.job(), began);
+    if (options.verifyAfter) checkResult(options, threadCount);
 }
 
 }  // namespace aimerge

@@ -2,16 +2,21 @@
 // One merge from its config to the published folder: what `aimerge merge` does for a document, and a sweep for a point.
 
 #include "cli/merge_job.h"
+#include "cli/merge_step.h"
 #include "cli/options.h"
 #include "cli/shared_failure.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/checkpoint/journal.h"
 #include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/statistics/statistics_log.h"
 
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -25,10 +30,52 @@ struct RootState {
     bool showsPlan = true;
 };
 
-/// Collective. A document's whole merge. An input that is wrong does not get better by continuing: nothing of this output
-/// is kept then.
-/// @param scope whether what goes wrong with the inputs or the config on any rank is a SharedFailure
-void mergeDocument(World& world, const Options& options, const MergeConfig& config, RootState& root,
-                   FailureScope scope = FailureScope::Job);
+/// In steps, so that a sweep merges several together. An input that is wrong does not get better by continuing: nothing of
+/// the output is kept then.
+class MergeRun {
+public:
+    /// @param root must outlive the run
+    /// @param scope whether what goes wrong with the inputs or the config on any rank is a SharedFailure
+    MergeRun(World& world, Options options, const MergeConfig& config, RootState& root, FailureScope scope);
+    MergeRun(const MergeRun&) = delete;
+    MergeRun& operator=(const MergeRun&) = delete;
+
+    /// Collective. Opens and plans, makes the statistics and the partial output ready, takes over what an earlier run has
+    /// finished.
+    void begin();
+
+    /// Nothing is to be merged: a dry run, or a complete output was taken over.
+    bool isSettled() const { return !plan_; }
+
+    /// What is left of this rank's share; valid as long as the run. @pre !isSettled()
+    MergePass pass();
+
+    /// Collective. Publishes what the pass has completed, or throws its error.
+    void finish(const MergePass& pass);
+
+    const MergeJob& job() const { return job_; }
+
+private:
+    void open();
+    void takeOver();
+
+    World& world_;
+    Options options_;
+    const MergeConfig& config_;
+    RootState& root_;
+    FailureScope scope_;
+    MergeJob job_;
+    std::optional<Plan> plan_;
+    StatisticsByModule statistics_;
+    std::vector<ExpertStatistics> experts_;
+    std::filesystem::path partialFolder_, buildFolder_;
+    std::optional<Journal> journal_;
+    PointWriters writers_;
+    WriterStore store_{writers_};
+    std::vector<std::string> remaining_;
+};
+
+/// Collective. A document's whole merge.
+void mergeDocument(World& world, const Options& options, const MergeConfig& config, RootState& root);
 
 }  // namespace aimerge

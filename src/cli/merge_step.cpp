@@ -17,45 +17,33 @@ namespace {
 /// Output bytes between two looks at signals and at the other ranks: well under a second of work.
 constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 
-class WriterStore : public PointStore {
+/// The executor's numbers as names.
+class NamingSink : public MergeSink {
 public:
-    WriterStore(PointWriters& writers, Progress& progress) : writers_(writers), progress_(progress) {}
+    NamingSink(std::vector<std::string> names, PointStore& store, Progress& progress)
+        : names_(std::move(names)), store_(store), progress_(progress) {}
 
-    void write(std::size_t point, const std::string& tensor, std::uint64_t offset,
-               std::span<const std::byte> bytes) override {
-        writers_[point]->write(tensor, offset, bytes);
+    void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
+        store_.write(point, names_[tensor], offset, bytes);
         progress_.advance(0, bytes.size());
     }
-
-    void finish(const std::string& tensor) override {
-        for (const auto& writer : writers_) writer->finishTensor(tensor);
+    void finish(std::size_t tensor) override {
+        store_.finish(names_[tensor]);
         progress_.advance(1, 0);
     }
 
 private:
-    PointWriters& writers_;
+    std::vector<std::string> names_;
+    PointStore& store_;
     Progress& progress_;
 };
 
-/// The executor's numbers as names.
-class NamingSink : public MergeSink {
-public:
-    NamingSink(std::vector<std::string> names, PointStore& store) : names_(std::move(names)), store_(store) {}
-
-    void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
-        store_.write(point, names_[tensor], offset, bytes);
-    }
-    void finish(std::size_t tensor) override { store_.finish(names_[tensor]); }
-
-private:
-    std::vector<std::string> names_;
-    PointStore& store_;
-};
-
-void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts,
-                std::span<const std::size_t> batch, PointStore& store, ThreadPool& threads, const Device& device) {
+/// @param batch indices of the job's tensors
+void mergeBatch(const MergePass& pass, std::span<const std::size_t> batch, ThreadPool& threads, Progress& progress,
+                const Device& device) {
+    const MergeJob& job = pass.job;
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
-    const StatisticsByModule* activity = job.config.aim ? &statistics : nullptr;
+    const StatisticsByModule* activity = job.config.aim ? &pass.statistics : nullptr;
     std::vector<TensorMerge> merges;
     std::vector<TensorCopy> copies;
     std::vector<std::string> mergeNames, copyNames;
@@ -63,7 +51,7 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
         const MatchedTensor& matched = job.tensors[i];
         if (matched.action == MatchedTensor::Action::Merge) {
             merges.push_back(
-                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity, experts));
+                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity, pass.experts));
             mergeNames.push_back(matched.name);
         } else {
             copies.push_back(assembleCopy(job.models, matched, job.outputs[i]));
@@ -74,41 +62,30 @@ void mergeBatch(const MergeJob& job, const StatisticsByModule& statistics, std::
     for (const OutputPoint& point : job.points) omegas.push_back(point.omega);
     const bool rounding = job.config.aim && job.config.aim->roundBeforeRelaxing;
 
-    NamingSink mergeSink(std::move(mergeNames), store);
+    NamingSink mergeSink(std::move(mergeNames), pass.store, progress);
     mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink, device);
-    NamingSink copySink(std::move(copyNames), store);
+    NamingSink copySink(std::move(copyNames), pass.store, progress);
     copyTensors(copies, omegas.size(), threads, copySink);
 }
 
 /// Where the named tensors stand in job.tensors and job.outputs.
-std::vector<std::size_t> indicesOf(const MergeJob& job, const std::vector<std::string>& names) {
-    std::unordered_map<std::string_view, std::size_t> known;
+std::unordered_map<std::string_view, std::size_t> indicesOf(const MergeJob& job, std::span<const std::string> names) {
+    std::unordered_map<std::string_view, std::size_t> known, indices;
     for (std::size_t i = 0; i < job.tensors.size(); ++i) known[job.tensors[i].name] = i;
-    std::vector<std::size_t> indices;
-    for (const std::string& name : names) indices.push_back(known.at(name));
+    for (const std::string& name : names) indices[name] = known.at(name);
     return indices;
 }
 
-/// Calls merge(first, count) for consecutive stretches of `indices`, of about kBatchBytes of output for `points` points
-/// each.
-/// @throws Interrupted and PeerFailed in between
-template <typename Merge>
-void forEachBatch(World& world, const MergeJob& job, std::span<const std::size_t> indices, std::size_t points,
-                  const Merge& merge) {
-    std::size_t first = 0;
-    std::uint64_t batchBytes = 0;
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-        batchBytes += job.outputs[indices[i]].bytes() * points;
-        if (batchBytes < kBatchBytes && i + 1 < indices.size()) continue;
-        merge(first, i + 1 - first);
-        throwIfInterrupted();
-        world.throwIfPeerFailed();
-        first = i + 1;
-        batchBytes = 0;
-    }
+}  // namespace
+
+void WriterStore::write(std::size_t point, const std::string& tensor, std::uint64_t offset,
+                        std::span<const std::byte> bytes) {
+    writers_[point]->write(tensor, offset, bytes);
 }
 
-}  // namespace
+void WriterStore::finish(const std::string& tensor) {
+    for (const auto& writer : writers_) writer->finishTensor(tensor);
+}
 
 std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
                                        const std::vector<FinishedTensor>& claims, PointWriters& writers,
@@ -133,41 +110,49 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
     return remaining;
 }
 
-void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
-                 const StatisticsByModule& statistics, ThreadPool& threads, const Device& device) {
-    std::vector<std::vector<std::size_t>> indices;  // per pass
-    std::size_t points = 0;
+void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device) {
+    std::vector<std::unordered_map<std::string_view, std::size_t>> indices;  // per pass
+    std::vector<std::string_view> order;                                      // of the tensors of all passes
+    std::unordered_map<std::string_view, std::uint64_t> bytes;                // that all passes write of a tensor
+    std::uint64_t totalTensors = 0, totalBytes = 0;
     for (const MergePass& pass : passes) {
-        indices.push_back(indicesOf(pass.job, names));
-        points += pass.job.points.size();
+        indices.push_back(indicesOf(pass.job, pass.names));
+        for (const std::string& name : pass.names) {
+            const std::uint64_t own = pass.job.outputs[indices.back().at(name)].bytes() * pass.job.points.size();
+            if (!bytes.contains(name)) order.push_back(name);
+            bytes[name] += own;
+            totalBytes += own;
+        }
+        totalTensors += pass.names.size();
     }
-    forEachBatch(world, passes.front().job, indices.front(), points, [&](std::size_t first, std::size_t count) {
+    Progress progress(mode, "merge", "tensors", totalTensors, totalBytes);
+
+    const auto mergeNamed = [&](std::span<const std::string_view> names) {
         for (std::size_t p = 0; p < passes.size(); ++p) {
-            MergePass& pass = passes[p];
-            if (!pass.error.empty()) continue;
+            std::vector<std::size_t> batch;
+            for (const std::string_view name : names)
+                if (const auto index = indices[p].find(name); index != indices[p].end()) batch.push_back(index->second);
+            if (batch.empty() || passes[p].error) continue;
             try {
-                mergeBatch(pass.job, statistics, {}, std::span(indices[p]).subspan(first, count), pass.store, threads,
-                           device);
+                mergeBatch(passes[p], batch, threads, progress, device);
             } catch (const Interrupted&) {
                 throw;
-            } catch (const Error& error) {
-                pass.error = error.what();
+            } catch (const Error&) {
+                passes[p].error = std::current_exception();
             }
         }
-    });
-}
-
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
-                ThreadPool& threads, ProgressMode mode, const Device& device) {
-    const std::vector<std::size_t> indices = indicesOf(job, names);
-    std::uint64_t totalBytes = 0;
-    for (const std::size_t i : indices) totalBytes += job.outputs[i].bytes() * job.points.size();
-    Progress progress(mode, "merge", "tensors", names.size(), totalBytes);
-    WriterStore store(writers, progress);
-    forEachBatch(world, job, indices, job.points.size(), [&](std::size_t first, std::size_t count) {
-        mergeBatch(job, statistics, experts, std::span(indices).subspan(first, count), store, threads, device);
-    });
+        throwIfInterrupted();
+        world.throwIfPeerFailed();
+    };
+    std::size_t first = 0;
+    std::uint64_t batchBytes = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        batchBytes += bytes.at(order[i]);
+        if (batchBytes < kBatchBytes && i + 1 < order.size()) continue;
+        mergeNamed(std::span(order).subspan(first, i + 1 - first));
+        first = i + 1;
+        batchBytes = 0;
+    }
     progress.finish();
 }
 

@@ -11,6 +11,7 @@
 #include "aimerge/merge/expert_statistics.h"
 #include "aimerge/statistics/statistics.h"
 
+#include <exception>
 #include <memory>
 #include <span>
 #include <vector>
@@ -36,22 +37,31 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
                                        const std::vector<FinishedTensor>& claims, PointWriters& writers,
                                        ThreadPool& threads);
 
-/// Local. Merges the named tensors into the files of the points. @throws Interrupted and PeerFailed between two batches of
-/// tensors
-void mergeShare(World& world, const MergeJob& job, const std::vector<std::string>& names,
-                const StatisticsByModule& statistics, std::span<const ExpertStatistics> experts, PointWriters& writers,
-                ThreadPool& threads, ProgressMode progress, const Device& device);
+/// Into files.
+class WriterStore : public PointStore {
+public:
+    explicit WriterStore(PointWriters& writers) : writers_(writers) {}
+
+    void write(std::size_t point, const std::string& tensor, std::uint64_t offset,
+               std::span<const std::byte> bytes) override;
+    void finish(const std::string& tensor) override;
+
+private:
+    PointWriters& writers_;
+};
 
 /// One of several merges of the same models.
 struct MergePass {
     const MergeJob& job;
+    std::vector<std::string> names;  // of the tensors to be merged, in the job's order
+    const StatisticsByModule& statistics;
+    std::span<const ExpertStatistics> experts;
     PointStore& store;
-    std::string error = {};  // what went wrong with it; nothing more is merged then
+    std::exception_ptr error = {};  // what went wrong with it, an Error; nothing more is merged then
 };
 
-/// Local. Merges the named tensors of all passes, a batch of tensors at a time, so that the inputs of a batch are read from
-/// disk once. @throws Interrupted and PeerFailed between two batches
-void mergePasses(World& world, std::span<MergePass> passes, const std::vector<std::string>& names,
-                 const StatisticsByModule& statistics, ThreadPool& threads, const Device& device);
+/// Local. Merges all passes a batch of tensors at a time, so that the inputs of a batch are read from disk once.
+/// @throws Interrupted and PeerFailed between two batches
+void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device);
 
 }  // namespace aimerge

@@ -7,13 +7,11 @@
 #include "cli/options.h"
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
+#include "cli/sweep_ledger.h"
 
-#include "aimerge/checkpoint/job_lock.h"
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
-#include "aimerge/experiment/sweep_record.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -25,7 +23,6 @@
 #include <filesystem>
 #include <functional>
 #include <list>
-#include <set>
 
 namespace aimerge {
 namespace {
@@ -37,14 +34,8 @@ double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// What rank 0 alone knows.
-struct RootRecord {
-    std::vector<JobLock> locks;  // of the combinations that this job merges, and of the base and the experts
-    bool scoresModels = true;    // no other job scores the base and the experts
-    std::optional<SweepJournal> journal;
-    std::vector<std::string> keys;     // per point
-    std::vector<PointResult> results;  // per point
-};
+/// Checkpoints that are written at the same time; each has its shards open.
+constexpr std::size_t kMostFoldersAtOnce = 16;
 
 class SweepRun {
 public:
@@ -53,133 +44,23 @@ public:
           options_(options),
           sweep_(sweep),
           folder_(sweep.directory),
-          threads_(threadsPerRank(world, options)) {}
+          threads_(threadsPerRank(world, options)),
+          ledger_(world, options, sweep) {}
 
     void run() {
-        findPending();
-        if (options_.dryRun) return describe();
-        if (std::ranges::any_of(pending_, std::identity{})) {
+        if (options_.dryRun) return ledger_.describe();
+        if (ledger_.hasPending()) {
             prepare();
             for (std::size_t i = 0; i < points().size(); ++i)
-                if (pending_[i] && points()[i].kind != PointKind::Merged) scoreAlone(i);
+                if (ledger_.isPending(i) && points()[i].kind != PointKind::Merged) scoreAlone(i);
             sweep_.keep == Keep::Checkpoints ? runCheckpoints() : runScores();
         }
-        finish();
+        ledger_.finish();
     }
 
 private:
     const std::vector<SweepPoint>& points() const { return sweep_.points; }
     bool scores() const { return !sweep_.evaluation.suites.empty(); }
-
-    // ---- what there is to do
-
-    void findPending() {
-        std::string pending;
-        if (world_.isRoot()) {
-            const PointFilter filter(options_.only);
-            if (!options_.dryRun) fs::create_directories(folder_);
-            if (!options_.dryRun) acquireLocks(filter);
-            root_.journal.emplace(folder_, options_.dryRun ? SweepJournal::Use::Read : SweepJournal::Use::Write);
-            const std::string evaluation = evaluationDigest();
-            for (const SweepPoint& point : points()) {
-                root_.keys.push_back(keyOf(point, evaluation));
-                const PointResult* known = root_.journal->find(point.name, root_.keys.back());
-                const bool isDone = known && known->status == PointStatus::Done && isThere(point);
-                root_.results.push_back(known ? *known : PointResult{});
-                const bool isWanted =
-                    point.kind == PointKind::Merged ? filter.passes(point) : scores() && root_.scoresModels;
-                pending += isWanted && !isDone ? '1' : '0';
-            }
-        }
-        pending = world_.broadcast(std::move(pending));
-        for (const char c : pending) pending_.push_back(c == '1');
-        total_ = static_cast<std::size_t>(std::ranges::count(pending_, true));
-    }
-
-    /// Jobs on different combinations of one sweep work side by side. @throws UsageError naming the job that has one of ours
-    void acquireLocks(const PointFilter& filter) {
-        std::set<std::string> combinations;
-        for (const SweepPoint& point : points())
-            if (point.kind == PointKind::Merged && filter.passes(point)) combinations.insert(point.combination);
-        for (const std::string& combination : combinations)
-            root_.locks.push_back(JobLock::acquire(folder_ / (".lock-" + combination), commandLine()));
-        if (!scores()) return;
-        try {
-            root_.locks.push_back(JobLock::acquire(folder_ / ".lock", commandLine()));
-        } catch (const UsageError&) {
-            spdlog::info("the base and the experts are being scored by another job on this sweep");
-            root_.scoresModels = false;
-        }
-    }
-
-    bool isThere(const SweepPoint& point) const {
-        return sweep_.keep == Keep::Scores || point.kind != PointKind::Merged ||
-               fs::exists(folder_ / point.name / "config.json");
-    }
-
-    /// Digest of the suites' contents and of how they are scored.
-    std::string evaluationDigest() const {
-        Hasher hasher;
-        hasher.updateField(kVersion);
-        for (const std::string& suite : sweep_.evaluation.suites) hasher.updateField(readTextFile(suite));
-        hasher.updateField(fmt::format("{} {} {} {}", torchName(sweep_.evaluation.computeDtype),
-                                       static_cast<int>(sweep_.evaluation.choices), sweep_.evaluation.blockLength,
-                                       sweep_.evaluation.tokensPerBatch));
-        return hasher.digest().hex();
-    }
-
-    /// Digest of everything that decides a point's result.
-    std::string keyOf(const SweepPoint& point, const std::string& evaluation) const {
-        Hasher hasher;
-        hasher.updateField(evaluation);
-        if (point.kind != PointKind::Merged) {
-            const Checkpoint model = Checkpoint::openOver(sweep_.baseModel, point.model);
-            return hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps()).digest().hex();
-        }
-        try {
-            hasher.updateField(inputDigest(openPoint(*point.config)));
-        } catch (const Error& error) {  // it fails in the same way when its turn comes, and is recorded then
-            hasher.updateField(error.what());
-        }
-        return hasher.digest().hex();
-    }
-
-    MergeJob openPoint(const MergeConfig& config) const {
-        checkMergeConfig(findMethod(config.method, config.methodMark), config);
-        return openMergeJob(config, parseSize(options_.maxShardSize));
-    }
-
-    void describe() const {
-        if (!world_.isRoot()) return;
-        const Checkpoint base = Checkpoint::open(sweep_.baseModel);
-        std::uint64_t reads = 0, writes = 0;
-        double known = 0;
-        std::size_t timed = 0;
-        for (const PointResult& result : root_.results) {
-            if (result.seconds <= 0) continue;
-            known += result.seconds;
-            ++timed;
-        }
-        for (std::size_t i = 0; i < points().size(); ++i) {
-            const SweepPoint& point = points()[i];
-            const bool isMerged = point.kind == PointKind::Merged;
-            const std::uint64_t models = isMerged ? 2 + std::ranges::count(point.combination, '+') : 1;
-            const std::uint64_t read = pending_[i] ? models * base.totalBytes() : 0;
-            const std::uint64_t written =
-                pending_[i] && isMerged && sweep_.keep == Keep::Checkpoints ? base.totalBytes() : 0;
-            reads += read;
-            writes += written;
-            fmt::print("{:<48} {:<8} reads {:>9}  writes {:>9}\n", point.name,
-                       pending_[i] ? "to do" : pointStatusName(root_.results[i].status), formatBytes(read),
-                       formatBytes(written));
-        }
-        fmt::print("{} of {} points to do: reads {}, writes {}, free disk {}", total_, points().size(), formatBytes(reads),
-                   formatBytes(writes), formatBytes(freeDiskBytes(folder_)));
-        if (timed > 0)
-            fmt::print(", about {} (from {} points that are done)",
-                       formatSeconds(known / static_cast<double>(timed) * static_cast<double>(total_)), timed);
-        fmt::print("\n");
-    }
 
     // ---- before the first point
 
@@ -190,9 +71,9 @@ private:
             evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
         }
         bool relaxes = false;
-        for (std::size_t i = 0; i < points().size(); ++i) relaxes = relaxes || (pending_[i] && points()[i].isRelaxed());
+        for (std::size_t i = 0; i < points().size(); ++i) relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
         if (relaxes) provideStatistics(base);
-        writeTable();
+        ledger_.writeTable();
     }
 
     /// Collective. The log lies in the sweep's folder, and in the cache for the points' own merges.
@@ -231,11 +112,12 @@ private:
     // ---- points
 
     /// Collective. A piece of work on point i whose failure is the point's own.
-    void attempt(std::size_t i, const std::function<EvaluationResult()>& work) {
+    /// @param before seconds that the point has taken already
+    void attempt(std::size_t i, const std::function<EvaluationResult()>& work, double before = 0) {
         throwIfAnyInterrupted(world_);
         const auto start = Clock::now();
         PointResult result;
-        if (world_.isRoot()) spdlog::info("{} of {}: {}", done_ + 1, total_, points()[i].name);
+        ledger_.announce(i);
         try {
             result.scores = work().tasks;
             result.status = PointStatus::Done;
@@ -243,7 +125,6 @@ private:
         } catch (const SharedFailure& failure) {
             result.status = PointStatus::Failed;
             result.error = failure.what();
-            if (world_.isRoot()) spdlog::error("{}: {}", points()[i].name, failure.what());
         }
         const auto bad =
             std::ranges::find_if(result.scores, [](const TaskScore& task) { return !std::isfinite(task.value); });
@@ -252,27 +133,8 @@ private:
             result.error =
                 fmt::format("{}: the score is no finite number; the model is damaged or its training diverged", bad->task);
             result.scores.clear();
-            spdlog::error("{}: {}", points()[i].name, result.error);
         }
-        record(i, std::move(result), secondsSince(start));
-    }
-
-    void record(std::size_t i, PointResult result, double seconds) {
-        ++done_;
-        if (!world_.isRoot()) return;
-        result.key = root_.keys[i];
-        result.seconds = seconds;
-        root_.journal->record(points()[i].name, result);
-        root_.results[i] = std::move(result);
-        writeTable();
-        spent_ += seconds;
-        std::string line = fmt::format("{} of {}: {} took {}", done_, total_, points()[i].name, formatSeconds(seconds));
-        for (const TaskScore& score : root_.results[i].scores)
-            line += fmt::format(", {} {:.2f}", score.task, score.isPerplexity() ? score.value : 100 * score.value);
-        if (done_ < total_)
-            line += fmt::format(", left {}",
-                                formatSeconds(spent_ / static_cast<double>(done_) * static_cast<double>(total_ - done_)));
-        spdlog::info("{}", line);
+        ledger_.record(i, std::move(result), before + secondsSince(start));
     }
 
     EvaluationResult score(const WeightSource& model, const Plan& plan) const {
@@ -293,43 +155,109 @@ private:
         attempt(i, [&] { return scoreFolder(points()[i].model); });
     }
 
-    void runCheckpoints() {
-        for (std::size_t i = 0; i < points().size(); ++i) {
-            if (!pending_[i] || points()[i].kind != PointKind::Merged) continue;
-            attempt(i, [&] {
-                mergePoint(points()[i]);
-                return scores() ? scoreFolder((folder_ / points()[i].name).string()) : EvaluationResult{};
-            });
-        }
-    }
-
-    /// What `aimerge merge` makes of the point's config.
-    void mergePoint(const SweepPoint& point) {
-        shareFailures(world_,
-                      [&] { checkMergeConfig(findMethod(point.config->method, point.config->methodMark), *point.config); });
-        Options options = options_;
-        options.out = (folder_ / point.name).string();
-        RootState root;
-        root.takesOver = true;
-        root.showsPlan = false;
-        if (world_.isRoot())
-            root.output.emplace(
-                OutputFolder::acquire({options.out, inputPaths(*point.config), ExistingOutput::Replace, commandLine()}));
-        mergeDocument(world_, options, *point.config, root, FailureScope::Work);
-        world_.barrier();  // rank 0 has published it
-    }
-
-    /// All points of a combination of experts are merged together, as many as memory holds.
-    void runScores() {
+    /// The pending merged points by combination of experts.
+    std::vector<std::vector<std::size_t>> pendingCombinations() const {
         std::vector<std::vector<std::size_t>> groups;
         for (std::size_t i = 0; i < points().size(); ++i) {
-            if (!pending_[i] || points()[i].kind != PointKind::Merged) continue;
+            if (!ledger_.isPending(i) || points()[i].kind != PointKind::Merged) continue;
             const auto group = std::ranges::find_if(groups, [&](const std::vector<std::size_t>& known) {
                 return points()[known.front()].combination == points()[i].combination;
             });
             group == groups.end() ? groups.push_back({i}) : group->push_back(i);
         }
-        for (const std::vector<std::size_t>& group : groups) scoreCombination(group);
+        return groups;
+    }
+
+    // ---- checkpoints
+
+    /// The points of a combination are merged together: its models are read once for all of them.
+    void runCheckpoints() {
+        for (const std::vector<std::size_t>& group : pendingCombinations()) {
+            std::vector<std::size_t> together;
+            for (const std::size_t i : group) {
+                // What is known of the experts lies in memory as long as a point is being merged.
+                const bool isHeavy =
+                    findMethod(points()[i].config->method, points()[i].config->methodMark).info().needs != ExpertStatistic::None;
+                if (isHeavy)
+                    mergeFolders({&i, 1});
+                else
+                    together.push_back(i);
+            }
+            for (std::size_t begin = 0; begin < together.size(); begin += kMostFoldersAtOnce)
+                mergeFolders(std::span(together).subspan(begin, std::min(kMostFoldersAtOnce, together.size() - begin)));
+        }
+    }
+
+    /// A point on its way into its folder.
+    struct FolderPoint {
+        std::size_t index;
+        RootState root = {};
+        std::optional<MergeRun> run = {};
+    };
+
+    /// What `aimerge merge` makes of the points' configs.
+    void mergeFolders(std::span<const std::size_t> group) {
+        const auto start = Clock::now();
+        std::list<FolderPoint> begun;
+        for (const std::size_t i : group) {
+            try {
+                beginFolder(begun.emplace_back(i));
+            } catch (const SharedFailure& failure) {
+                begun.pop_back();
+                attempt(i, [&]() -> EvaluationResult { throw failure; });
+            }
+        }
+        std::vector<MergePass> passes;
+        for (FolderPoint& point : begun)
+            if (!point.run->isSettled()) passes.push_back(point.run->pass());
+        if (!passes.empty()) {
+            ThreadPool threads(threads_);
+            mergePasses(world_, passes, threads, progressMode(world_, options_), mergesOn(options_));
+        }
+        const double each = announceMerged(group.front(), passes.size(), secondsSince(start));
+
+        auto pass = passes.begin();
+        for (FolderPoint& point : begun) {
+            const bool isSettled = point.run->isSettled();
+            const auto publishAndScore = [&] {
+                if (!isSettled) point.run->finish(*pass++);
+                world_.barrier();  // rank 0 has published it
+                return scores() ? scoreFolder((folder_ / points()[point.index].name).string()) : EvaluationResult{};
+            };
+            attempt(point.index, publishAndScore, isSettled ? 0 : each);
+        }
+    }
+
+    void beginFolder(FolderPoint& point) {
+        const SweepPoint& wanted = points()[point.index];
+        Options options = options_;
+        options.out = (folder_ / wanted.name).string();
+        point.root.takesOver = true;
+        point.root.showsPlan = false;
+        shareFailures(world_, [&] {
+            checkMergeConfig(findMethod(wanted.config->method, wanted.config->methodMark), *wanted.config);
+            if (world_.isRoot())
+                point.root.output.emplace(OutputFolder::acquire(
+                    {options.out, inputPaths(*wanted.config), ExistingOutput::Replace, commandLine()}));
+        });
+        point.run.emplace(world_, std::move(options), *wanted.config, point.root, FailureScope::Work);
+        point.run->begin();
+    }
+
+    /// @return the seconds of each
+    double announceMerged(std::size_t first, std::size_t number, double seconds) const {
+        if (number == 0) return 0;
+        if (world_.isRoot())
+            spdlog::info("{}: {} {} merged in {}", points()[first].combination, number, number == 1 ? "point" : "points",
+                         formatSeconds(seconds));
+        return seconds / static_cast<double>(number);
+    }
+
+    // ---- scores alone
+
+    /// All points of a combination of experts are merged together, as many as memory holds.
+    void runScores() {
+        for (const std::vector<std::size_t>& group : pendingCombinations()) scoreCombination(group);
     }
 
     /// Points of one method, and the job that makes them.
@@ -370,7 +298,7 @@ private:
     /// A job for all points of the group; their omegas are set later.
     MergeJob openGroup(const std::vector<std::size_t>& group) const {
         const auto relaxed = std::ranges::find_if(group, [&](std::size_t i) { return points()[i].isRelaxed(); });
-        MergeJob job = openPoint(*points()[relaxed == group.end() ? group.front() : *relaxed].config);
+        MergeJob job = openPoint(*points()[relaxed == group.end() ? group.front() : *relaxed].config, options_);
         if (job.method->info().needs != ExpertStatistic::None)
             throw UsageError("{}: {} measures the experts first; use output.keep: checkpoints", job.config.methodMark.text(),
                              job.config.method);
@@ -421,53 +349,24 @@ private:
             method.job->points.clear();
             for (const std::size_t i : method.points)
                 method.job->points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
-            passes.push_back({*method.job, merged.emplace_back(*method.job, names)});
+            passes.push_back({*method.job, names, statistics_, {}, merged.emplace_back(*method.job, names)});
             number += method.points.size();
         }
         ThreadPool threads(threads_);
-        if (!names.empty()) mergePasses(world_, passes, names, statistics_, threads, mergesOn(options_));
-        if (world_.isRoot())
-            spdlog::info("{}: {} points merged in {}", points()[methods.front().points.front()].combination, number,
-                         formatSeconds(secondsSince(start)));
+        mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_));
+        const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
         for (std::size_t m = 0; m < methods.size(); ++m) {
             for (std::size_t k = 0; k < methods[m].points.size(); ++k) {
                 const std::size_t i = methods[m].points[k];
-                attempt(i, [&] {
+                const auto takeAndScore = [&] {
                     shareFailures(world_, [&] {
-                        if (!passes[m].error.empty()) throw RuntimeFault("{}", passes[m].error);
+                        if (passes[m].error) std::rethrow_exception(passes[m].error);
                     });
                     return score(*merged[m].point(k, points()[i].name), plan);
-                });
+                };
+                attempt(i, takeAndScore, each);
             }
         }
-    }
-
-    // ---- results
-
-    /// With what other jobs have found out meanwhile.
-    void writeTable() {
-        if (!world_.isRoot()) return;
-        root_.journal->refresh();
-        for (std::size_t i = 0; i < points().size(); ++i)
-            if (const PointResult* known = root_.journal->find(points()[i].name, root_.keys[i])) root_.results[i] = *known;
-        writeTextFile(folder_ / "points.csv", pointsCsv(points(), root_.results));
-    }
-
-    void finish() {
-        if (!world_.isRoot()) return;
-        writeTable();
-        if (scores()) fmt::print("{}", pointsTable(points(), root_.results));
-        const auto count = [&](PointStatus status) {
-            return static_cast<std::size_t>(std::ranges::count(root_.results, status, &PointResult::status));
-        };
-        std::size_t failed = 0;  // of what this job tried
-        for (std::size_t i = 0; i < points().size(); ++i)
-            failed += pending_[i] && root_.results[i].status == PointStatus::Failed;
-        spdlog::info("{}: {} of {} points done; tables and figures: aimerge report {}", sweep_.directory,
-                     count(PointStatus::Done), points().size(), sweep_.directory);
-        if (failed > 0)
-            throw RuntimeFault("{}: {} of {} points failed, see the column `error` of points.csv; the others are done",
-                               sweep_.directory, failed, points().size());
     }
 
     World& world_;
@@ -475,10 +374,7 @@ private:
     const SweepConfig& sweep_;
     fs::path folder_;
     int threads_;
-    RootRecord root_;
-    std::vector<bool> pending_;
-    std::size_t total_ = 0, done_ = 0;
-    double spent_ = 0;
+    SweepLedger ledger_;
     std::optional<Evaluation> evaluation_;
     StatisticsByModule statistics_;
 };

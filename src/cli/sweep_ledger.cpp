@@ -1,0 +1,179 @@
+#include "cli/sweep_ledger.h"
+
+#include "cli/command_line.h"
+#include "cli/input_files.h"
+
+#include "aimerge/core/hash.h"
+#include "aimerge/core/size_text.h"
+#include "aimerge/core/version.h"
+#include "aimerge/merge/job_check.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Digest of the suites' contents and of how they are scored.
+std::string digestOf(const EvaluationSettings& evaluation) {
+    Hasher hasher;
+    hasher.updateField(kVersion);
+    for (const std::string& suite : evaluation.suites) hasher.updateField(readTextFile(suite));
+    hasher.updateField(fmt::format("{} {} {} {}", torchName(evaluation.computeDtype), static_cast<int>(evaluation.choices),
+                                   evaluation.blockLength, evaluation.tokensPerBatch));
+    return hasher.digest().hex();
+}
+
+std::uint64_t modelsOf(const SweepPoint& point) {
+    if (point.kind != PointKind::Merged) return 1;
+    return 2 + static_cast<std::uint64_t>(std::ranges::count(point.combination, '+'));
+}
+
+}  // namespace
+
+MergeJob openPoint(const MergeConfig& config, const Options& options) {
+    checkMergeConfig(findMethod(config.method, config.methodMark), config);
+    return openMergeJob(config, parseSize(options.maxShardSize));
+}
+
+SweepLedger::SweepLedger(World& world, const Options& options, const SweepConfig& sweep)
+    : world_(world), options_(options), sweep_(sweep), folder_(sweep.directory) {
+    std::string pending;
+    if (world_.isRoot()) {
+        const PointFilter filter(options_.only);
+        if (!options_.dryRun) fs::create_directories(folder_);
+        if (!options_.dryRun) acquireLocks(filter);
+        journal_.emplace(folder_, options_.dryRun ? SweepJournal::Use::Read : SweepJournal::Use::Write);
+        const std::string evaluation = digestOf(sweep_.evaluation);
+        for (const SweepPoint& point : sweep_.points) {
+            keys_.push_back(keyOf(point, evaluation));
+            const PointResult* known = journal_->find(point.name, keys_.back());
+            const bool isThere = sweep_.keep == Keep::Scores || point.kind != PointKind::Merged ||
+                                 fs::exists(folder_ / point.name / "config.json");
+            const bool isDone = known && known->status == PointStatus::Done && isThere;
+            results_.push_back(known ? *known : PointResult{});
+            const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores() && scoresModels_;
+            pending += isWanted && !isDone ? '1' : '0';
+        }
+    }
+    for (const char c : world.broadcast(std::move(pending))) pending_.push_back(c == '1');
+    total_ = static_cast<std::size_t>(std::ranges::count(pending_, true));
+}
+
+/// Jobs on different combinations of one sweep work side by side.
+void SweepLedger::acquireLocks(const PointFilter& filter) {
+    std::set<std::string> combinations;
+    for (const SweepPoint& point : sweep_.points)
+        if (point.kind == PointKind::Merged && filter.passes(point)) combinations.insert(point.combination);
+    for (const std::string& combination : combinations)
+        locks_.push_back(JobLock::acquire(folder_ / (".lock-" + combination), commandLine()));
+    if (!scores()) return;
+    try {
+        locks_.push_back(JobLock::acquire(folder_ / ".lock", commandLine()));
+    } catch (const UsageError&) {
+        spdlog::info("the base and the experts are being scored by another job on this sweep");
+        scoresModels_ = false;
+    }
+}
+
+/// Digest of everything that decides a point's result.
+std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evaluation) const {
+    Hasher hasher;
+    hasher.updateField(evaluation);
+    if (point.kind != PointKind::Merged) {
+        const Checkpoint model = Checkpoint::openOver(sweep_.baseModel, point.model);
+        return hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps()).digest().hex();
+    }
+    try {
+        hasher.updateField(inputDigest(openPoint(*point.config, options_)));
+    } catch (const Error& error) {  // it fails in the same way when its turn comes, and is recorded then
+        hasher.updateField(error.what());
+    }
+    return hasher.digest().hex();
+}
+
+void SweepLedger::announce(std::size_t i) const {
+    if (world_.isRoot()) spdlog::info("{} of {}: {}", done_ + 1, total_, sweep_.points[i].name);
+}
+
+void SweepLedger::record(std::size_t i, PointResult result, double seconds) {
+    ++done_;
+    if (!world_.isRoot()) return;
+    const std::string& name = sweep_.points[i].name;
+    if (result.status == PointStatus::Failed) spdlog::error("{}: {}", name, result.error);
+    result.key = keys_[i];
+    result.seconds = seconds;
+    journal_->record(name, result);
+    results_[i] = std::move(result);
+    writeTable();
+    spent_ += seconds;
+    std::string line = fmt::format("{} of {}: {} took {}", done_, total_, name, formatSeconds(seconds));
+    for (const TaskScore& score : results_[i].scores)
+        line += fmt::format(", {} {:.2f}", score.task, score.isPerplexity() ? score.value : 100 * score.value);
+    if (done_ < total_)
+        line += fmt::format(", left {}",
+                            formatSeconds(spent_ / static_cast<double>(done_) * static_cast<double>(total_ - done_)));
+    spdlog::info("{}", line);
+}
+
+void SweepLedger::writeTable() {
+    if (!world_.isRoot()) return;
+    journal_->refresh();
+    for (std::size_t i = 0; i < sweep_.points.size(); ++i)
+        if (const PointResult* known = journal_->find(sweep_.points[i].name, keys_[i])) results_[i] = *known;
+    writeTextFile(folder_ / "points.csv", pointsCsv(sweep_.points, results_));
+}
+
+void SweepLedger::describe() const {
+    if (!world_.isRoot()) return;
+    const std::uint64_t modelBytes = Checkpoint::open(sweep_.baseModel).totalBytes();
+    std::uint64_t reads = 0, writes = 0;
+    std::set<std::string> read;  // combinations: their points are merged together
+    for (std::size_t i = 0; i < sweep_.points.size(); ++i) {
+        const SweepPoint& point = sweep_.points[i];
+        const bool isMerged = pending_[i] && point.kind == PointKind::Merged;
+        std::uint64_t own = pending_[i] ? modelsOf(point) * modelBytes : 0;
+        if (isMerged && !read.insert(point.combination).second) own = 0;
+        const std::uint64_t written = isMerged && sweep_.keep == Keep::Checkpoints ? modelBytes : 0;
+        reads += own;
+        writes += written;
+        fmt::print("{:<48} {:<8} reads {:>9}  writes {:>9}\n", point.name,
+                   pending_[i] ? "to do" : pointStatusName(results_[i].status), formatBytes(own), formatBytes(written));
+    }
+    fmt::print("{} of {} points to do: reads {}, writes {}, free disk {}", total_, sweep_.points.size(), formatBytes(reads),
+               formatBytes(writes), formatBytes(freeDiskBytes(folder_)));
+
+    double known = 0;
+    std::size_t timed = 0;
+    for (const PointResult& result : results_) {
+        if (result.seconds <= 0) continue;
+        known += result.seconds;
+        ++timed;
+    }
+    if (timed > 0)
+        fmt::print(", about {} (from {} points that are done)",
+                   formatSeconds(known / static_cast<double>(timed) * static_cast<double>(total_)), timed);
+    fmt::print("\n");
+}
+
+void SweepLedger::finish() {
+    if (!world_.isRoot()) return;
+    writeTable();
+    if (scores()) fmt::print("{}", pointsTable(sweep_.points, results_));
+    std::size_t failed = 0;  // of what this job tried
+    for (std::size_t i = 0; i < sweep_.points.size(); ++i)
+        failed += pending_[i] && results_[i].status == PointStatus::Failed;
+    spdlog::info("{}: {} of {} points done; tables and figures: aimerge report {}", sweep_.directory,
+                 std::ranges::count(results_, PointStatus::Done, &PointResult::status), sweep_.points.size(),
+                 sweep_.directory);
+    if (failed > 0)
+        throw RuntimeFault("{}: {} of {} points failed, see the column `error` of points.csv; the others are done",
+                           sweep_.directory, failed, sweep_.points.size());
+}
+
+}  // namespace aimerge

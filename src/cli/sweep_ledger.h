@@ -1,0 +1,66 @@
+#pragma once
+// What is done of a sweep and what is still to do: its locks, its journal, its table, and what is said of its progress.
+
+#include "cli/merge_job.h"
+#include "cli/options.h"
+
+#include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/distributed/world.h"
+#include "aimerge/experiment/sweep_record.h"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// Checks the config of a merged point, then openMergeJob(). @throws UsageError, InputError
+MergeJob openPoint(const MergeConfig& config, const Options& options);
+
+class SweepLedger {
+public:
+    /// Collective. Takes the locks of the combinations that the filter of `options` lets through; a dry run takes none and
+    /// writes nothing. @throws UsageError naming the job that has one of them
+    SweepLedger(World& world, const Options& options, const SweepConfig& sweep);
+
+    /// The same on every rank: point i is to be merged or scored by this job.
+    bool isPending(std::size_t i) const { return pending_[i]; }
+    bool hasPending() const { return total_ > 0; }
+
+    // Called by every rank; rank 0 does what they say.
+    /// Says that point i is about to be made.
+    void announce(std::size_t i) const;
+    /// Journals how point i ended. @param result without key and seconds
+    void record(std::size_t i, PointResult result, double seconds);
+    /// points.csv, with what other jobs have found out meanwhile.
+    void writeTable();
+
+    /// What a dry run prints.
+    void describe() const;
+
+    /// Prints the scores, and how many points are done. @throws RuntimeFault on rank 0 when one that this job tried has failed
+    void finish();
+
+private:
+    bool scores() const { return !sweep_.evaluation.suites.empty(); }
+    void acquireLocks(const PointFilter& filter);
+    std::string keyOf(const SweepPoint& point, const std::string& evaluation) const;
+
+    const World& world_;
+    const Options& options_;
+    const SweepConfig& sweep_;
+    std::filesystem::path folder_;
+    std::vector<bool> pending_;
+    std::size_t total_ = 0, done_ = 0;
+    double spent_ = 0;
+
+    // Rank 0 alone.
+    std::vector<JobLock> locks_;  // of the combinations that this job merges, and of the base and the experts
+    bool scoresModels_ = true;    // no other job scores the base and the experts
+    std::optional<SweepJournal> journal_;
+    std::vector<std::string> keys_;     // per point
+    std::vector<PointResult> results_;  // per point
+};
+
+}  // namespace aimerge
