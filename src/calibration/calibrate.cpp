@@ -20,10 +20,20 @@ std::int64_t peakMemoryBytes() {
     return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
-StatisticsByModule byModule(const StatisticsByPoint& points) {
+/// Part after part of the corpus, replica after replica.
+StatisticsByModule byModule(const std::vector<StageReport>& reports) {
+    std::map<ObservedPoint, ChannelSums> total;
+    for (const StageReport& report : reports)
+        for (const auto& [key, parts] : report.sums)
+            for (const ChannelSums& part : parts) {
+                const auto [known, isFirst] = total.try_emplace(key, part);
+                if (!isFirst) addPart(part, known->second);
+            }
     StatisticsByModule modules;
-    for (const auto& [key, statistics] : points)
+    for (const auto& [key, sums] : total) {
+        const ModuleStatistics statistics = statisticsOf(sums);
         for (const std::string& module : modulesAt(key.point, key.layer)) modules.emplace(module, statistics);
+    }
     return modules;
 }
 
@@ -36,24 +46,26 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
     const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
 
+    const MicroBatches steps(job.blocks.blocks, job.config.microBatch, stage.replica, job.plan.replicas);
     StageReport report;
     report.record.rank = world.rank();
     if (stage.empty()) {
-        StepNotice::follow(world, lastStage(job.plan), MicroBatches(job.blocks.blocks, job.config.microBatch).count());
+        StepNotice::follow(world, lastStage(job.plan),
+                           MicroBatches(job.blocks.blocks, job.config.microBatch, 0, job.plan.replicas).count());
     } else {
-        StatisticsObserver observer(job.base.name(), world.rank());
+        StatisticsObserver observer(job.base.name(), world.rank(), steps);
+        const bool isFollowed = stage.last() && stage.replica == 0;
         report.record =
-            runStage(world, *transport, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}, observer);
-        report.statistics = observer.statistics();
+            runStage(world, *transport, job, stage, steps, isFollowed ? idleRanks(job.plan) : std::vector<int>{}, observer);
+        report.sums = observer.takeSums();
     }
     report.record.peakMemoryBytes = peakMemoryBytes();
 
+    std::vector<StageReport> reports;
+    for (const std::string& bytes : world.gather(report.toBytes())) reports.push_back(StageReport::fromBytes(bytes));
     CalibrationResult result;
-    for (const std::string& bytes : world.gather(report.toBytes())) {
-        const StageReport gathered = StageReport::fromBytes(bytes);
-        result.modules.merge(byModule(gathered.statistics));
-        result.stages.push_back(gathered.record);
-    }
+    result.modules = byModule(reports);
+    for (const StageReport& gathered : reports) result.stages.push_back(gathered.record);
     return result;
 }
 

@@ -31,7 +31,8 @@ void measureGrams(World& world, const CalibrationJob& job, const std::filesystem
     follow(world, job, 0, world.rank());
     if (!stage.empty()) {
         GramObserver observer(folder, job.base.name(), world.rank());
-        runStage(world, *transport, job, stage, otherRanks(world), observer, LayerOrder::OneAtATime);
+        runStage(world, *transport, job, stage, MicroBatches(job.blocks.blocks, job.config.microBatch), otherRanks(world),
+                 observer, LayerOrder::OneAtATime);
         observer.finish();
     }
     follow(world, job, world.rank() + 1, world.size());

@@ -166,20 +166,34 @@ private:
     Event computed_;
 };
 
-/// The last pipeline's ranks and communicator, which is null on a rank without a neighbour: setting one up costs a second,
-/// and a sweep runs many passes. Never destroyed with the process's static objects: CUDA may be gone before them.
-struct LastPipeline {
-    std::vector<int> ranks;
+/// The ranks of the last pipelines and the communicator of this rank's, which is null on a rank without a neighbour: setting
+/// one up costs a second, and a sweep runs many passes. Never destroyed with the process's static objects: CUDA may be gone before them.
+struct LastPipelines {
+    std::vector<std::vector<int>> ranks;
     std::shared_ptr<Communicator> communicator;
 };
 
-LastPipeline& lastPipeline() {
-    static auto* const last = new LastPipeline;
+LastPipelines& lastPipelines() {
+    static auto* const last = new LastPipelines;
     return *last;
 }
 
+/// Collective. Of this rank's pipeline; rank 0 makes one for each.
+ncclUniqueId shareId(World& world, const Stage& stage) {
+    std::string text;
+    ncclUniqueId id{};
+    if (world.isRoot())
+        for (std::size_t i = 0; i < stage.pipelines.size(); ++i) {
+            checkNccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
+            text.append(id.internal, sizeof id.internal);
+        }
+    text = world.broadcast(std::move(text));
+    std::memcpy(id.internal, text.data() + static_cast<std::size_t>(stage.replica) * sizeof id.internal, sizeof id.internal);
+    return id;
+}
+
 NcclTransport::~NcclTransport() {
-    if (std::uncaught_exceptions() > exceptions_) lastPipeline() = {};  // the last owner of a communicator ends its kernels
+    if (std::uncaught_exceptions() > exceptions_) lastPipelines() = {};  // the last owner of a communicator ends its kernels
 }
 
 /// A rank that runs no layer.
@@ -192,19 +206,12 @@ public:
 
 std::unique_ptr<HiddenTransport> openNcclTransport(World& world, const Stage& stage) {
     const bool hasNeighbour = !stage.empty() && stage.stages > 1;
-    LastPipeline& last = lastPipeline();
-    if (stage.ranks != last.ranks) {
-        ncclUniqueId id{};
-        std::string text;
-        if (world.isRoot()) {
-            checkNccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
-            text.assign(id.internal, sizeof id.internal);
-        }
-        text = world.broadcast(std::move(text));
-        std::memcpy(id.internal, text.data(), sizeof id.internal);
+    LastPipelines& last = lastPipelines();
+    if (stage.pipelines != last.ranks) {
+        const ncclUniqueId id = shareId(world, stage);
         last = {};
         if (hasNeighbour) last.communicator = std::make_shared<Communicator>(world, id, stage.stages, stage.number());
-        last.ranks = stage.ranks;
+        last.ranks = stage.pipelines;
     }
     if (!hasNeighbour) return std::make_unique<NoTransport>();
     return std::make_unique<NcclTransport>(last.communicator, stage.number());

@@ -15,9 +15,10 @@ public:
         static_assert(std::is_trivially_copyable_v<T>);
         bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
     }
-    void put(const std::vector<float>& values) {
+    template <typename T>
+    void put(const std::vector<T>& values) {
         put(values.size());
-        bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+        bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
     }
     std::string take() { return std::move(bytes_); }
 
@@ -34,12 +35,13 @@ public:
         static_assert(std::is_trivially_copyable_v<T>);
         copy(&value, sizeof value);
     }
-    void get(std::vector<float>& values) {
+    template <typename T>
+    void get(std::vector<T>& values) {
         std::size_t count = 0;
         get(count);
         if (count > bytes_.size()) throw RuntimeFault("statistics of a rank arrived damaged");
         values.resize(count);
-        copy(values.data(), count * sizeof(float));
+        copy(values.data(), count * sizeof(T));
     }
 
 private:
@@ -58,13 +60,16 @@ private:
 std::string StageReport::toBytes() const {
     Writer out;
     out.put(record);
-    out.put(statistics.size());
-    for (const auto& [key, values] : statistics) {
+    out.put(sums.size());
+    for (const auto& [key, parts] : sums) {
         out.put(key);
-        out.put(values.tokens);
-        out.put(values.meanAbs);
-        out.put(values.rms);
-        out.put(values.maxAbs);
+        out.put(parts.size());
+        for (const ChannelSums& part : parts) {
+            out.put(part.rows);
+            out.put(part.sumAbs);
+            out.put(part.sumSquares);
+            out.put(part.maxAbs);
+        }
     }
     return out.take();
 }
@@ -77,13 +82,16 @@ StageReport StageReport::fromBytes(const std::string& bytes) {
     in.get(points);
     for (std::size_t i = 0; i < points; ++i) {
         ObservedPoint key{};
-        ModuleStatistics values;
+        std::size_t parts = 0;
         in.get(key);
-        in.get(values.tokens);
-        in.get(values.meanAbs);
-        in.get(values.rms);
-        in.get(values.maxAbs);
-        report.statistics.emplace(key, std::move(values));
+        in.get(parts);
+        for (std::size_t p = 0; p < parts; ++p) {
+            ChannelSums& part = report.sums[key].emplace_back(0);
+            in.get(part.rows);
+            in.get(part.sumAbs);
+            in.get(part.sumSquares);
+            in.get(part.maxAbs);
+        }
     }
     return report;
 }

@@ -22,17 +22,17 @@ double secondsSince(Clock::time_point start) {
 class StageRun {
 public:
     StageRun(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
-             const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order)
+             const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order)
         : transport_(transport),
           job_(job),
           stage_(stage),
           observer_(observer),
           decoder_(job.base, job.config.dtype, job.blocks.length, job.device),
-          steps_(job.blocks.blocks, job.config.microBatch),
+          steps_(steps),
           order_(order),
           notice_(world, waitingRanks),
           progress_(job.progress, "calibrate", order == LayerOrder::Grouped ? "blocks" : "blocks of a layer",
-                    static_cast<std::uint64_t>(job.blocks.blocks * stepsOfMicroBatch()), 0) {
+                    static_cast<std::uint64_t>(steps.blocks() * stepsOfMicroBatch()), 0) {
         if (stage.last()) finalNorm_ = reading([&] { return decoder_.loadFinalNorm(); });
     }
 
@@ -146,9 +146,9 @@ private:
 }  // namespace
 
 StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
-                     const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order) {
+                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order) {
     const auto start = Clock::now();
-    StageRun run(world, transport, job, stage, waitingRanks, observer, order);
+    StageRun run(world, transport, job, stage, steps, waitingRanks, observer, order);
     if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
         run.runStreaming();
     } else {

@@ -1,5 +1,5 @@
 #pragma once
-// One rank's part of a calibration: all micro-batches through the layers of its stage.
+// One rank's part of a calibration: the micro-batches of its replica through the layers of its stage.
 
 #include "aimerge/calibration/calibrate.h"
 #include "aimerge/statistics/statistics.h"
@@ -15,9 +15,10 @@ namespace aimerge {
 enum class LayerOrder { Grouped, OneAtATime };
 
 /// Talks only to the neighbouring stages and to `waitingRanks`; a stage that is the whole model talks to nobody.
+/// @param steps the rank's
 /// @param waitingRanks follow this rank (StepNotice): a step per micro-batch, under OneAtATime per micro-batch and layer
 /// @pre !stage.empty()
 StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
-                     const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
+                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
 
 }  // namespace aimerge

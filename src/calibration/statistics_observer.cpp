@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace aimerge {
 namespace {
@@ -39,11 +40,11 @@ struct StatisticsObserver::OnDevice {
     static constexpr std::uint64_t kBehindLayers = 0xFFFF;
 
     DeviceSummation summation;
-    std::map<ObservedPoint, DeviceChannelSums> sums;
+    std::map<ObservedPoint, std::map<int, DeviceChannelSums>> sums;
     std::int64_t sequences = 1;  // of a micro-batch
 
-    void observe(const ObservedPoint& point, const at::Tensor& input, std::int64_t firstBlock) {
-        DeviceChannelSums& to = sums.try_emplace(point, input.size(-1)).first->second;
+    void observe(const ObservedPoint& point, const at::Tensor& input, std::int64_t firstBlock, int part) {
+        DeviceChannelSums& to = sums[point].try_emplace(part, input.size(-1)).first->second;
         sequences = std::max(sequences, input.size(0));
         const std::uint64_t layer = point.layer < 0 ? kBehindLayers : static_cast<std::uint64_t>(point.layer);
         const auto block = static_cast<std::uint64_t>(firstBlock);
@@ -67,11 +68,34 @@ struct StatisticsObserver::OnDevice {};
 
 #endif
 
-StatisticsObserver::StatisticsObserver(std::string model, int rank) : place_{std::move(model), rank} {}
+void addPart(const ChannelSums& part, ChannelSums& sums) {
+    for (std::size_t c = 0; c < sums.maxAbs.size(); ++c) {
+        sums.sumAbs[c] += part.sumAbs[c];
+        sums.sumSquares[c] += part.sumSquares[c];
+        sums.maxAbs[c] = std::max(sums.maxAbs[c], part.maxAbs[c]);
+    }
+    sums.rows += part.rows;
+}
+
+ModuleStatistics statisticsOf(const ChannelSums& sums) {
+    ModuleStatistics statistics;
+    statistics.tokens = sums.rows;
+    const auto rows = static_cast<double>(sums.rows);
+    for (std::size_t c = 0; c < sums.maxAbs.size(); ++c) {
+        statistics.meanAbs.push_back(static_cast<float>(sums.sumAbs[c] / rows));
+        statistics.rms.push_back(static_cast<float>(std::sqrt(sums.sumSquares[c] / rows)));
+    }
+    statistics.maxAbs = sums.maxAbs;
+    return statistics;
+}
+
+StatisticsObserver::StatisticsObserver(std::string model, int rank, const MicroBatches& steps)
+    : place_{std::move(model), rank}, steps_(steps) {}
 StatisticsObserver::~StatisticsObserver() = default;
 
 void StatisticsObserver::beginMicroBatch(std::int64_t firstBlock) {
     place_.firstBlock = firstBlock;
+    part_ = steps_.partOf(firstBlock);
 #if AIMERGE_HAS_CUDA
     if (onDevice_) onDevice_->throwIfBad(place_);
 #endif
@@ -81,10 +105,10 @@ void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, cons
 #if AIMERGE_HAS_CUDA
     if (input.is_cuda()) {
         if (!onDevice_) onDevice_ = std::make_unique<OnDevice>();
-        return onDevice_->observe({layer, point}, input, place_.firstBlock);
+        return onDevice_->observe({layer, point}, input, place_.firstBlock, part_);
     }
 #endif
-    ChannelSums& sums = sums_.try_emplace(ObservedPoint{layer, point}, input.size(-1)).first->second;
+    ChannelSums& sums = currentSums({layer, point}, input.size(-1));
     if (input.scalar_type() == at::kFloat) {
         addRows<float>(input, sums);
     } else {
@@ -93,25 +117,33 @@ void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, cons
     if (!sums.finite()) throwBadActivation(place_, point, layer, input);
 }
 
-StatisticsByPoint StatisticsObserver::statistics() {
+ChannelSums& StatisticsObserver::currentSums(const ObservedPoint& key, std::int64_t channels) {
+    std::map<int, ChannelSums>& parts = sums_[key];
+    if (steps_.beginsCorpus() && parts.size() == 2 && !parts.contains(part_)) {  // the second is complete: room for two will do
+        addPart(parts.rbegin()->second, parts.begin()->second);
+        parts.erase(std::prev(parts.end()));
+    }
+    return parts.try_emplace(part_, channels).first->second;
+}
+
+SumsByPoint StatisticsObserver::takeSums() {
 #if AIMERGE_HAS_CUDA
     if (onDevice_) {
         onDevice_->summation.wait();
         onDevice_->throwIfBad(place_);
-        for (const auto& [key, sums] : onDevice_->sums) sums_.insert_or_assign(key, sums.download());
+        for (const auto& [key, parts] : onDevice_->sums)
+            for (const auto& [part, sums] : parts) sums_[key].insert_or_assign(part, sums.download());
     }
 #endif
-    StatisticsByPoint result;
-    for (const auto& [key, sums] : sums_) {
-        ModuleStatistics statistics;
-        statistics.tokens = sums.rows;
-        const auto rows = static_cast<double>(sums.rows);
-        for (std::size_t c = 0; c < sums.maxAbs.size(); ++c) {
-            statistics.meanAbs.push_back(static_cast<float>(sums.sumAbs[c] / rows));
-            statistics.rms.push_back(static_cast<float>(std::sqrt(sums.sumSquares[c] / rows)));
+    SumsByPoint result;
+    for (auto& [key, parts] : sums_) {
+        std::vector<ChannelSums>& taken = result[key];
+        for (auto& [part, sums] : parts) {
+            if (steps_.beginsCorpus() && !taken.empty())
+                addPart(sums, taken.front());
+            else
+                taken.push_back(std::move(sums));
         }
-        statistics.maxAbs = sums.maxAbs;
-        result.emplace(key, std::move(statistics));
     }
     return result;
 }

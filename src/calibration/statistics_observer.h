@@ -1,9 +1,11 @@
 #pragma once
-// Sums up what enters every module of the layers a rank runs. An input that several modules share is summed once.
+// Sums up what enters every module of the layers a rank runs, part of the corpus by part (calibration/stage.h). An input that
+// several modules share is summed once.
 
 #include "aimerge/statistics/statistics.h"
 #include "calibration/bad_activation.h"
 #include "calibration/channel_sums.h"
+#include "calibration/stage.h"
 #include "calibration/stage_observer.h"
 
 #include <compare>
@@ -11,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -22,27 +25,41 @@ struct ObservedPoint {
     auto operator<=>(const ObservedPoint&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm of clang-tidy 14
 };
 
-using StatisticsByPoint = std::map<ObservedPoint, ModuleStatistics>;
+/// Of each point the sums of consecutive parts of the corpus; the first ones of the corpus are added up.
+using SumsByPoint = std::map<ObservedPoint, std::vector<ChannelSums>>;
+
+/// Adds a part to those before it.
+void addPart(const ChannelSums& part, ChannelSums& sums);
+
+ModuleStatistics statisticsOf(const ChannelSums& sums);
 
 class StatisticsObserver : public StageObserver {
 public:
     /// The model's name and the rank are for messages.
-    StatisticsObserver(std::string model, int rank);
+    /// @param steps the rank's
+    StatisticsObserver(std::string model, int rank, const MicroBatches& steps);
     ~StatisticsObserver() override;
 
     void beginMicroBatch(std::int64_t firstBlock) override;
 
     /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19. What is
-    ///         summed on a GPU is looked at later: in beginMicroBatch(), or in statistics() at the latest
+    ///         summed on a GPU is looked at later: in beginMicroBatch(), or in takeSums() at the latest
     void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
 
-    StatisticsByPoint statistics();
+    /// Once.
+    SumsByPoint takeSums();
 
 private:
-    ObservationPlace place_;
-    std::map<ObservedPoint, ChannelSums> sums_;
     struct OnDevice;
-    std::unique_ptr<OnDevice> onDevice_;  // made when the first input is on a GPU
+
+    /// What the part's inputs at a point are added to.
+    ChannelSums& currentSums(const ObservedPoint& key, std::int64_t channels);
+
+    ObservationPlace place_;
+    MicroBatches steps_;
+    int part_ = 0;
+    std::map<ObservedPoint, std::map<int, ChannelSums>> sums_;  // by part
+    std::unique_ptr<OnDevice> onDevice_;                        // made when the first input is on a GPU
 };
 
 }  // namespace aimerge

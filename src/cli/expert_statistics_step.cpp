@@ -50,7 +50,9 @@ std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, 
 void measureInto(World& world, const Options& options, const Measurement& measurement, const TokenBlocks& rootBlocks,
                  const std::string& folder) {
     const TokenBlocks blocks = broadcastBlocks(world, rootBlocks);
-    const PlanSettings settings = planSettings(world, options, {blocks.blocks, blocks.length, &measurement.calibration});
+    PlanSettings settings = planSettings(world, options, {blocks.blocks, blocks.length, &measurement.calibration});
+    settings.stages = 0;
+    settings.replicas = 1;  // stages work one after another
     const Plan plan = makePlan(measurement.expert, {}, settings);
     const CalibrationJob job{measurement.expert,
                              measurement.calibration,

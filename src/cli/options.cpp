@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 
 #include <algorithm>
@@ -34,6 +35,12 @@ void declareJobOptions(CLI::App& app, Options& options) {
     app.add_option("--set", options.overrides,
                    "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the last")
         ->type_name("path.to.key=value");
+    app.add_option("--stages", options.stages, "Stages of the pipeline that calibrates (default: all ranks / --replicas)")
+        ->check(CLI::Range(1, 65536));
+    app.add_option("--replicas", options.replicas,
+                   "Replicas of that pipeline, each on its share of the corpus (default: as many as calibrate fastest within "
+                   "the memory limit; without one 1)")
+        ->check(CLI::Range(1, kMostReplicas));
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }
 

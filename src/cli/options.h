@@ -20,6 +20,7 @@ struct Options {
     std::string device = "auto";
     Device computesOn;        // what chooseDevice() found for this rank
     int plannedRanks = 0;     // plan: 0 = the ranks it runs on
+    int stages = 0, replicas = 0;  // of a calibration; 0 = the planner chooses
     int threads = 0;          // per rank; 0 = share the machine's among the ranks on it
     std::string memoryLimit;  // per rank; empty = none
     std::string maxShardSize = "5GB";

@@ -27,6 +27,8 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         settings.microBatch = calibration.config->microBatch;
         settings.computeDtype = calibration.config->dtype;
     }
+    settings.stages = options.stages;
+    settings.replicas = options.replicas;
     settings.merging = false;
     return settings;
 }

@@ -2,7 +2,9 @@
 
 #include "cli/command_line.h"
 #include "cli/input_files.h"
+#include "cli/plan_step.h"
 
+#include "aimerge/core/error.h"
 #include "aimerge/core/hash.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/core/version.h"

@@ -10,14 +10,16 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 namespace aimerge {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, firstLayer, endLayer, embedding, head, tensors, bytesToRead, bytesToWrite,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, replica, firstLayer, endLayer, embedding, head, tensors, bytesToRead, bytesToWrite,
                                    calibrationWeightBytes, hiddenStateBytes, streamsLayers, peakMemoryBytes,
                                    calibrationFlops)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas)
 
 namespace {
 
@@ -40,10 +42,10 @@ std::vector<std::size_t> layerEnds(const ModelWork& model, std::size_t active, i
     return balanceContiguous(seconds, active);
 }
 
-std::vector<Share> shareOut(const ModelWork& model, const PlanSettings& settings) {
-    const std::size_t ranks = static_cast<std::size_t>(settings.ranks), layers = model.layers.size();
+std::vector<Share> shareOut(const ModelWork& model, int over, int threads) {
+    const std::size_t ranks = static_cast<std::size_t>(over), layers = model.layers.size();
     const std::size_t active = layers == 0 ? ranks : std::min(ranks, layers);
-    const std::vector<std::size_t> ends = layerEnds(model, active, settings.threadsPerRank);
+    const std::vector<std::size_t> ends = layerEnds(model, active, threads);
     std::vector<Share> shares(ranks);
     for (std::size_t r = 0; r < active; ++r) {
         Share& share = shares[r];
@@ -65,11 +67,17 @@ std::vector<Share> shareOut(const ModelWork& model, const PlanSettings& settings
     for (std::size_t r = active; r < ranks; ++r) shares[r].firstLayer = shares[r].endLayer = layers;
 
     const auto hasLess = [&](const Share& a, const Share& b) {
-        return estimatedSeconds(a.work, settings.threadsPerRank) < estimatedSeconds(b.work, settings.threadsPerRank);
+        return estimatedSeconds(a.work, threads) < estimatedSeconds(b.work, threads);
     };
     const auto activeEnd = shares.begin() + static_cast<std::ptrdiff_t>(active);
     for (const Work& other : model.others) std::min_element(shares.begin(), activeEnd, hasLess)->work.add(other);
     return shares;
+}
+
+void setMerging(RankPlan& rank, const Work& work) {
+    rank.tensors = work.tensors;
+    rank.bytesToRead = work.bytesToRead;
+    rank.bytesToWrite = work.bytesToWrite;
 }
 
 RankPlan rankPlanOf(const Share& share) {
@@ -78,12 +86,100 @@ RankPlan rankPlanOf(const Share& share) {
     rank.endLayer = static_cast<std::int64_t>(share.endLayer);
     rank.embedding = share.embedding;
     rank.head = share.head;
-    rank.tensors = share.work.tensors;
-    rank.bytesToRead = share.work.bytesToRead;
-    rank.bytesToWrite = share.work.bytesToWrite;
+    setMerging(rank, share.work);
     rank.calibrationWeightBytes = share.work.weightBytes;
     rank.calibrationFlops = share.work.calibrationFlops;
     return rank;
+}
+
+/// What each of several replicas does of a calibration.
+PlanSettings ofReplica(const PlanSettings& settings, int replicas) {
+    PlanSettings own = settings;
+    own.blocks = (settings.blocks + replicas - 1) / replicas;
+    return own;
+}
+
+std::int64_t microBatches(const PlanSettings& settings) {
+    return (settings.blocks + settings.microBatch - 1) / settings.microBatch;
+}
+
+/// A calibration's time when its pipeline of ranks / replicas stages runs `replicas` times: every replica reads the model,
+/// and the last stage waits for its first micro-batch until all others have had it. Infinite when a stage does not fit the
+/// limit with all its layers.
+double calibrationSeconds(const ModelWork& model, const StepMemory& step, const PlanSettings& settings, int replicas) {
+    const int stages = settings.ranks / replicas;
+    double slowest = 0;
+    std::uint64_t weightBytes = 0;
+    for (const Share& share : shareOut(model, stages, settings.threadsPerRank)) {
+        RankPlan rank = rankPlanOf(share);
+        estimateMemory(rank, share.weights, step, ofReplica(settings, replicas));
+        if (rank.streamsLayers) return std::numeric_limits<double>::infinity();
+        slowest = std::max(slowest, estimatedSeconds(share.work, settings.threadsPerRank));
+        weightBytes += rank.calibrationWeightBytes;
+    }
+    Work reading;
+    reading.bytesToRead = weightBytes * static_cast<std::uint64_t>(replicas);
+    const double filling = 1 + (stages - 1) * static_cast<double>(replicas) / static_cast<double>(microBatches(settings));
+    return slowest / replicas * filling + estimatedSeconds(reading, settings.threadsPerRank * settings.ranks);
+}
+
+/// @throws UsageError
+int givenReplicas(const PlanSettings& settings) {
+    const int stages = settings.stages > 0 ? settings.stages : std::max(1, settings.ranks / std::max(1, settings.replicas));
+    const int replicas = settings.replicas > 0 ? settings.replicas : std::max(1, settings.ranks / stages);
+    if (stages * replicas != settings.ranks)
+        throw UsageError("stages {} x replicas {} = {} ranks; the job has {}", stages, replicas, stages * replicas,
+                         settings.ranks);
+    if (replicas > kMostReplicas) throw UsageError("--replicas {}: at most {}", replicas, kMostReplicas);
+    if (replicas > microBatches(settings))
+        throw UsageError("{} replicas, but the calibration has {} micro-batches; give fewer --replicas", replicas,
+                         microBatches(settings));
+    return replicas;
+}
+
+/// How many replicas calibrate. @param model its calibration alone
+int replicasFor(const ModelWork& model, const StepMemory& step, const PlanSettings& settings) {
+    if (settings.blocks == 0) return 1;
+    if (settings.stages > 0 || settings.replicas > 0) return givenReplicas(settings);
+    if (settings.memoryLimit == 0) return 1;  // who knows whether a rank can hold more than its part of the layers
+    int best = 1;
+    double least = calibrationSeconds(model, step, settings, 1);
+    const auto most = static_cast<int>(std::min<std::int64_t>({settings.ranks, kMostReplicas, microBatches(settings)}));
+    for (int replicas = 2; replicas <= most; ++replicas) {
+        if (settings.ranks % replicas != 0 || std::cmp_greater(settings.ranks / replicas, model.layers.size())) continue;
+        const double seconds = calibrationSeconds(model, step, settings, replicas);
+        if (seconds < least) least = seconds, best = replicas;
+    }
+    return best;
+}
+
+/// Rank by rank, with what it takes to estimate its memory.
+struct PlannedRank {
+    RankPlan plan;
+    StageWeights weights;
+};
+
+std::vector<PlannedRank> onePipeline(const ModelWork& model, const PlanSettings& settings) {
+    std::vector<PlannedRank> ranks;
+    for (const Share& share : shareOut(model, settings.ranks, settings.threadsPerRank))
+        ranks.push_back({rankPlanOf(share), share.weights});
+    return ranks;
+}
+
+/// @param calibration, merge the model's work of either
+std::vector<PlannedRank> severalPipelines(const ModelWork& calibration, const ModelWork& merge, const PlanSettings& settings,
+                                          int replicas) {
+    const std::vector<Share> stages = shareOut(calibration, settings.ranks / replicas, settings.threadsPerRank);
+    const std::vector<Share> merging = shareOut(merge, settings.ranks, settings.threadsPerRank);
+    std::vector<PlannedRank> ranks;
+    for (std::size_t r = 0; r < merging.size(); ++r) {
+        const Share& stage = stages[r % stages.size()];
+        PlannedRank& rank = ranks.emplace_back(rankPlanOf(stage), stage.weights);
+        rank.plan.replica = static_cast<int>(r / stages.size());
+        rank.plan.calibrationFlops /= replicas;
+        setMerging(rank.plan, merging[r].work);
+    }
+    return ranks;
 }
 
 void warnOfIdleRanks(const Plan& plan, std::size_t layers) {
@@ -114,14 +210,22 @@ Plan Plan::fromJson(const std::string& text) {
 Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
     const ModelWork model = workOf(base, output, settings);
     const StepMemory step = StepMemory::of(base.modelConfig(), settings);
+    PlanSettings calibrating = settings, mergingAlone = settings;
+    calibrating.merging = false;
+    mergingAlone.blocks = 0;
+    const ModelWork calibration = settings.blocks > 0 ? workOf(base, {}, calibrating) : ModelWork{};
+
     Plan plan;
+    plan.replicas = replicasFor(calibration, step, settings);
+    std::vector<PlannedRank> ranks =
+        plan.replicas == 1 ? onePipeline(model, settings)
+                           : severalPipelines(calibration, workOf(base, output, mergingAlone), settings, plan.replicas);
     std::uint64_t least = 0;
     std::size_t neediest = 0;
-    for (const Share& share : shareOut(model, settings)) {
-        RankPlan rank = rankPlanOf(share);
-        const std::uint64_t leastOfRank = estimateMemory(rank, share.weights, step, settings);
+    for (PlannedRank& rank : ranks) {
+        const std::uint64_t leastOfRank = estimateMemory(rank.plan, rank.weights, step, ofReplica(settings, plan.replicas));
         if (leastOfRank > least) least = leastOfRank, neediest = plan.ranks.size();
-        plan.ranks.push_back(std::move(rank));
+        plan.ranks.push_back(std::move(rank.plan));
     }
     if (settings.memoryLimit > 0 && settings.memoryLimit < least) {
         throw UsageError(

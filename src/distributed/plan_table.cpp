@@ -21,9 +21,10 @@ std::string layersText(const RankPlan& rank) {
 std::string remark(const RankPlan& rank) {
     if (rank.idle()) return "idle";
     std::string text;
-    const auto append = [&](bool applies, const char* what) {
-        if (applies) text += (text.empty() ? "" : ", ") + std::string(what);
+    const auto append = [&](bool applies, const std::string& what) {
+        if (applies) text += (text.empty() ? "" : ", ") + what;
     };
+    append(rank.replica > 0, fmt::format("replica {}", rank.replica + 1));
     append(rank.embedding, "embedding");
     append(rank.head, "norm and head");
     append(rank.streamsLayers, "streams its layers");

@@ -21,6 +21,7 @@ Evaluation Evaluation::prepare(World& world, const EvaluationSettings& settings,
 PlanSettings Evaluation::planSettings() const {
     PlanSettings settings;
     settings.merging = false;
+    settings.replicas = 1;
     settings.computeDtype = settings_.computeDtype;
     for (const TokenBatch& batch : batches_) {
         const auto sequences = static_cast<std::int64_t>(batch.sequences.size());

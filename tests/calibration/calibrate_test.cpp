@@ -21,10 +21,14 @@ namespace {
 
 using testing::HasSubstr;
 
-StatisticsByModule byModule(const StatisticsByPoint& points) {
+/// Of a rank that has seen the whole corpus.
+StatisticsByModule byModule(const SumsByPoint& points) {
     StatisticsByModule modules;
-    for (const auto& [key, statistics] : points)
-        for (const std::string& module : modulesAt(key.point, key.layer)) modules.emplace(module, statistics);
+    for (const auto& [key, parts] : points) {
+        EXPECT_EQ(parts.size(), 1u);
+        for (const std::string& module : modulesAt(key.point, key.layer))
+            modules.emplace(module, statisticsOf(parts.front()));
+    }
     return modules;
 }
 
@@ -34,10 +38,11 @@ StatisticsByModule calibrateAlone(const CalibrationJob& job, bool streaming) {
     Stage whole;
     whole.endLayer = job.base.modelConfig().layers;
     whole.streamsLayers = streaming;
-    StatisticsObserver observer(job.base.name(), testWorld().rank());
+    const MicroBatches steps(job.blocks.blocks, job.config.microBatch);
+    StatisticsObserver observer(job.base.name(), testWorld().rank(), steps);
     MpiTransport nobody(testWorld(), whole);
-    runStage(testWorld(), nobody, job, whole, {}, observer);
-    return byModule(observer.statistics());
+    runStage(testWorld(), nobody, job, whole, steps, {}, observer);
+    return byModule(observer.takeSums());
 }
 
 struct GoldenStatistics {
@@ -151,6 +156,51 @@ INSTANTIATE_TEST_SUITE_P(Ways, CalibrateOverRanks,
                                          Way{"Bf16Streaming", Dtype::BF16, 2, true, 200000, 1},
                                          Way{"TwoThreads", Dtype::F32, 2, true, 420000, 2}),
                          [](const auto& info) { return info.param.name; });
+
+/// The golden blocks over and over.
+TokenBlocks manyBlocks(std::int64_t count) {
+    const TokenBlocks golden = goldenBlocks(13);
+    TokenBlocks blocks{.blocks = count, .length = golden.length, .ids = {}};
+    for (std::int64_t i = 0; i < count * blocks.length; ++i)
+        blocks.ids.push_back(golden.ids[static_cast<std::size_t>(i) % golden.ids.size()]);
+    return blocks;
+}
+
+struct Corpus {
+    std::int64_t blocks, microBatch;
+    bool streaming;
+};
+
+void PrintTo(const Corpus& corpus, std::ostream* out) {
+    *out << corpus.blocks << " blocks, micro-batches of " << corpus.microBatch << (corpus.streaming ? ", streaming" : "");
+}
+
+class CalibrateOverReplicas : public testing::TestWithParam<Corpus> {};
+
+TEST_P(CalibrateOverReplicas, GivesTheBitsOfOneRankThatSeesTheWholeCorpus) {
+    const Corpus& corpus = GetParam();
+    const Checkpoint base = Checkpoint::open(goldenPath("family_f32/base").string());
+    CalibrationConfig config;
+    config.dtype = Dtype::F32;
+    config.microBatch = corpus.microBatch;
+    const TokenBlocks blocks = manyBlocks(corpus.blocks);
+    for (int replicas = 1; replicas <= testWorld().size(); ++replicas) {
+        if (testWorld().size() % replicas != 0) continue;
+        const Plan plan = planOfThreeLayers(testWorld().size(), corpus.streaming, replicas);
+        const CalibrationJob job{
+            .base = base, .config = config, .plan = plan, .blocks = blocks, .device = testDevice()};
+
+        const CalibrationResult result = calibrate(testWorld(), job);
+
+        const StatisticsByModule alone = calibrateAlone(job, false);
+        EXPECT_TRUE(!testWorld().isRoot() || result.modules == alone) << replicas;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Corpora, CalibrateOverReplicas,
+                         testing::Values(Corpus{39, 1, false}, Corpus{39, 1, true}, Corpus{5, 1, false}, Corpus{38, 3, false},
+                                         Corpus{70, 2, true}));
+
 
 struct BadActivation {
     const char* name;

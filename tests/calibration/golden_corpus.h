@@ -23,17 +23,21 @@ inline TokenBlocks goldenBlocks(std::int64_t count = 8) {
     return blocks;
 }
 
-/// Three layers over `ranks` ranks, as evenly as they go, the rest idle.
-inline Plan planOfThreeLayers(int ranks, bool streaming) {
+/// Three layers over the ranks of each replica, as evenly as they go, the rest idle.
+inline Plan planOfThreeLayers(int ranks, bool streaming, int replicas = 1) {
     Plan plan;
     plan.ranks.resize(static_cast<std::size_t>(ranks));
-    const std::int64_t stages = std::min(ranks, 3);
-    for (std::int64_t r = 0; r < stages; ++r) {
+    plan.replicas = replicas;
+    const int perReplica = ranks / replicas, stages = std::min(perReplica, 3);
+    for (int r = 0; r < ranks; ++r) {
         RankPlan& rank = plan.ranks[static_cast<std::size_t>(r)];
-        rank.firstLayer = 3 * r / stages;
-        rank.endLayer = 3 * (r + 1) / stages;
-        rank.embedding = r == 0;
-        rank.head = r + 1 == stages;
+        const int stage = r % perReplica;
+        rank.replica = r / perReplica;
+        if (stage >= stages) continue;
+        rank.firstLayer = 3 * stage / stages;
+        rank.endLayer = 3 * (stage + 1) / stages;
+        rank.embedding = stage == 0;
+        rank.head = stage + 1 == stages;
         rank.streamsLayers = streaming;
     }
     return plan;

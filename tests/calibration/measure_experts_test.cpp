@@ -93,7 +93,8 @@ TEST(MeasureGrams, AreMeansOfOuterProductsOfWhatEntersTheLayers) {
     PlainGrams plain;
     const Plan plan;
     MpiTransport nobody(testWorld(), whole);
-    runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, {}, plain);
+    runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch), {},
+             plain);
 
     ASSERT_EQ(got.size(), 3 * 4 + 1);  // per layer the inputs of attention, o_proj, MLP and down_proj; and the head's
     for (const auto& [name, values] : got) {
@@ -129,7 +130,8 @@ TEST(MeasureGrams, HaveTheBitsOfOneRank) {
         const c10::InferenceMode inference;
         GramObserver observer(alone, "alone", 0);
         MpiTransport nobody(testWorld(), whole);
-        runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, {}, observer, LayerOrder::OneAtATime);
+        runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch), {},
+                 observer, LayerOrder::OneAtATime);
         observer.finish();
     }
     EXPECT_EQ(got, readTensors(alone));

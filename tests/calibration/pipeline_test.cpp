@@ -130,7 +130,6 @@ std::vector<Stage> stagesFrom(int first, int stages) {
         stage.stages = stages;
         stage.previous = s == 0 ? -1 : stage.rank - 1;
         stage.next = s + 1 == stages ? -1 : stage.rank + 1;
-        for (int r = 0; r < stages; ++r) stage.ranks.push_back(first + r);
     }
     return all;
 }

@@ -39,6 +39,22 @@ TEST(Stage, NeighboursAreTheNextRanksWithLayers) {
     EXPECT_THAT(idleRanks(plan), ElementsAre(1, 3));
 }
 
+TEST(Stage, OfAReplicaHasNeighboursInIt) {
+    Plan plan = planOf({{0, 3}, {3, 5}, {0, 3}, {3, 5}});
+    plan.replicas = 2;
+    plan.ranks[2].replica = plan.ranks[3].replica = 1;
+
+    const Stage stage = stageOf(plan, 2, 5);
+
+    EXPECT_TRUE(stage.first() && !stage.last());
+    EXPECT_EQ(stage.next, 3);
+    EXPECT_EQ(stage.replica, 1);
+    EXPECT_EQ(stage.stages, 2);
+    EXPECT_EQ(stageOf(plan, 3, 5).number(), 1);
+    EXPECT_THAT(stage.pipelines, ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3)));
+    EXPECT_EQ(lastStage(plan), 1);
+}
+
 TEST(Stage, LayersMustFollowOneAnotherAndCoverTheModel) {
     const auto messageOf = [](const Plan& plan) -> std::string {
         try {
@@ -60,6 +76,42 @@ TEST(MicroBatches, TheLastStepHasWhatIsLeft) {
     EXPECT_EQ(steps.firstBlock(2), 6);
     EXPECT_EQ(steps.sequences(1), 3);
     EXPECT_EQ(steps.sequences(2), 1);
+}
+
+TEST(MicroBatches, AreSharedOutOverReplicasByWholeParts) {
+    for (const std::int64_t blocks : {1, 5, 16, 17, 100, 333}) {
+        for (const std::int64_t sequences : {1, 3}) {
+            const MicroBatches all(blocks, sequences);
+            for (int replicas = 1; replicas <= std::min<std::int64_t>(kMostReplicas, all.count()); ++replicas) {
+                std::int64_t next = 0;
+                int before = -1;
+                for (int replica = 0; replica < replicas; ++replica) {
+                    const MicroBatches own(blocks, sequences, replica, replicas);
+                    EXPECT_EQ(own.beginsCorpus(), replica == 0);
+                    EXPECT_GT(own.count(), 0) << blocks << ' ' << sequences << ' ' << replica << " of " << replicas;
+                    EXPECT_GT(own.partOf(own.firstBlock(0)), before);  // no part in two replicas
+                    EXPECT_LE(own.count(), (all.count() + replicas - 1) / replicas + (all.count() + 15) / 16);
+                    const std::int64_t first = next;
+                    for (std::int64_t step = 0; step < own.count(); ++step) {
+                        EXPECT_EQ(own.firstBlock(step), next);
+                        EXPECT_EQ(own.partOf(next), all.partOf(next));
+                        before = own.partOf(next);
+                        next += own.sequences(step);
+                    }
+                    EXPECT_EQ(own.blocks(), next - first);
+                }
+                EXPECT_EQ(next, blocks);
+            }
+        }
+    }
+}
+
+TEST(MicroBatches, HaveAsManyPartsAsReplicasThereMayBe) {
+    const MicroBatches steps(1600, 1);
+    EXPECT_EQ(steps.partOf(0), 0);
+    EXPECT_EQ(steps.partOf(99), 0);
+    EXPECT_EQ(steps.partOf(100), 1);
+    EXPECT_EQ(steps.partOf(1599), kMostReplicas - 1);
 }
 
 class GroupSize : public testing::Test {
@@ -98,15 +150,34 @@ TEST_F(GroupSize, IsNeverLessThanOne) {
     EXPECT_EQ(of(1, 1), 1);
 }
 
+ChannelSums sumsOf(std::vector<double> abs, std::vector<double> squares, std::vector<float> largest, std::int64_t rows) {
+    ChannelSums sums(static_cast<std::int64_t>(abs.size()));
+    sums.sumAbs = std::move(abs);
+    sums.sumSquares = std::move(squares);
+    sums.maxAbs = std::move(largest);
+    sums.rows = rows;
+    return sums;
+}
+
+bool isSame(const ChannelSums& a, const ChannelSums& b) {
+    return a.sumAbs == b.sumAbs && a.sumSquares == b.sumSquares && a.maxAbs == b.maxAbs && a.rows == b.rows;
+}
+
 TEST(StageReport, SurvivesTheJourney) {
     StageReport report;
     report.record = {3, 4, 9, 1.5, 2.5, 3.5, 77};
-    report.statistics[{4, ActivationPoint::MlpInput}] = {{1, 2}, {3, 4}, {5, 6}, 512};
-    report.statistics[{-1, ActivationPoint::Head}] = {{0.5f}, {0.25f}, {8}, 512};
+    const ChannelSums first = sumsOf({1, 2}, {3, 4}, {5, 6}, 512), second = sumsOf({7, 8}, {9, 10}, {11, 12}, 256);
+    report.sums[{4, ActivationPoint::MlpInput}] = {first, second};
+    report.sums[{-1, ActivationPoint::Head}] = {sumsOf({0.5}, {0.25}, {8}, 512)};
 
     const StageReport arrived = StageReport::fromBytes(report.toBytes());
 
-    EXPECT_EQ(arrived.statistics, report.statistics);
+    ASSERT_EQ(arrived.sums.size(), 2u);
+    const std::vector<ChannelSums>& parts = arrived.sums.at({4, ActivationPoint::MlpInput});
+    ASSERT_EQ(parts.size(), 2u);
+    EXPECT_TRUE(isSame(parts[0], first));
+    EXPECT_TRUE(isSame(parts[1], second));
+    EXPECT_TRUE(isSame(arrived.sums.at({-1, ActivationPoint::Head}).at(0), sumsOf({0.5}, {0.25}, {8}, 512)));
     EXPECT_EQ(arrived.record.rank, 3);
     EXPECT_EQ(arrived.record.lastLayer, 9);
     EXPECT_EQ(arrived.record.readSeconds, 3.5);
@@ -115,7 +186,7 @@ TEST(StageReport, SurvivesTheJourney) {
 
 TEST(StageReport, ShortenedBytesAreAFault) {
     StageReport report;
-    report.statistics[{0, ActivationPoint::MlpInput}] = {{1, 2}, {3, 4}, {5, 6}, 512};
+    report.sums[{0, ActivationPoint::MlpInput}] = {sumsOf({1, 2}, {3, 4}, {5, 6}, 512)};
     std::string bytes = report.toBytes();
     bytes.pop_back();
 

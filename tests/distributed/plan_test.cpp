@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <set>
 #include <sstream>
 
 namespace aimerge {
@@ -279,16 +280,117 @@ TEST(Plan, OfAModelThatIsNotLlamaSharesTensorsOutByLayerNames) {
     for (const RankPlan& rank : plan.ranks) EXPECT_EQ(rank.tensors.size(), 1u);
 }
 
+// ---- replicas
+
+/// Every replica has the stages of the first; every output tensor has one owner.
+void expectReplicas(const Plan& plan, int replicas, std::int64_t layers, const std::vector<OutputTensor>& output) {
+    ASSERT_EQ(plan.replicas, replicas);
+    const std::size_t stages = plan.ranks.size() / static_cast<std::size_t>(replicas);
+    std::multiset<std::string> owned;
+    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
+        const RankPlan &rank = plan.ranks[r], &ofFirst = plan.ranks[r % stages];
+        EXPECT_EQ(rank.replica, static_cast<int>(r / stages));
+        EXPECT_EQ(rank.firstLayer, ofFirst.firstLayer);
+        EXPECT_EQ(rank.endLayer, ofFirst.endLayer);
+        owned.insert(rank.tensors.begin(), rank.tensors.end());
+    }
+    EXPECT_EQ(plan.ranks[0].firstLayer, 0);
+    EXPECT_EQ(plan.ranks[stages - 1].endLayer, layers);
+    std::multiset<std::string> wanted;
+    for (const OutputTensor& tensor : output) wanted.insert(tensor.name);
+    EXPECT_EQ(owned, wanted);
+}
+
+TEST(PlanReplicas, AreOneUnlessAMemoryLimitSaysWhatARankCanHold) {
+    const Model model(kLlama2With13B);
+    PlanSettings settings = calibratedSettings(4);
+    expectReplicas(makePlan(*model.base, model.output, settings), 1, 40, model.output);
+
+    settings.memoryLimit = 68'000'000'000;  // the 26 GB of all layers
+    const Plan whole = makePlan(*model.base, model.output, settings);
+    expectReplicas(whole, 4, 40, model.output);
+    EXPECT_EQ(whole.ranks[3].endLayer - whole.ranks[3].firstLayer, 40);
+
+    settings.memoryLimit = 20'000'000'000;  // half of them
+    expectReplicas(makePlan(*model.base, model.output, settings), 2, 40, model.output);
+
+    settings.memoryLimit = 10'000'000'000;  // a quarter
+    const Plan quarters = makePlan(*model.base, model.output, settings);
+    expectReplicas(quarters, 1, 40, model.output);
+    for (const RankPlan& rank : quarters.ranks) EXPECT_FALSE(rank.streamsLayers);
+}
+
+TEST(PlanReplicas, AreNotWorthReadingTheModelAgainForAFewTokens) {
+    const Model model(kLlama2With13B);
+    PlanSettings settings = calibratedSettings(4, 64, 4);
+    settings.memoryLimit = 68'000'000'000;
+
+    EXPECT_EQ(makePlan(*model.base, model.output, settings).replicas, 1);
+}
+
+TEST(PlanReplicas, ShareTheWorkAndTheMergeOut) {
+    const Model model(smallShape(6));
+    PlanSettings settings = calibratedSettings(6);
+    const double flops = makePlan(*model.base, model.output, calibratedSettings(1)).ranks[0].calibrationFlops;
+    settings.replicas = 3;
+
+    const Plan plan = makePlan(*model.base, model.output, settings);
+
+    expectReplicas(plan, 3, 6, model.output);
+    double sum = 0;
+    for (const RankPlan& rank : plan.ranks) {
+        sum += rank.calibrationFlops;
+        EXPECT_FALSE(rank.tensors.empty());
+    }
+    EXPECT_NEAR(sum / flops, 1, 1e-9);
+}
+
+TEST(PlanReplicas, AreAsTheSettingsSay) {
+    const Model model(smallShape(6));
+    const auto replicasWith = [&](int stages, int replicas) {
+        PlanSettings settings = calibratedSettings(6);
+        settings.stages = stages;
+        settings.replicas = replicas;
+        return makePlan(*model.base, model.output, settings).replicas;
+    };
+    EXPECT_EQ(replicasWith(2, 3), 3);
+    EXPECT_EQ(replicasWith(2, 0), 3);
+    EXPECT_EQ(replicasWith(0, 2), 2);
+    EXPECT_EQ(replicasWith(6, 0), 1);
+}
+
+TEST(PlanReplicas, ThatDoNotFitTheJobAreRefused) {
+    const Model model(smallShape(6));
+    const auto problemWith = [&](int stages, int replicas, std::int64_t blocks) -> std::string {
+        PlanSettings settings = calibratedSettings(6, blocks);
+        settings.stages = stages;
+        settings.replicas = replicas;
+        try {
+            makePlan(*model.base, model.output, settings);
+            return "no exception";
+        } catch (const UsageError& error) {
+            return error.what();
+        }
+    };
+    EXPECT_THAT(problemWith(2, 2, 256), HasSubstr("stages 2 x replicas 2 = 4 ranks; the job has 6"));
+    EXPECT_THAT(problemWith(4, 0, 256), HasSubstr("stages 4 x replicas 1 = 4 ranks; the job has 6"));
+    EXPECT_THAT(problemWith(0, 4, 256), HasSubstr("stages 1 x replicas 4 = 4 ranks; the job has 6"));
+    EXPECT_THAT(problemWith(0, 6, 5), HasSubstr("6 replicas, but the calibration has 5 micro-batches"));
+}
+
 TEST(Plan, SurvivesJson) {
     const Model model(smallShape(5));
     PlanSettings settings = calibratedSettings(3, 7, 33);
     settings.memoryLimit = 50'000'000;
+    settings.replicas = 3;
     const Plan plan = makePlan(*model.base, model.output, settings);
 
     const Plan copy = Plan::fromJson(plan.toJson());
 
     EXPECT_EQ(copy.toJson(), plan.toJson());
+    EXPECT_EQ(copy.replicas, 3);
     ASSERT_EQ(copy.ranks.size(), 3u);
+    EXPECT_EQ(copy.ranks[2].replica, 2);
     EXPECT_EQ(copy.ranks[1].tensors, plan.ranks[1].tensors);
     EXPECT_EQ(copy.ranks[1].calibrationFlops, plan.ranks[1].calibrationFlops);
     EXPECT_EQ(copy.ranks[2].endLayer, 5);

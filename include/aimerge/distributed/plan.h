@@ -1,6 +1,7 @@
 #pragma once
 // Who does what: contiguous layers per rank, embeddings with the first, final norm and head with the last, balanced by cost,
-// and what that means in bytes, memory and FLOPs. Made by rank 0 from headers alone, then broadcast.
+// and what that means in bytes, memory and FLOPs. A calibration may run several replicas of the pipeline, each on its share of
+// the corpus; ranks are replica after replica, stage after stage. Made by rank 0 from headers alone, then broadcast.
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/checkpoint/shard_layout.h"
@@ -13,7 +14,11 @@ namespace aimerge {
 
 class World;
 
+/// Replicas of a pipeline, at most: the corpus is summed up in so many parts (calibration/stage.h).
+inline constexpr int kMostReplicas = 16;
+
 struct RankPlan {
+    int replica = 0;
     std::int64_t firstLayer = 0, endLayer = 0;        // [firstLayer, endLayer)
     bool embedding = false, head = false;             // embeddings with the first rank, norm and lm_head with the last
     std::vector<std::string> tensors;                 // output parameters this rank merges, in model order
@@ -34,6 +39,7 @@ struct PlanSettings {
     std::int64_t blocks = 0, blockLength = 0;  // of the calibration; 0 blocks = no calibration
     std::int64_t microBatch = 1;
     Dtype computeDtype = Dtype::BF16;
+    int stages = 0, replicas = 0;            // of the calibration; 0: chosen
     std::size_t inputs = 0;                  // models read by the merge, the base included
     std::uint64_t inputBytesPerElement = 2;  // of the widest input
     std::size_t omegas = 1;                  // outputs written per tensor
@@ -44,6 +50,7 @@ struct PlanSettings {
 
 struct Plan {
     std::vector<RankPlan> ranks;
+    int replicas = 1;
 
     std::uint64_t totalBytesToRead() const;
     std::uint64_t totalBytesToWrite() const;
@@ -56,9 +63,10 @@ struct Plan {
 /// min(R, L) have at least one layer each, and the largest estimated time of a rank is as small as contiguous layers allow.
 /// `base` gives the layers and what calibration runs; `output` the tensors to merge (unused when not merging). Tensors that
 /// belong to no layer go, one by one, to the rank that has the least to do; so does everything of a model without layers.
+/// Replicas are as the settings say, or as many as make the calibration fastest among those whose layers fit the memory limit;
+/// one without a limit. With several, tensors to merge are balanced over all ranks by themselves.
 /// @throws UsageError when the memory limit is too small even for one streamed layer or the merge buffers, with the least
-/// that
-///         works
+///         that works; when stages and replicas do not take all ranks, or there is not a micro-batch for each replica
 Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
 
 /// The table that `aimerge plan` prints: per rank layers, bytes to read and write, memory, FLOPs; then totals against free
