@@ -29,6 +29,12 @@ inline std::uint32_t elementDraw(const RandomStream& stream, std::uint64_t e) {
     return upperDraw(stream, e) << 16 | lowerDraw(stream, e);
 }
 
+/// elementDraw() < bound.
+inline bool isDrawBelow(std::uint32_t bound, const RandomStream& stream, std::uint64_t e) {
+    const std::uint32_t upper = upperDraw(stream, e), upperBound = bound >> 16;
+    return upper != upperBound ? upper < upperBound : lowerDraw(stream, e) < (bound & 0xFFFFu);
+}
+
 /// Keep with probability p in (0, 1) is elementDraw() < keepBound(p).
 std::uint32_t keepBound(double probability);
 

@@ -6,8 +6,10 @@
 #include "merge/vectorised.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 namespace aimerge {
@@ -42,11 +44,12 @@ AIMERGE_INLINE_BODY inline std::uint16_t markOf(std::uint32_t draw, std::uint32_
 /// @param marks with room for whole groups
 template <typename Decide>
 void settleUndecided(std::uint16_t* marks, std::size_t count, const Decide& decide) {
-    constexpr std::size_t kAtOnce = 16;
+    constexpr std::size_t kAtOnce = 16, kMarksPerWord = sizeof(std::uint64_t) / sizeof *marks;
+    constexpr std::uint64_t kAnyUndecided = kUndecided * 0x0001000100010001u;
     for (std::size_t begin = 0; begin < count; begin += kAtOnce) {
-        std::uint16_t any = 0;
-        for (std::size_t i = begin; i < begin + kAtOnce; ++i) any |= marks[i];
-        if ((any & kUndecided) == 0) continue;
+        std::array<std::uint64_t, kAtOnce / kMarksPerWord> words;
+        std::memcpy(words.data(), marks + begin, sizeof words);
+        if (((words[0] | words[1] | words[2] | words[3]) & kAnyUndecided) == 0) continue;
         for (std::size_t i = begin; i < std::min(count, begin + kAtOnce); ++i)
             if (marks[i] == kUndecided) marks[i] = decide(i) ? kKept : kDropped;
     }

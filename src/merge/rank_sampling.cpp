@@ -157,7 +157,7 @@ void RankSampler::settle(std::span<const std::uint32_t> keys, const RankBounds& 
         if (i == 0 || key != keyOf(open_[i - 1]))
             bound = bounds.bound(isSorted ? rankWithinSorted(sorted_, key) : rankWithin(keys, key));
         const auto element = static_cast<std::uint32_t>(open_[i]);
-        marks[element] = elementDraw(stream, first + element) < bound ? kKept : kDropped;
+        marks[element] = isDrawBelow(bound, stream, first + element) ? kKept : kDropped;
     }
 }
 

@@ -20,16 +20,16 @@ namespace aimerge {
 /// Population variance of the changes of one element: float64, rounded once.
 template <int kInputs>
 AIMERGE_KERNEL float varianceOfChanges(float base, const InputsAt<kInputs>& theta) {
-    const double count = theta.count();
+    const double share = 1.0 / theta.count();
     double sum = 0;
     for (int i = 0; i < theta.count(); ++i) sum += static_cast<double>(theta[i] - base);
-    const double mean = sum / count;
+    const double mean = sum * share;
     double squares = 0;
     for (int i = 0; i < theta.count(); ++i) {
         const double distance = static_cast<double>(theta[i] - base) - mean;
         squares += distance * distance;
     }
-    return static_cast<float>(squares / count);
+    return static_cast<float>(squares * share);
 }
 
 /// Whether elements are selected by variance. A template parameter: without selection no variance is computed.
