@@ -58,7 +58,11 @@ std::uint64_t givenMemoryLimit(const Options& options) {
 
 std::uint64_t memoryLimitBytes(const Options& options) {
     if (!options.memoryLimit.empty() || !options.computesOn.isGpu()) return givenMemoryLimit(options);
-    return options.computesOn.memoryBytes / 20 * 17;  // the rest for libraries and what they allocate at once
+    return usableGpuMemory(options.computesOn.memoryBytes);
+}
+
+std::uint64_t usableGpuMemory(std::uint64_t bytes) {
+    return bytes / 20 * 17;
 }
 
 Device mergesOn(const Options& options) {

@@ -9,6 +9,9 @@
 #include "aimerge/core/size_text.h"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -19,8 +22,26 @@ void declarePlan(CLI::App& app, Options& options) {
     app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
     app.add_option("--ranks", options.plannedRanks, "Plan for this many ranks (default: those the command runs on)")
         ->check(CLI::Range(1, 65536));
+    app.add_option("--hardware", options.hardware, "Plan for a node of this kind and estimate the times: h100x4");
     app.add_flag("--json", options.json, "Print JSON to standard output");
     declareJobOptions(app, options);
+}
+
+void planFor(Hardware hardware, PlanSettings& settings) {
+    settings.ranks = hardware.ranks;
+    if (settings.memoryLimit == 0) settings.memoryLimit = usableGpuMemory(hardware.memoryBytes);
+    settings.hardware = std::move(hardware);
+}
+
+/// The plan, and with --hardware the estimated times.
+std::string jsonOf(const Plan& plan, const PlanSettings& settings) {
+    auto json = nlohmann::ordered_json::parse(plan.toJson());
+    if (!settings.hardware.name.empty()) {
+        const PlanSeconds seconds = estimateSeconds(plan, settings);
+        json["hardware"] = settings.hardware.name;
+        json["seconds"] = {{"calibration", seconds.calibration}, {"merge", seconds.merge}};
+    }
+    return json.dump();
 }
 
 void planDocument(const World& world, const Options& options, const MergeConfig& config) {
@@ -30,11 +51,12 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         calibration = calibrationSize(job.config.aim->calibration, job.base());
     PlanSettings settings = planSettings(world, options, calibration, job);
+    if (!options.hardware.empty()) planFor(findHardware(options.hardware), settings);
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
     const Plan plan = makePlan(job.base(), job.outputs, settings);
-    fmt::print("{}\n", options.json ? plan.toJson()
-                                    : planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)) +
-                                          expertStatisticsLine(job));
+    if (options.json) return fmt::print("{}\n", jsonOf(plan, settings));
+    fmt::print("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
+               expertStatisticsLine(job));
 }
 
 void runPlan(World& world, const Options& options) {

@@ -10,6 +10,10 @@
 
 namespace aimerge {
 
+Hardware hardwareOf(const World& world, const Options& options) {
+    return options.computesOn.isGpu() ? gpuHardware() : processorHardware(threadsPerRank(world, options));
+}
+
 CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoint& base) {
     if (config.tokenIds.empty()) return {config.sequences, config.sequenceLength, &config};
     const TokenBlocks blocks = loadTokenBlocks(config, base);
@@ -20,6 +24,7 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     PlanSettings settings;
     settings.ranks = world.size();
     settings.threadsPerRank = threadsPerRank(world, options);
+    settings.hardware = hardwareOf(world, options);
     settings.memoryLimit = memoryLimitBytes(options);
     settings.blocks = calibration.blocks;
     settings.blockLength = calibration.blockLength;
@@ -65,6 +70,7 @@ Plan planEvaluation(World& world, const Options& options, const Evaluation& eval
     PlanSettings settings = evaluation.planSettings();
     settings.ranks = world.size();
     settings.threadsPerRank = threadsPerRank(world, options);
+    settings.hardware = hardwareOf(world, options);
     settings.memoryLimit = memoryLimitBytes(options);
     return Plan::fromJson(world.broadcast(world.isRoot() ? makePlan(model, {}, settings).toJson() : ""));
 }

@@ -12,6 +12,9 @@
 
 namespace aimerge {
 
+/// What the planner takes this rank for.
+Hardware hardwareOf(const World& world, const Options& options);
+
 /// What a calibration adds to a plan; blocks = 0: none.
 struct CalibrationSize {
     std::int64_t blocks = 0;

@@ -133,7 +133,8 @@ void SweepLedger::writeTable() {
 
 void SweepLedger::describe() const {
     if (!world_.isRoot()) return;
-    const std::uint64_t modelBytes = Checkpoint::open(sweep_.baseModel).totalBytes();
+    const Checkpoint base = Checkpoint::open(sweep_.baseModel);
+    const std::uint64_t modelBytes = base.totalBytes();
     std::uint64_t reads = 0, writes = 0;
     std::set<std::string> read;  // combinations: their points are merged together
     for (std::size_t i = 0; i < sweep_.points.size(); ++i) {
@@ -158,9 +159,20 @@ void SweepLedger::describe() const {
         ++timed;
     }
     if (timed > 0)
-        fmt::print(", about {} (from {} points that are done)",
+        fmt::print(", about {} (from {} points that are done)\n",
                    formatSeconds(known / static_cast<double>(timed) * static_cast<double>(total_)), timed);
-    fmt::print("\n");
+    else
+        fmt::print(", about {} (a guess)\n", formatSeconds(guessedSeconds(base, reads + writes)));
+}
+
+/// By the planner's figures. A token of a suite is taken for four bytes of its file.
+double SweepLedger::guessedSeconds(const Checkpoint& base, std::uint64_t bytes) const {
+    const Hardware hardware = hardwareOf(world_, options_);
+    double weights = 0, suiteBytes = 0;
+    for (const TensorInfo& tensor : base.tensors()) weights += static_cast<double>(tensor.elements());
+    for (const std::string& suite : sweep_.evaluation.suites) suiteBytes += static_cast<double>(fs::file_size(suite));
+    const double flops = 2 * weights * suiteBytes / 4 * static_cast<double>(total_);
+    return (static_cast<double>(bytes) / hardware.bytesPerSecond + flops / hardware.flopsPerSecond) / world_.size();
 }
 
 void SweepLedger::finish() {

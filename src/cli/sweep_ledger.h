@@ -4,6 +4,7 @@
 #include "cli/merge_job.h"
 #include "cli/options.h"
 
+#include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/checkpoint/job_lock.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/experiment/sweep_record.h"
@@ -45,6 +46,7 @@ public:
 private:
     bool scores() const { return !sweep_.evaluation.suites.empty(); }
     void acquireLocks(const PointFilter& filter);
+    double guessedSeconds(const Checkpoint& base, std::uint64_t bytes) const;
     std::string keyOf(const SweepPoint& point, const std::string& evaluation) const;
 
     const World& world_;

@@ -33,19 +33,19 @@ struct Share {
 
 /// The layers' ends for the first `active` ranks. The embedding counts with the first layer and the end with the last one,
 /// because that is where they go.
-std::vector<std::size_t> layerEnds(const ModelWork& model, std::size_t active, int threads) {
+std::vector<std::size_t> layerEnds(const ModelWork& model, std::size_t active, const Hardware& hardware) {
     std::vector<double> seconds;
-    for (const Work& layer : model.layers) seconds.push_back(estimatedSeconds(layer, threads));
+    for (const Work& layer : model.layers) seconds.push_back(estimatedSeconds(layer, hardware));
     if (seconds.empty()) return std::vector<std::size_t>(active, 0);
-    seconds.front() += estimatedSeconds(model.embedding, threads);
-    seconds.back() += estimatedSeconds(model.end, threads);
+    seconds.front() += estimatedSeconds(model.embedding, hardware);
+    seconds.back() += estimatedSeconds(model.end, hardware);
     return balanceContiguous(seconds, active);
 }
 
-std::vector<Share> shareOut(const ModelWork& model, int over, int threads) {
+std::vector<Share> shareOut(const ModelWork& model, int over, const Hardware& hardware) {
     const std::size_t ranks = static_cast<std::size_t>(over), layers = model.layers.size();
     const std::size_t active = layers == 0 ? ranks : std::min(ranks, layers);
-    const std::vector<std::size_t> ends = layerEnds(model, active, threads);
+    const std::vector<std::size_t> ends = layerEnds(model, active, hardware);
     std::vector<Share> shares(ranks);
     for (std::size_t r = 0; r < active; ++r) {
         Share& share = shares[r];
@@ -67,7 +67,7 @@ std::vector<Share> shareOut(const ModelWork& model, int over, int threads) {
     for (std::size_t r = active; r < ranks; ++r) shares[r].firstLayer = shares[r].endLayer = layers;
 
     const auto hasLess = [&](const Share& a, const Share& b) {
-        return estimatedSeconds(a.work, threads) < estimatedSeconds(b.work, threads);
+        return estimatedSeconds(a.work, hardware) < estimatedSeconds(b.work, hardware);
     };
     const auto activeEnd = shares.begin() + static_cast<std::ptrdiff_t>(active);
     for (const Work& other : model.others) std::min_element(shares.begin(), activeEnd, hasLess)->work.add(other);
@@ -103,24 +103,27 @@ std::int64_t microBatches(const PlanSettings& settings) {
     return (settings.blocks + settings.microBatch - 1) / settings.microBatch;
 }
 
-/// A calibration's time when its pipeline of ranks / replicas stages runs `replicas` times: every replica reads the model,
-/// and the last stage waits for its first micro-batch until all others have had it. Infinite when a stage does not fit the
+/// How much longer a pipeline takes than its slowest stage: the last one waits until all others have had a micro-batch.
+double filling(const PlanSettings& settings, int stages, int replicas) {
+    return 1 + (stages - 1) * static_cast<double>(replicas) / static_cast<double>(microBatches(settings));
+}
+
+/// A calibration's time when its pipeline of ranks / replicas stages runs `replicas` times: every replica reads the model.
+/// Infinite when a stage does not fit the
 /// limit with all its layers.
 double calibrationSeconds(const ModelWork& model, const StepMemory& step, const PlanSettings& settings, int replicas) {
     const int stages = settings.ranks / replicas;
     double slowest = 0;
     std::uint64_t weightBytes = 0;
-    for (const Share& share : shareOut(model, stages, settings.threadsPerRank)) {
+    for (const Share& share : shareOut(model, stages, settings.hardware)) {
         RankPlan rank = rankPlanOf(share);
         estimateMemory(rank, share.weights, step, ofReplica(settings, replicas));
         if (rank.streamsLayers) return std::numeric_limits<double>::infinity();
-        slowest = std::max(slowest, estimatedSeconds(share.work, settings.threadsPerRank));
+        slowest = std::max(slowest, estimatedSeconds(share.work, settings.hardware));
         weightBytes += rank.calibrationWeightBytes;
     }
-    Work reading;
-    reading.bytesToRead = weightBytes * static_cast<std::uint64_t>(replicas);
-    const double filling = 1 + (stages - 1) * static_cast<double>(replicas) / static_cast<double>(microBatches(settings));
-    return slowest / replicas * filling + estimatedSeconds(reading, settings.threadsPerRank * settings.ranks);
+    const double reading = static_cast<double>(weightBytes) / stages / settings.hardware.bytesPerSecond;
+    return slowest / replicas * filling(settings, stages, replicas) + reading;
 }
 
 /// @throws UsageError
@@ -161,7 +164,7 @@ struct PlannedRank {
 
 std::vector<PlannedRank> onePipeline(const ModelWork& model, const PlanSettings& settings) {
     std::vector<PlannedRank> ranks;
-    for (const Share& share : shareOut(model, settings.ranks, settings.threadsPerRank))
+    for (const Share& share : shareOut(model, settings.ranks, settings.hardware))
         ranks.push_back({rankPlanOf(share), share.weights});
     return ranks;
 }
@@ -169,8 +172,8 @@ std::vector<PlannedRank> onePipeline(const ModelWork& model, const PlanSettings&
 /// @param calibration, merge the model's work of either
 std::vector<PlannedRank> severalPipelines(const ModelWork& calibration, const ModelWork& merge, const PlanSettings& settings,
                                           int replicas) {
-    const std::vector<Share> stages = shareOut(calibration, settings.ranks / replicas, settings.threadsPerRank);
-    const std::vector<Share> merging = shareOut(merge, settings.ranks, settings.threadsPerRank);
+    const std::vector<Share> stages = shareOut(calibration, settings.ranks / replicas, settings.hardware);
+    const std::vector<Share> merging = shareOut(merge, settings.ranks, settings.hardware);
     std::vector<PlannedRank> ranks;
     for (std::size_t r = 0; r < merging.size(); ++r) {
         const Share& stage = stages[r % stages.size()];
@@ -235,6 +238,21 @@ Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, c
     }
     warnOfIdleRanks(plan, model.layers.size());
     return plan;
+}
+
+PlanSeconds estimateSeconds(const Plan& plan, const PlanSettings& settings) {
+    double computing = 0, reading = 0;
+    PlanSeconds seconds;
+    int stages = 0;
+    for (const RankPlan& rank : plan.ranks) {
+        if (rank.replica == 0 && rank.firstLayer < rank.endLayer) ++stages;
+        computing = std::max(computing, rank.calibrationFlops / settings.hardware.flopsPerSecond);
+        reading = std::max(reading, static_cast<double>(rank.calibrationWeightBytes) / settings.hardware.bytesPerSecond);
+        seconds.merge = std::max(
+            seconds.merge, static_cast<double>(rank.bytesToRead + rank.bytesToWrite) / settings.hardware.bytesPerSecond);
+    }
+    if (settings.blocks > 0) seconds.calibration = computing * filling(settings, stages, plan.replicas) + reading;
+    return seconds;
 }
 
 }  // namespace aimerge

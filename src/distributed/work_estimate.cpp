@@ -8,9 +8,6 @@
 namespace aimerge {
 namespace {
 
-constexpr double kFlopsPerSecondAndThread = 40e9;
-constexpr double kMergeBytesPerSecondAndThread = 2e9;
-
 /// Those of the base for a calibration, those of the output for a merge alone: slices may have given it others.
 std::size_t layersOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
     const bool calibrates = settings.blocks > 0 || !settings.merging;
@@ -95,9 +92,9 @@ ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output
     return model;
 }
 
-double estimatedSeconds(const Work& work, int threads) {
+double estimatedSeconds(const Work& work, const Hardware& hardware) {
     const double mergeBytes = static_cast<double>(work.bytesToRead + work.bytesToWrite);
-    return (work.calibrationFlops / kFlopsPerSecondAndThread + mergeBytes / kMergeBytesPerSecondAndThread) / threads;
+    return work.calibrationFlops / hardware.flopsPerSecond + mergeBytes / hardware.bytesPerSecond;
 }
 
 }  // namespace aimerge

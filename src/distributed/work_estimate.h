@@ -31,8 +31,7 @@ struct ModelWork {
 /// attend to (length + 1) / 2 others on average.
 ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
 
-/// Estimated time on one rank. Only the proportion of the two rates matters for the balance; they are those of one thread of
-/// a server CPU: 40 GFLOP/s in bf16 matrix products, 2 GB/s of merging (read, combined, written).
-double estimatedSeconds(const Work& work, int threads);
+/// Estimated time on one rank. Only the proportion of the hardware's two rates matters for the balance.
+double estimatedSeconds(const Work& work, const Hardware& hardware);
 
 }  // namespace aimerge

@@ -5,6 +5,7 @@
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/distributed/hardware.h"
 
 #include <cstdint>
 #include <string>
@@ -35,6 +36,7 @@ struct RankPlan {
 struct PlanSettings {
     int ranks = 1;
     int threadsPerRank = 1;
+    Hardware hardware = processorHardware(1);
     std::uint64_t memoryLimit = 0;             // bytes per rank; 0 = no limit
     std::int64_t blocks = 0, blockLength = 0;  // of the calibration; 0 blocks = no calibration
     std::int64_t microBatch = 1;
@@ -69,8 +71,14 @@ struct Plan {
 ///         that works; when stages and replicas do not take all ranks, or there is not a micro-batch for each replica
 Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
 
+/// What the plan takes on the hardware of its settings: the slowest rank's time, in seconds.
+struct PlanSeconds {
+    double calibration = 0, merge = 0;
+};
+PlanSeconds estimateSeconds(const Plan& plan, const PlanSettings& settings);
+
 /// The table that `aimerge plan` prints: per rank layers, bytes to read and write, memory, FLOPs; then totals against free
-/// disk and the memory limit.
+/// disk and the memory limit, and where the hardware has a name the estimated times.
 std::string planTable(const Plan& plan, const PlanSettings& settings, std::uint64_t freeDiskBytes);
 
 }  // namespace aimerge

@@ -1,0 +1,27 @@
+#pragma once
+// What a rank can do in a second: how the planner weighs computing against reading, and what `aimerge plan --hardware` says a
+// job takes.
+
+#include <cstdint>
+#include <string>
+
+namespace aimerge {
+
+struct Hardware {
+    std::string name;               // as --hardware takes it; empty: the machine that the job runs on
+    int ranks = 1;                  // of a node
+    std::uint64_t memoryBytes = 0;  // of a rank, for what grows with the model; 0: not known
+    double flopsPerSecond = 0;      // of a rank, in BF16 matrix products
+    double bytesPerSecond = 0;      // of a rank: read as weights; or read, combined and written by a merge
+};
+
+/// A rank on so many threads of a server's processors: 40 GFLOP/s and 2 GB/s each.
+Hardware processorHardware(int threads);
+
+/// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of a node's storage of 12 GB/s.
+Hardware gpuHardware();
+
+/// "h100x4": a node of four of them, with 80 GB each. @throws UsageError with the known names
+Hardware findHardware(const std::string& name);
+
+}  // namespace aimerge
