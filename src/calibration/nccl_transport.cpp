@@ -167,7 +167,8 @@ private:
 };
 
 /// The ranks of the last pipelines and the communicator of this rank's, which is null on a rank without a neighbour: setting
-/// one up costs a second, and a sweep runs many passes. Never destroyed with the process's static objects: CUDA may be gone before them.
+/// one up costs a second, and a sweep runs many passes. Never destroyed with the process's static objects: CUDA may be gone
+/// before them.
 struct LastPipelines {
     std::vector<std::vector<int>> ranks;
     std::shared_ptr<Communicator> communicator;

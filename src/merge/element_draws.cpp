@@ -17,13 +17,9 @@ void fillGroups(const RandomStream& stream, std::uint64_t group, std::size_t gro
         for (std::size_t g = 0; g < groups; ++g) {
             std::uint16_t* const to = draws + g * kGroup;
             const std::uint64_t firstBlock = kBlocks * (group + g);
-            const auto high = static_cast<std::uint32_t>(firstBlock >> 32);  // 16 blocks never cross a multiple of 2^32
 #pragma GCC ivdep
             for (std::uint32_t lane = 0; lane < kBlocks; ++lane) {
-                const PhiloxBlock block = philox4x32(
-                    {{static_cast<std::uint32_t>(firstBlock) + lane, high, static_cast<std::uint32_t>(stream.stream),
-                      static_cast<std::uint32_t>(stream.stream >> 32)}},
-                    stream.seed);
+                const PhiloxBlock block = blockOfLane(stream, firstBlock, lane);
                 for (std::size_t word = 0; word < 4; ++word) {
                     to[2 * word * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word]);
                     to[(2 * word + 1) * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word] >> 16);

@@ -6,6 +6,7 @@
 // lanes makes them all: element e has half (e / 16) mod 8 of block 16 (e / 128) + e mod 16.
 
 #include "aimerge/core/random.h"
+#include "merge/vectorised.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,13 +18,26 @@ namespace aimerge {
 /// The stream of one parameter and expert. @param expert its place among the method's inputs
 RandomStream elementStream(std::uint64_t seed, const std::string& parameter, std::size_t expert);
 
+/// stream.block(first + lane), of 16 lanes, in 32-bit arithmetic alone, for loops over the lanes. @pre first is a multiple
+/// of 16, so that no lane crosses a multiple of 2^32
+AIMERGE_INLINE_BODY inline PhiloxBlock blockOfLane(const RandomStream& stream, std::uint64_t first, std::uint32_t lane) {
+    return philox4x32({{static_cast<std::uint32_t>(first) + lane, static_cast<std::uint32_t>(first >> 32),
+                        static_cast<std::uint32_t>(stream.stream), static_cast<std::uint32_t>(stream.stream >> 32)}},
+                      stream.seed);
+}
+
+/// A word of the element's own, for the lower bits of its draw.
+inline std::uint32_t secondWord(const RandomStream& stream, std::uint64_t e) {
+    return RandomStream{.seed = stream.seed, .stream = ~stream.stream}.word(e);
+}
+
 /// The draw of element e, and its halves.
 inline std::uint32_t upperDraw(const RandomStream& stream, std::uint64_t e) {
     const std::uint64_t half = e / 16 % 8;
     return stream.block(16 * (e / 128) + e % 16).word[half / 2] >> (16 * (half % 2)) & 0xFFFFu;
 }
 inline std::uint32_t lowerDraw(const RandomStream& stream, std::uint64_t e) {
-    return RandomStream{.seed = stream.seed, .stream = ~stream.stream}.word(e) >> 16;
+    return secondWord(stream, e) >> 16;
 }
 inline std::uint32_t elementDraw(const RandomStream& stream, std::uint64_t e) {
     return upperDraw(stream, e) << 16 | lowerDraw(stream, e);

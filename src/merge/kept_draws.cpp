@@ -1,5 +1,6 @@
 #include "merge/kept_draws.h"
 
+#include "merge/element_draws.h"
 #include "merge/vectorised.h"
 
 #include <algorithm>
@@ -13,7 +14,7 @@ constexpr std::size_t kPlaneWords = kPlaneGroups * kBitLanes;
 
 /// The bits of a draw that no plane has.
 std::uint32_t lowerBits(const RandomStream& stream, std::uint64_t e) {
-    return RandomStream{.seed = stream.seed, .stream = ~stream.stream}.word(e) >> kPlanes;
+    return secondWord(stream, e) >> kPlanes;
 }
 
 /// Compares the top `planes` bits: words of what lies below the bound, and of what equals it so far.
@@ -24,14 +25,10 @@ void comparePlanes(const RandomStream& stream, std::uint64_t plane, unsigned pla
     vectorised([=]() AIMERGE_INLINE_BODY {
         for (unsigned b = 0; b < planes; ++b) {
             const std::uint64_t firstBlock = kBitLanes * (plane + b);
-            const auto high = static_cast<std::uint32_t>(firstBlock >> 32);  // 16 blocks never cross a multiple of 2^32
             const std::uint32_t wanted = (bound >> (31 - b) & 1u) != 0 ? ~0u : 0u;
 #pragma GCC ivdep
             for (std::uint32_t lane = 0; lane < kBitLanes; ++lane) {
-                const PhiloxBlock block = philox4x32(
-                    {{static_cast<std::uint32_t>(firstBlock) + lane, high, static_cast<std::uint32_t>(stream.stream),
-                      static_cast<std::uint32_t>(stream.stream >> 32)}},
-                    stream.seed);
+                const PhiloxBlock block = blockOfLane(stream, firstBlock, lane);
                 for (std::size_t g = 0; g < kPlaneGroups; ++g) {
                     const std::size_t place = g * kBitLanes + lane;
                     const std::uint32_t open = undecided[place];
@@ -55,7 +52,8 @@ std::uint32_t keptDraw(const RandomStream& stream, std::uint64_t e) {
     return draw;
 }
 
-void drawKept(const RandomStream& stream, std::uint64_t first, std::size_t count, std::uint32_t bound, std::uint32_t* words) {
+void drawKept(const RandomStream& stream, std::uint64_t first, std::size_t count, std::uint32_t bound,
+              std::uint32_t* words) {
     const unsigned planes = std::min(kPlanes, 32u - static_cast<unsigned>(std::countr_zero(bound)));
     const std::uint32_t lowerBound = bound & ((1u << kLowerBits) - 1);  // 0: what the planes leave undecided is dropped
     const std::size_t wordCount = keptBitWords(count);

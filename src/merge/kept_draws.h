@@ -1,8 +1,8 @@
 #pragma once
 // Keeps the elements of a parameter at random, all with one probability. An element has a draw of 32 bits and is kept where
-// that lies below a bound. Draws are compared bit by bit from the top: a bit plane has one bit of each of 2048 elements, laid
-// out as merge/kept_bits.h wants the result, and is made only while the bound has ones left: density 0.5 takes one plane.
-// What eight planes leave undecided, one element in 256, takes the other 24 bits from a stream of their own.
+// that lies below a bound. Draws are compared bit by bit from the top: a bit plane has one bit of each of 2048 elements,
+// laid out as merge/kept_bits.h wants the result, and is made only while the bound has ones left: density 0.5 takes one
+// plane. What eight planes leave undecided, one element in 256, takes the other 24 bits from a stream of their own.
 
 #include "aimerge/core/random.h"
 #include "merge/kept_bits.h"
