@@ -146,7 +146,8 @@ private:
 }  // namespace
 
 StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
-                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order) {
+                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer,
+                     LayerOrder order) {
     const auto start = Clock::now();
     StageRun run(world, transport, job, stage, steps, waitingRanks, observer, order);
     if (stage.streamsLayers || order == LayerOrder::OneAtATime) {

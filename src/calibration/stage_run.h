@@ -19,6 +19,7 @@ enum class LayerOrder { Grouped, OneAtATime };
 /// @param waitingRanks follow this rank (StepNotice): a step per micro-batch, under OneAtATime per micro-batch and layer
 /// @pre !stage.empty()
 StageRecord runStage(World& world, HiddenTransport& transport, const CalibrationJob& job, const Stage& stage,
-                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer, LayerOrder order = LayerOrder::Grouped);
+                     const MicroBatches& steps, const std::vector<int>& waitingRanks, StageObserver& observer,
+                     LayerOrder order = LayerOrder::Grouped);
 
 }  // namespace aimerge

@@ -119,7 +119,8 @@ void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, cons
 
 ChannelSums& StatisticsObserver::currentSums(const ObservedPoint& key, std::int64_t channels) {
     std::map<int, ChannelSums>& parts = sums_[key];
-    if (steps_.beginsCorpus() && parts.size() == 2 && !parts.contains(part_)) {  // the second is complete: room for two will do
+    if (steps_.beginsCorpus() && parts.size() == 2 &&
+        !parts.contains(part_)) {  // the second is complete: room for two will do
         addPart(parts.rbegin()->second, parts.begin()->second);
         parts.erase(std::prev(parts.end()));
     }

@@ -1,6 +1,6 @@
 #pragma once
-// Sums up what enters every module of the layers a rank runs, part of the corpus by part (calibration/stage.h). An input that
-// several modules share is summed once.
+// Sums up what enters every module of the layers a rank runs, part of the corpus by part (calibration/stage.h). An input
+// that several modules share is summed once.
 
 #include "aimerge/statistics/statistics.h"
 #include "calibration/bad_activation.h"

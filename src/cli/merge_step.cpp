@@ -50,8 +50,8 @@ void mergeBatch(const MergePass& pass, std::span<const std::size_t> batch, Threa
     for (const std::size_t i : batch) {
         const MatchedTensor& matched = job.tensors[i];
         if (matched.action == MatchedTensor::Action::Merge) {
-            merges.push_back(
-                assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity, pass.experts));
+            merges.push_back(assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity,
+                                           pass.experts));
             mergeNames.push_back(matched.name);
         } else {
             copies.push_back(assembleCopy(job.models, matched, job.outputs[i]));
@@ -112,8 +112,8 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
 
 void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device) {
     std::vector<std::unordered_map<std::string_view, std::size_t>> indices;  // per pass
-    std::vector<std::string_view> order;                                      // of the tensors of all passes
-    std::unordered_map<std::string_view, std::uint64_t> bytes;                // that all passes write of a tensor
+    std::vector<std::string_view> order;                                     // of the tensors of all passes
+    std::unordered_map<std::string_view, std::uint64_t> bytes;               // that all passes write of a tensor
     std::uint64_t totalTensors = 0, totalBytes = 0;
     for (const MergePass& pass : passes) {
         indices.push_back(indicesOf(pass.job, pass.names));

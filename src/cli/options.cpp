@@ -37,9 +37,10 @@ void declareJobOptions(CLI::App& app, Options& options) {
         ->type_name("path.to.key=value");
     app.add_option("--stages", options.stages, "Stages of the pipeline that calibrates (default: all ranks / --replicas)")
         ->check(CLI::Range(1, 65536));
-    app.add_option("--replicas", options.replicas,
-                   "Replicas of that pipeline, each on its share of the corpus (default: as many as calibrate fastest within "
-                   "the memory limit; without one 1)")
+    app.add_option(
+           "--replicas", options.replicas,
+           "Replicas of that pipeline, each on its share of the corpus (default: as many as calibrate fastest within "
+           "the memory limit; without one 1)")
         ->check(CLI::Range(1, kMostReplicas));
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }

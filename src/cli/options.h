@@ -18,12 +18,12 @@ struct Options {
     std::string subject;  // CONFIG or PATH
     std::string out;
     std::string device = "auto";
-    Device computesOn;        // what chooseDevice() found for this rank
-    int plannedRanks = 0;     // plan: 0 = the ranks it runs on
-    std::string hardware;     // plan: empty = what it runs on
+    Device computesOn;             // what chooseDevice() found for this rank
+    int plannedRanks = 0;          // plan: 0 = the ranks it runs on
+    std::string hardware;          // plan: empty = what it runs on
     int stages = 0, replicas = 0;  // of a calibration; 0 = the planner chooses
-    int threads = 0;          // per rank; 0 = share the machine's among the ranks on it
-    std::string memoryLimit;  // per rank; empty = none
+    int threads = 0;               // per rank; 0 = share the machine's among the ranks on it
+    std::string memoryLimit;       // per rank; empty = none
     std::string maxShardSize = "5GB";
     std::vector<std::string> overrides;  // --set path.to.key=value
     std::string progress = "auto";
@@ -72,7 +72,8 @@ int threadsPerRank(const World& world, const Options& options);
 std::uint64_t givenMemoryLimit(const Options& options);
 /// Bytes for what grows with the model, 0 = no limit: --memory-limit, or on a GPU most of its memory. @throws UsageError
 std::uint64_t memoryLimitBytes(const Options& options);
-/// The part of a GPU's memory that is for what grows with the model; the rest is for libraries and what they allocate at once.
+/// The part of a GPU's memory that is for what grows with the model; the rest is for libraries and what they allocate at
+/// once.
 std::uint64_t usableGpuMemory(std::uint64_t bytes);
 ProgressMode progressMode(const World& world, const Options& options);
 /// Where this rank merges: on its GPU only with --device cuda, because a merge is as fast as files are read and written,

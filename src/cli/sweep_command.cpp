@@ -71,7 +71,8 @@ private:
             evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
         }
         bool relaxes = false;
-        for (std::size_t i = 0; i < points().size(); ++i) relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
+        for (std::size_t i = 0; i < points().size(); ++i)
+            relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
         if (relaxes) provideStatistics(base);
         ledger_.writeTable();
     }
@@ -176,8 +177,8 @@ private:
             std::vector<std::size_t> together;
             for (const std::size_t i : group) {
                 // What is known of the experts lies in memory as long as a point is being merged.
-                const bool isHeavy =
-                    findMethod(points()[i].config->method, points()[i].config->methodMark).info().needs != ExpertStatistic::None;
+                const bool isHeavy = findMethod(points()[i].config->method, points()[i].config->methodMark).info().needs !=
+                                     ExpertStatistic::None;
                 if (isHeavy)
                     mergeFolders({&i, 1});
                 else

@@ -40,7 +40,8 @@ public:
     /// What a dry run prints.
     void describe() const;
 
-    /// Prints the scores, and how many points are done. @throws RuntimeFault on rank 0 when one that this job tried has failed
+    /// Prints the scores, and how many points are done. @throws RuntimeFault on rank 0 when one that this job tried has
+    /// failed
     void finish();
 
 private:

@@ -16,8 +16,8 @@
 
 namespace aimerge {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, replica, firstLayer, endLayer, embedding, head, tensors, bytesToRead, bytesToWrite,
-                                   calibrationWeightBytes, hiddenStateBytes, streamsLayers, peakMemoryBytes,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, replica, firstLayer, endLayer, embedding, head, tensors, bytesToRead,
+                                   bytesToWrite, calibrationWeightBytes, hiddenStateBytes, streamsLayers, peakMemoryBytes,
                                    calibrationFlops)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas)
 

@@ -95,12 +95,11 @@ std::string memoryLine(const Plan& plan, const PlanSettings& settings) {
 std::string timeLine(const Plan& plan, const PlanSettings& settings) {
     const Hardware& hardware = settings.hardware;
     const PlanSeconds seconds = estimateSeconds(plan, settings);
-    std::string text = fmt::format("time    on {}, estimated with {}FLOP/s and {}/s per rank:", hardware.name,
-                                   formatCount(hardware.flopsPerSecond),
-                                   formatBytes(static_cast<std::uint64_t>(hardware.bytesPerSecond)));
+    std::string text =
+        fmt::format("time    on {}, estimated with {}FLOP/s and {}/s per rank:", hardware.name,
+                    formatCount(hardware.flopsPerSecond), formatBytes(static_cast<std::uint64_t>(hardware.bytesPerSecond)));
     if (settings.blocks > 0) text += fmt::format(" calibration {}", formatSeconds(seconds.calibration));
-    if (settings.merging)
-        text += fmt::format("{} merge {}", settings.blocks > 0 ? "," : "", formatSeconds(seconds.merge));
+    if (settings.merging) text += fmt::format("{} merge {}", settings.blocks > 0 ? "," : "", formatSeconds(seconds.merge));
     return text + "\n";
 }
 

@@ -64,9 +64,8 @@ public:
     double divergence() {
         const float* const base = base_.data();
         const float* const input = input_.data();
-        const float change = largestOf(base_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY {
-            return std::abs(input[i] - base[i]);
-        });
+        const float change =
+            largestOf(base_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return std::abs(input[i] - base[i]); });
         if (change == 0) return 0;
         exponentials(base_, q_.data());
         if (change > kNearZero) {

@@ -50,7 +50,8 @@ __attribute__((always_inline)) inline double exponentialNearZero(double x) {
     return series * x + 1.0;
 }
 
-/// ln(a / b), as accurate as logarithmOfRatio(). @pre a and b are positive, and a / b lies in e^(-2 kNearZero) ... e^(2 kNearZero)
+/// ln(a / b), as accurate as logarithmOfRatio(). @pre a and b are positive, and a / b lies in e^(-2 kNearZero) ... e^(2
+/// kNearZero)
 __attribute__((always_inline)) inline double logarithmOfRatioNearOne(double a, double b) {
     const double s = (a - b) / (a + b), square = s * s;  // |s| <= 1/32
     double series = 1.0 / 9;

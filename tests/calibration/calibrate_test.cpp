@@ -187,8 +187,7 @@ TEST_P(CalibrateOverReplicas, GivesTheBitsOfOneRankThatSeesTheWholeCorpus) {
     for (int replicas = 1; replicas <= testWorld().size(); ++replicas) {
         if (testWorld().size() % replicas != 0) continue;
         const Plan plan = planOfThreeLayers(testWorld().size(), corpus.streaming, replicas);
-        const CalibrationJob job{
-            .base = base, .config = config, .plan = plan, .blocks = blocks, .device = testDevice()};
+        const CalibrationJob job{.base = base, .config = config, .plan = plan, .blocks = blocks, .device = testDevice()};
 
         const CalibrationResult result = calibrate(testWorld(), job);
 
@@ -198,9 +197,8 @@ TEST_P(CalibrateOverReplicas, GivesTheBitsOfOneRankThatSeesTheWholeCorpus) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Corpora, CalibrateOverReplicas,
-                         testing::Values(Corpus{39, 1, false}, Corpus{39, 1, true}, Corpus{5, 1, false}, Corpus{38, 3, false},
-                                         Corpus{70, 2, true}));
-
+                         testing::Values(Corpus{39, 1, false}, Corpus{39, 1, true}, Corpus{5, 1, false},
+                                         Corpus{38, 3, false}, Corpus{70, 2, true}));
 
 struct BadActivation {
     const char* name;

@@ -130,8 +130,8 @@ TEST(MeasureGrams, HaveTheBitsOfOneRank) {
         const c10::InferenceMode inference;
         GramObserver observer(alone, "alone", 0);
         MpiTransport nobody(testWorld(), whole);
-        runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch), {},
-                 observer, LayerOrder::OneAtATime);
+        runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch),
+                 {}, observer, LayerOrder::OneAtATime);
         observer.finish();
     }
     EXPECT_EQ(got, readTensors(alone));

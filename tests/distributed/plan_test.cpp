@@ -338,13 +338,14 @@ TEST(PlanSeconds, AreThoseOfTheSlowestRank) {
 
     const PlanSeconds seconds = estimateSeconds(plan, settings);
 
-    // 10 layers of 317 million weights: 6.3 GB at 3 GB/s; 2 FLOPs each for 65536 tokens and some for attention, at 400 TFLOP/s,
-    // and 3 of 32 micro-batches until the last stage has work.
+    // 10 layers of 317 million weights: 6.3 GB at 3 GB/s; 2 FLOPs each for 65536 tokens and some for attention, at 400
+    // TFLOP/s, and 3 of 32 micro-batches until the last stage has work.
     EXPECT_NEAR(seconds.calibration, 2.1 + 1.04 * (1 + 3.0 / 32), 0.1);
     // A quarter of five models of 26 GB, the last stage's head included.
     EXPECT_NEAR(seconds.merge, 130.2 / 4 / 3, 0.3);
-    EXPECT_THAT(planTable(plan, settings, 1'000'000'000'000),
-                HasSubstr("time    on h100x4, estimated with 400 TFLOP/s and 3.00 GB/s per rank: calibration 3.3s, merge 11s"));
+    EXPECT_THAT(
+        planTable(plan, settings, 1'000'000'000'000),
+        HasSubstr("time    on h100x4, estimated with 400 TFLOP/s and 3.00 GB/s per rank: calibration 3.3s, merge 11s"));
 }
 
 TEST(PlanSeconds, KnowsItsMachinesByName) {

@@ -1,6 +1,6 @@
 #pragma once
-// What a rank can do in a second: how the planner weighs computing against reading, and what `aimerge plan --hardware` says a
-// job takes.
+// What a rank can do in a second: how the planner weighs computing against reading, and what `aimerge plan --hardware` says
+// a job takes.
 
 #include <cstdint>
 #include <string>
@@ -18,7 +18,8 @@ struct Hardware {
 /// A rank on so many threads of a server's processors: 40 GFLOP/s and 2 GB/s each.
 Hardware processorHardware(int threads);
 
-/// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of a node's storage of 12 GB/s.
+/// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of a node's storage of 12
+/// GB/s.
 Hardware gpuHardware();
 
 /// "h100x4": a node of four of them, with 80 GB each. @throws UsageError with the known names

@@ -1,7 +1,7 @@
 #pragma once
 // Who does what: contiguous layers per rank, embeddings with the first, final norm and head with the last, balanced by cost,
-// and what that means in bytes, memory and FLOPs. A calibration may run several replicas of the pipeline, each on its share of
-// the corpus; ranks are replica after replica, stage after stage. Made by rank 0 from headers alone, then broadcast.
+// and what that means in bytes, memory and FLOPs. A calibration may run several replicas of the pipeline, each on its share
+// of the corpus; ranks are replica after replica, stage after stage. Made by rank 0 from headers alone, then broadcast.
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/checkpoint/shard_layout.h"
@@ -65,8 +65,8 @@ struct Plan {
 /// min(R, L) have at least one layer each, and the largest estimated time of a rank is as small as contiguous layers allow.
 /// `base` gives the layers and what calibration runs; `output` the tensors to merge (unused when not merging). Tensors that
 /// belong to no layer go, one by one, to the rank that has the least to do; so does everything of a model without layers.
-/// Replicas are as the settings say, or as many as make the calibration fastest among those whose layers fit the memory limit;
-/// one without a limit. With several, tensors to merge are balanced over all ranks by themselves.
+/// Replicas are as the settings say, or as many as make the calibration fastest among those whose layers fit the memory
+/// limit; one without a limit. With several, tensors to merge are balanced over all ranks by themselves.
 /// @throws UsageError when the memory limit is too small even for one streamed layer or the merge buffers, with the least
 ///         that works; when stages and replicas do not take all ranks, or there is not a micro-batch for each replica
 Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
