@@ -41,7 +41,7 @@ fi
 options=(-n "$ranks" --bind-to none --mca odls_base_sigkill_timeout 60)
 if [[ -n $hostfile ]]; then
     options+=(--hostfile "$hostfile" --map-by slot)
-    for name in AIMERGE_CACHE_DIR AIMERGE_COLLECTIVE_TIMEOUT AIMERGE_PYTHON HF_HOME HF_HUB_CACHE LD_LIBRARY_PATH; do
+    for name in AIMERGE_CACHE_DIR AIMERGE_COLLECTIVE_TIMEOUT AIMERGE_PYTHON AIMERGE_SCRATCH_DIR HF_HOME HF_HUB_CACHE LD_LIBRARY_PATH; do
         if [[ -n ${!name:-} ]]; then options+=(-x "$name"); fi
     done
 else

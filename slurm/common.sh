@@ -2,6 +2,7 @@
 
 : "${AIMERGE_HOME:=$SLURM_SUBMIT_DIR}"
 : "${AIMERGE_BINARY:=$AIMERGE_HOME/build/aimerge}"
+: "${AIMERGE_LOG_DIR:=$SLURM_SUBMIT_DIR/aimerge-logs/$SLURM_JOB_ID}"
 
 # Modules or a container of the site, for example:
 #   module load openmpi/4.1 hdf5 cuda/13
@@ -20,7 +21,7 @@ on_all_ranks() {
     say "aimerge $*"
     # shellcheck disable=SC2086  # a command with options
     srun --mpi=pmix --kill-on-bad-exit=1 ${AIMERGE_WRAPPER:-} "$AIMERGE_BINARY" "$@" --threads "${AIMERGE_THREADS:-${SLURM_CPUS_PER_TASK:-1}}" \
-        ${AIMERGE_OPTIONS:-} &
+        --log-dir "$AIMERGE_LOG_DIR" ${AIMERGE_OPTIONS:-} &
     pid=$!
     # The batch shell gets the signal (B:USR1) and hands it on to the ranks.
     trap 'say "asked to stop"; kill -USR1 "$pid" 2> /dev/null || true' USR1 TERM

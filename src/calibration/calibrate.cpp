@@ -60,10 +60,12 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
         report.sums = observer.takeSums();
     }
     report.record.peakMemoryBytes = peakMemoryBytes();
+    report.record.peakDeviceBytes = static_cast<std::int64_t>(peakMemoryInUse(job.device));
 
     std::vector<StageReport> reports;
     for (const std::string& bytes : world.gather(report.toBytes())) reports.push_back(StageReport::fromBytes(bytes));
     CalibrationResult result;
+    result.own = report.record;
     result.modules = byModule(reports);
     for (const StageReport& gathered : reports) result.stages.push_back(gathered.record);
     return result;

@@ -1,5 +1,6 @@
 #include "calibration/stage_run.h"
 
+#include "aimerge/device/profiler_range.h"
 #include "aimerge/model/decoder.h"
 #include "calibration/pipeline.h"
 #include "calibration/stage_link.h"
@@ -46,6 +47,7 @@ public:
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, kReceivingComputingSending);
         passStepByStep(link, steps_.count(), [&](std::int64_t step) {
             at::Tensor& hidden = enter(link, step);
+            const ProfilerRange range("micro-batch");
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
                 decoder_.runLayer(layer, layers[static_cast<std::size_t>(layer - stage_.firstLayer)], hidden, &observer_);
             leave(link, step);
@@ -66,6 +68,7 @@ public:
             },
             [&](std::int64_t layer, std::int64_t step) {
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
+                const ProfilerRange range("micro-batch through a layer");
                 decoder_.runLayer(layer, weights, hidden, &observer_);
                 if (layer + 1 == stage_.endLayer)
                     leave(link, step);
@@ -78,6 +81,7 @@ public:
         finish(link);
     }
 
+    std::uint64_t bytesRead() const { return decoder_.bytesRead(); }
     double readSeconds() const { return readSeconds_; }
     double waitSeconds() const { return waitSeconds_; }
 
@@ -125,6 +129,7 @@ private:
     template <typename Load>
     std::invoke_result_t<Load> reading(const Load& load) {
         const auto start = Clock::now();
+        const ProfilerRange range("read weights");
         auto loaded = load();
         readSeconds_ += secondsSince(start);
         return loaded;
@@ -159,6 +164,8 @@ StageRecord runStage(World& world, HiddenTransport& transport, const Calibration
     record.rank = stage.rank;
     record.firstLayer = stage.firstLayer;
     record.lastLayer = stage.endLayer - 1;
+    record.bytesRead = static_cast<std::int64_t>(run.bytesRead());
+    record.tokens = steps.blocks() * job.blocks.length;
     record.readSeconds = run.readSeconds();
     record.waitSeconds = run.waitSeconds();
     record.forwardSeconds = secondsSince(start) - record.readSeconds - record.waitSeconds;

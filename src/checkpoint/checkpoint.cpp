@@ -22,17 +22,6 @@ namespace aimerge {
 namespace fs = std::filesystem;
 namespace {
 
-fs::path findModelFolder(const std::string& name) {
-    std::error_code error;
-    const fs::file_status status = fs::status(name, error);
-    if (fs::is_directory(status)) return name;
-    if (fs::exists(status)) throw InputError("{}: is a file, expected the folder of a model", name);
-    if (status.type() == fs::file_type::none) throw InputError("{}: cannot be examined: {}", name, error.message());
-    const HubReference reference = HubReference::from(name);
-    if (isHubName(reference.name)) return findInHubCache(reference, environment::hubCacheDirectory());
-    throw InputError("{}: no such folder; give a model's folder, or a hub name such as org/name", name);
-}
-
 nlohmann::ordered_json readConfig(const fs::path& folder) {
     const fs::path path = folder / "config.json";
     if (!fs::exists(path))
@@ -76,9 +65,20 @@ void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
 
 }  // namespace
 
+fs::path modelFolder(const std::string& name) {
+    std::error_code error;
+    const fs::file_status status = fs::status(name, error);
+    if (fs::is_directory(status)) return name;
+    if (fs::exists(status)) throw InputError("{}: is a file, expected the folder of a model", name);
+    if (status.type() == fs::file_type::none) throw InputError("{}: cannot be examined: {}", name, error.message());
+    const HubReference reference = HubReference::from(name);
+    if (isHubName(reference.name)) return findInHubCache(reference, environment::hubCacheDirectory());
+    throw InputError("{}: no such folder; give a model's folder, or a hub name such as org/name", name);
+}
+
 Checkpoint Checkpoint::open(const std::string& name) {
     if (const auto parts = splitAdaptedName(name)) return openAdapted(name, *parts);
-    const fs::path folder = findModelFolder(name);
+    const fs::path folder = modelFolder(name);
     if (isAdapterFolder(folder))
         throw InputError(
             "{0}: is an adapter (adapter_config.json), not a whole model; write BASE+{0} with the model it is for", name);
@@ -86,7 +86,7 @@ Checkpoint Checkpoint::open(const std::string& name) {
 }
 
 Checkpoint Checkpoint::openOver(const std::string& base, const std::string& name) {
-    if (base.empty() || splitAdaptedName(name) || !isAdapterFolder(findModelFolder(name))) return open(name);
+    if (base.empty() || splitAdaptedName(name) || !isAdapterFolder(modelFolder(name))) return open(name);
     return openAdapted(name, {base, name});
 }
 
@@ -96,7 +96,7 @@ Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& p
         throw InputError("{}: is for {}, which has an adapter already; merge that one into its base first", name,
                          parts.base);
     result.name_ = name;
-    Adapter adapter = readAdapter(findModelFolder(parts.adapter));
+    Adapter adapter = readAdapter(modelFolder(parts.adapter));
     const auto lastPart = [](const std::string& path) { return path.substr(path.find_last_of('/') + 1); };
     if (!adapter.trainedOn.empty() && lastPart(adapter.trainedOn) != lastPart(parts.base))
         spdlog::info("{}: names the base model {}; it is applied to {}", adapter.configFile, adapter.trainedOn, parts.base);

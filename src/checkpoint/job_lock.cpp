@@ -2,6 +2,7 @@
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/host_name.h"
 #include "aimerge/core/utc_time.h"
 
 #include <nlohmann/json.hpp>
@@ -16,12 +17,6 @@
 
 namespace aimerge {
 namespace {
-
-std::string hostName() {
-    char name[256] = {};
-    if (::gethostname(name, sizeof name - 1) != 0) return "unknown host";
-    return name;
-}
 
 std::string holderText(const std::string& command) {
     nlohmann::ordered_json holder;

@@ -3,6 +3,7 @@
 #include "cli/options.h"
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
+#include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
 #include "aimerge/core/error.h"
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 namespace aimerge {
 namespace {
@@ -50,6 +52,8 @@ void declareCalibrate(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Config with base_model and aim.calibration (YAML)")->required();
     app.add_option("--out", options.out, "Statistics log to write (HDF5)")->required();
     app.add_flag("--overwrite", options.overwrite, "Replace a log that holds other statistics");
+    declareScatter(app, options);
+    declareTimesAsJson(app, options);
     declareJobOptions(app, options);
 }
 
@@ -57,7 +61,11 @@ void runCalibrate(World& world, const Options& options) {
     const MergeConfig config = std::move(shareConfigs(world, options, ConfigUse::Calibrate).back());
     refuseMadeBase(config);
     const CalibrationConfig& calibration = config.aim->calibration;
-    const Checkpoint base = openInTurn(world, [&] { return Checkpoint::open(config.baseModel); });
+    std::optional<StagedModels> staged;
+    if (options.scattersInputs) staged.emplace(world, std::set{config.baseModel});
+    const Checkpoint base =
+        openInTurn(world, [&] { return Checkpoint::open(staged ? staged->nameHere(config.baseModel) : config.baseModel); });
+    if (staged) staged->dropNames();
     requireWholeModel(base);
 
     CalibrationInput input;
@@ -87,7 +95,9 @@ void runCalibrate(World& world, const Options& options) {
                      source == Source::Present ? options.out : input.cachedLog.string());
         return;
     }
-    const StatisticsLog log = runCalibration(world, options, calibration, base, Plan::fromJson(planText), std::move(input));
+    const Plan plan = Plan::fromJson(planText);
+    if (staged) staged->fill(world, weightsOfStages(base, plan));
+    const StatisticsLog log = runCalibration(world, options, calibration, base, plan, std::move(input));
     if (!world.isRoot()) return;
     if (const fs::path parent = fs::path(options.out).parent_path(); !parent.empty()) fs::create_directories(parent);
     writeStatisticsLog(options.out, log);

@@ -1,5 +1,6 @@
 // aimerge evaluate MODEL --suite FILE: scores of a checkpoint.
 
+#include "cli/evaluation_step.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
@@ -7,13 +8,11 @@
 
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/phase.h"
 #include "aimerge/evaluation/evaluate.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
-
-#include <chrono>
 
 namespace aimerge {
 namespace {
@@ -76,20 +75,16 @@ void runEvaluate(World& world, const Options& options) {
 
     const Plan plan = planEvaluation(world, options, evaluation, model);
 
-    const auto began = std::chrono::steady_clock::now();
-    const EvaluationResult result = evaluation.score(
-        world, model,
-        {plan, threadsPerRank(world, options), progressMode(world, options), throwIfInterrupted, options.computesOn});
+    const EvaluationResult result = scoreModel(world, options, evaluation, model, plan);
     if (!world.isRoot()) return;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     if (!options.samples.empty()) writeSamples(options.samples, evaluation, result);
     if (options.json)
         fmt::print("{}\n", jsonOf(options, evaluation, result.tasks).dump(2));
     else
         fmt::print("{}", tableOf(result.tasks));
-    const auto tokens = static_cast<double>(evaluation.requests().tokens());
-    spdlog::info("{}: {} items, {:.0f} tokens in {}, {:.0f} tokens/s", options.subject, evaluation.requests().items.size(),
-                 tokens, formatSeconds(seconds), tokens / seconds);
+    const PhaseFigures& took = recordedPhases().back();
+    spdlog::info("{}: {} items, {} tokens in {}, {:.0f} tokens/s", options.subject, evaluation.requests().items.size(),
+                 took.tokens, formatSeconds(took.seconds), static_cast<double>(took.tokens) / took.seconds);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "aimerge/core/size_text.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/phase.h"
 #include "aimerge/merge/resolve_parameters.h"
 #include "aimerge/torch/torch_library.h"
 
@@ -67,10 +68,13 @@ void measureInto(World& world, const Options& options, const Measurement& measur
     if (!fs::is_directory(target))
         throw UsageError("{}: rank {} does not see this folder; set AIMERGE_CACHE_DIR to a disk that all machines share",
                          target.string(), world.rank());
+    Phase phase("measure");
     if (measurement.kind == ExpertStatistic::Fisher)
         measureFisherWithTorch(world, job, target);
     else
         measureGramsWithTorch(world, job, target);
+    if (world.isRoot()) phase.addTokens(static_cast<std::uint64_t>(blocks.blocks * blocks.length));
+    phase.lookAtMemoryOf(options.computesOn);
 }
 
 std::uint64_t squared(std::int64_t value) {

@@ -1,14 +1,16 @@
 // aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors are caught here and nowhere else.
 
+#include "cli/command_line.h"
+#include "cli/logging.h"
 #include "cli/options.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/job_summary.h"
 #include "aimerge/distributed/world.h"
 
 #include <fmt/core.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
@@ -21,14 +23,6 @@ namespace {
 constexpr std::array kCommands = {&kPlanCommand,   &kCalibrateCommand, &kMergeCommand,  &kSweepCommand,  &kEvaluateCommand,
                                   &kReportCommand, &kInspectCommand,   &kVerifyCommand, &kMethodsCommand};
 
-void startLogging(const World& world, const std::string& level) {
-    auto log = spdlog::stderr_color_st("aimerge");
-    log->set_pattern(world.size() > 1 ? fmt::format("[{}] %^%l%$: %v", world.rank()) : "%^%l%$: %v");
-    // Rank 0 speaks; what another rank has to say beyond errors is about its own share of the same work.
-    log->set_level(world.isRoot() ? spdlog::level::from_str(level) : spdlog::level::err);
-    spdlog::set_default_logger(std::move(log));
-}
-
 /// What the command line asks for.
 struct Request {
     const Command* command = nullptr;
@@ -37,30 +31,48 @@ struct Request {
     int exitCode = 0;  // of a command line that asks for no command: 0 after --help and --version
 };
 
+/// Collective. What the job took: a table on rank 0's standard error, with --json an object on its standard output.
+void tellWhatItTook(World& world, const Options& options) {
+    std::vector<RankRecord> ranks;
+    for (const std::string& record : world.gather(recordOfThisRank(options.computesOn.name).toJson()))
+        ranks.push_back(RankRecord::fromJson(record));
+    if (!world.isRoot()) return;
+    if (spdlog::should_log(spdlog::level::info)) fmt::print(stderr, "{}", summaryTable(ranks));
+    if (options.timesAsJson) fmt::print("{}\n", summaryJson(ranks).dump(2));
+}
+
+/// The end of a rank whose own work failed.
+int fail(World& world, ExitCode code, const std::string& message) {
+    if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+    logEnd(message);
+    world.reportFailure(static_cast<int>(code), message);
+    return static_cast<int>(code);
+}
+
 /// Runs the chosen command; the code this rank ends with.
 int run(World& world, Request& request) {
+    Options& options = request.options;
     try {
-        if (request.computes) request.options.computesOn = chooseDevice(world, request.options);
-        request.command->run(world, request.options);
+        if (request.computes) {
+            options.computesOn = chooseDevice(world, options);
+            startLogFile(world, options);
+            spdlog::debug("{}", commandLine());
+        }
+        request.command->run(world, options);
+        if (request.computes) tellWhatItTook(world, options);
+        logEnd("done");
         return static_cast<int>(ExitCode::Done);
     } catch (const PeerFailed& failure) {
-        if (world.isRoot()) fmt::print(stderr, "aimerge: {} (rank {})\n", failure.message(), failure.rank());
+        const std::string message = fmt::format("{} (rank {})", failure.message(), failure.rank());
+        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+        logEnd(message);
         return failure.exitCode();
     } catch (const Error& error) {
-        const int code = static_cast<int>(error.exitCode());
-        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", error.what());
-        world.reportFailure(code, error.what());
-        return code;
+        return fail(world, error.exitCode(), error.what());
     } catch (const std::bad_alloc&) {
-        const std::string message = "out of memory; set a smaller --memory-limit or use more ranks";
-        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
-        world.reportFailure(static_cast<int>(ExitCode::Fault), message);
-        return static_cast<int>(ExitCode::Fault);
+        return fail(world, ExitCode::Fault, "out of memory; set a smaller --memory-limit or use more ranks");
     } catch (const std::exception& error) {
-        const std::string message = fmt::format("unexpected fault: {}", error.what());
-        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
-        world.reportFailure(static_cast<int>(ExitCode::Fault), message);
-        return static_cast<int>(ExitCode::Fault);
+        return fail(world, ExitCode::Fault, fmt::format("unexpected fault: {}", error.what()));
     }
 }
 
@@ -100,7 +112,7 @@ int runJob(int argc, char** argv) {
     World world(argc, argv);
     Request request = parseCommandLine(argc, argv, world.isRoot());
     if (!request.command) return world.leave(request.exitCode);
-    startLogging(world, request.options.logLevel);
+    startLogging(world, request.options);
     return world.leave(run(world, request));
 }
 

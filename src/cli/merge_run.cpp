@@ -11,13 +11,18 @@
 #include "aimerge/checkpoint/manifest.h"
 #include "aimerge/checkpoint/verify.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/distributed/phase.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <filesystem>
+#include <map>
+#include <set>
 
 namespace aimerge {
 namespace {
@@ -90,8 +95,10 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
 }
 
 /// Collective. Calibrates when there are no statistics yet; afterwards rank 0 has them.
-void completeStatistics(World& world, const Options& options, const MergeJob& job, const Plan& plan, RootState& root) {
+void completeStatistics(World& world, const Options& options, const MergeJob& job, const Plan& plan,
+                        std::optional<StagedModels>& staged, RootState& root) {
     if (!world.any(world.isRoot() && job.config.aim && !root.statistics)) return;
+    if (staged) staged->fill(world, weightsOfStages(job.base(), plan));
     StatisticsLog log =
         runCalibration(world, options, job.config.aim->calibration, job.base(), plan, std::move(root.calibration));
     if (world.isRoot()) root.statistics = std::move(log);
@@ -107,6 +114,14 @@ std::vector<FinishedTensor> gatherFinished(World& world, const PointWriters& wri
     return all;
 }
 
+std::string namesText(const std::vector<std::string>& names) {
+    return nlohmann::json(names).dump();
+}
+
+std::vector<std::string> parseNames(const std::string& text) {
+    return nlohmann::json::parse(text);
+}
+
 void reportDone(const Options& options, const MergeJob& job, std::chrono::steady_clock::time_point began) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     spdlog::info("{}: {} {} of {} in {} {}, {}", options.out, job.points.size(),
@@ -115,6 +130,7 @@ void reportDone(const Options& options, const MergeJob& job, std::chrono::steady
 }
 
 void checkResult(const Options& options, int threads) {
+    const Phase phase("verify");
     const VerifyReport report = verify(options.out, threads);
     if (!report.whole()) throw DamageFound("{}: {}", options.out, report.findings.front().text);
     spdlog::info("{}: read back, every checksum fits", options.out);
@@ -148,20 +164,37 @@ void MergeRun::begin() {
         const std::string planText = sharePlan(world_, options_, job_, root_);
         if (planText.empty()) return;
         plan_ = Plan::fromJson(planText);
-        completeStatistics(world_, options_, job_, *plan_, root_);
+        completeStatistics(world_, options_, job_, *plan_, staged_, root_);
         takeOver();
+        if (staged_) scatterInputs();
     });
 }
 
 void MergeRun::open() {
+    MergeConfig config = config_;
+    if (options_.scattersInputs) {
+        std::set<std::string> names;
+        withModels([&](const std::string& model) { return *names.insert(model).first; }, config_);
+        staged_.emplace(world_, names);
+        config = withModels([&](const std::string& model) { return staged_->nameHere(model); }, config_);
+    }
     const auto open = [&] {
-        job_ = openMergeJob(config_, parseSize(options_.maxShardSize));
+        job_ = openMergeJob(config, parseSize(options_.maxShardSize));
         requireExpertCalibration(job_);
+        requireSharedFiles();
     };
     if (scope_ == FailureScope::Work)
         shareFailures(world_, open);
     else
         openInTurn(world_, [&] { return open(), true; });
+    if (staged_) staged_->dropNames();
+}
+
+/// What is measured of experts goes through files that all ranks see.
+void MergeRun::requireSharedFiles() const {
+    if (job_.method->info().needs != ExpertStatistic::None && options_.scattersInputs)
+        throw UsageError("{}: {} measures the experts, which every rank must see for it; use --io direct",
+                         config_.methodMark.text(), config_.method);
 }
 
 /// Now everything is known that decides the output's bytes.
@@ -181,26 +214,87 @@ void MergeRun::takeOver() {
     }
     partialFolder_ = world_.broadcast(partialFolder_.string());
     buildFolder_ = world_.broadcast(buildFolder_.string());
-    if (job_.config.aim) statistics_ = readStatisticsLog(buildFolder_ / kStatisticsLogName).modules;
+    if (job_.config.aim) statistics_ = sharedStatistics();
 
-    journal_.emplace(partialFolder_, world_.rank());
-    for (const OutputPoint& point : job_.points)
-        writers_.push_back(std::make_unique<ShardWriter>(buildFolder_, point.folder, job_.layout, *journal_));
+    if (world_.isRoot() || !options_.gathersAtRoot) {
+        journal_.emplace(partialFolder_, world_.rank());
+        for (const OutputPoint& point : job_.points)
+            writers_.push_back(std::make_unique<ShardWriter>(buildFolder_, point.folder, job_.layout, *journal_));
+    }
+    takeOverFinished();
+    if (!options_.gathersAtRoot) return;
+    if (world_.isRoot())
+        incoming_.emplace(world_, job_.points.size(), store_);
+    else
+        outgoing_.emplace(job_);
+}
+
+/// Every rank looks after its own tensors; where rank 0 alone sees the output, it does for all.
+void MergeRun::takeOverFinished() {
+    std::vector<std::string> mine = plan_->ranks.at(static_cast<std::size_t>(world_.rank())).tensors;
+    std::vector<std::string> looked = mine;
+    if (options_.gathersAtRoot) {
+        looked.clear();
+        for (const RankPlan& rank : plan_->ranks) looked.insert(looked.end(), rank.tensors.begin(), rank.tensors.end());
+    }
     const std::string claims = world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : "");
-    const std::vector<std::string>& mine = plan_->ranks.at(static_cast<std::size_t>(world_.rank())).tensors;
     ThreadPool threads(threadsPerRank(world_, options_));
-    const auto adopt = [&] { remaining_ = adoptFinished(job_, mine, parseJournal(claims), writers_, threads); };
+    const auto adopt = [&] {
+        if (!writers_.empty()) remaining_ = adoptFinished(job_, looked, parseJournal(claims), writers_, threads);
+    };
     scope_ == FailureScope::Work ? shareFailures(world_, adopt) : adopt();
+    if (!options_.gathersAtRoot) return;
+    const auto open = parseNames(world_.broadcast(namesText(remaining_)));
+    const std::set<std::string> isOpen(open.begin(), open.end());
+    std::erase_if(mine, [&](const std::string& name) { return !isOpen.contains(name); });
+    remaining_ = std::move(mine);
+}
+
+StatisticsByModule MergeRun::sharedStatistics() {
+    const fs::path log = buildFolder_ / kStatisticsLogName;
+    if (!options_.gathersAtRoot) return readStatisticsLog(log).modules;
+    const std::string bytes = world_.broadcast(world_.isRoot() ? readTextFile(log) : "");
+    if (world_.isRoot()) return readStatisticsLog(log).modules;
+    const TemporaryFolder folder;
+    writeTextFile(folder.path() / kStatisticsLogName, bytes);
+    return readStatisticsLog(folder.path() / kStatisticsLogName).modules;
+}
+
+/// What is left to be merged, to the ranks that merge it.
+void MergeRun::scatterInputs() {
+    const Phase phase("scatter");
+    std::map<std::string_view, const MatchedTensor*> known;
+    for (const MatchedTensor& tensor : job_.tensors) known[tensor.name] = &tensor;
+    std::vector<std::vector<StagedTensor>> ofRanks;
+    for (const std::string& names : world_.gather(namesText(remaining_))) {
+        std::vector<StagedTensor>& inputs = ofRanks.emplace_back();
+        for (const std::string& name : parseNames(names))
+            for (const MatchedInput& input : known.at(name)->inputs)
+                if (input.tensor) inputs.push_back({&job_.models.models[input.model], input.tensor});
+    }
+    staged_->fill(world_, ofRanks);
 }
 
 MergePass MergeRun::pass() {
-    return {job_, remaining_, statistics_, experts_, store_};
+    return {job_, remaining_, statistics_, experts_, outgoing_ ? static_cast<PointStore&>(*outgoing_) : store_};
+}
+
+void MergeRun::exchange() {
+    if (outgoing_) outgoing_->send(world_);
+    if (incoming_) incoming_->takeArrived();
+}
+
+void MergeRun::finishExchange() {
+    if (outgoing_) outgoing_->sendEnd(world_);
+    if (incoming_) incoming_->takeRest();
 }
 
 void MergeRun::finish(const MergePass& pass) {
+    const Phase phase("publish");
     discardingOnBadInput(root_, [&] {
         const auto sync = [&] {
             if (pass.error) std::rethrow_exception(pass.error);
+            finishExchange();
             for (const auto& writer : writers_) writer->sync();
         };
         scope_ == FailureScope::Work ? shareFailures(world_, sync) : sync();
@@ -218,7 +312,7 @@ void mergeDocument(World& world, const Options& options, const MergeConfig& conf
     const int threadCount = threadsPerRank(world, options);
     ThreadPool threads(threadCount);
     discardingOnBadInput(root, [&] {  // a peer's
-        mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options));
+        mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options), [&] { run.exchange(); });
     });
     run.finish(pass);
     if (!world.isRoot()) return;

@@ -1,10 +1,12 @@
 #pragma once
 // One merge from its config to the published folder: what `aimerge merge` does for a document, and a sweep for a point.
 
+#include "cli/gather_step.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
 #include "cli/options.h"
 #include "cli/shared_failure.h"
+#include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
 #include "aimerge/checkpoint/journal.h"
@@ -50,6 +52,9 @@ public:
     /// What is left of this rank's share; valid as long as the run. @pre !isSettled()
     MergePass pass();
 
+    /// Between two batches of the pass: with --gather root, what is merged goes to rank 0.
+    void exchange();
+
     /// Collective. Publishes what the pass has completed, or throws its error.
     void finish(const MergePass& pass);
 
@@ -57,7 +62,12 @@ public:
 
 private:
     void open();
+    void requireSharedFiles() const;
     void takeOver();
+    void takeOverFinished();
+    StatisticsByModule sharedStatistics();
+    void scatterInputs();
+    void finishExchange();
 
     World& world_;
     Options options_;
@@ -73,6 +83,9 @@ private:
     PointWriters writers_;
     WriterStore store_{writers_};
     std::vector<std::string> remaining_;
+    std::optional<StagedModels> staged_;       // --io scatter
+    std::optional<OutgoingStore> outgoing_;    // --gather root, on every rank but 0
+    std::optional<IncomingTensors> incoming_;  // on rank 0
 };
 
 /// Collective. A document's whole merge.

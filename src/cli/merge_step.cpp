@@ -2,11 +2,15 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/phase.h"
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/merge/tensor_assembly.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <atomic>
+#include <set>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -76,6 +80,21 @@ std::unordered_map<std::string_view, std::size_t> indicesOf(const MergeJob& job,
     return indices;
 }
 
+/// Of all inputs of the passes, each once.
+std::uint64_t bytesToRead(std::span<const MergePass> passes,
+                          const std::vector<std::unordered_map<std::string_view, std::size_t>>& indices) {
+    std::set<std::pair<std::string_view, std::string_view>> known;  // model, tensor
+    std::uint64_t bytes = 0;
+    for (std::size_t p = 0; p < passes.size(); ++p) {
+        const MergeJob& job = passes[p].job;
+        for (const auto& [name, index] : indices[p])
+            for (const MatchedInput& input : job.tensors[index].inputs)
+                if (input.tensor && known.emplace(job.models.models[input.model].name(), input.tensor->name).second)
+                    bytes += input.tensor->bytes.size();
+    }
+    return bytes;
+}
+
 }  // namespace
 
 void WriterStore::write(std::size_t point, const std::string& tensor, std::uint64_t offset,
@@ -110,7 +129,8 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
     return remaining;
 }
 
-void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device) {
+void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device,
+                 const std::function<void()>& afterBatch) {
     std::vector<std::unordered_map<std::string_view, std::size_t>> indices;  // per pass
     std::vector<std::string_view> order;                                     // of the tensors of all passes
     std::unordered_map<std::string_view, std::uint64_t> bytes;               // that all passes write of a tensor
@@ -125,6 +145,9 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
         }
         totalTensors += pass.names.size();
     }
+    Phase phase("merge");
+    phase.addRead(bytesToRead(passes, indices));
+    phase.addWritten(totalBytes);
     Progress progress(mode, "merge", "tensors", totalTensors, totalBytes);
 
     const auto mergeNamed = [&](std::span<const std::string_view> names) {
@@ -141,8 +164,10 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
                 passes[p].error = std::current_exception();
             }
         }
+        spdlog::debug("merge: {} tensors done, the last {}", names.size(), names.back());
         throwIfInterrupted();
         world.throwIfPeerFailed();
+        afterBatch();
     };
     std::size_t first = 0;
     std::uint64_t batchBytes = 0;
@@ -154,6 +179,7 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
         batchBytes = 0;
     }
     progress.finish();
+    phase.lookAtMemoryOf(device);
 }
 
 }  // namespace aimerge

@@ -12,6 +12,7 @@
 #include "aimerge/statistics/statistics.h"
 
 #include <exception>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -61,7 +62,10 @@ struct MergePass {
 };
 
 /// Local. Merges all passes a batch of tensors at a time, so that the inputs of a batch are read from disk once.
+/// @param afterBatch called on this thread between two batches and after the last
 /// @throws Interrupted and PeerFailed between two batches
-void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device);
+void mergePasses(
+    World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device,
+    const std::function<void()>& afterBatch = [] {});
 
 }  // namespace aimerge

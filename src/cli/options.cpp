@@ -7,6 +7,7 @@
 #include "aimerge/distributed/world.h"
 
 #include <algorithm>
+#include <map>
 #include <thread>
 
 namespace aimerge {
@@ -25,9 +26,24 @@ void declareComputeOptions(CLI::App& app, Options& options) {
         ->check(CLI::Range(1, 1024));
     app.add_option("--memory-limit", options.memoryLimit,
                    "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
+    app.add_option("--log-dir", options.logDirectory,
+                   "Folder for a log file per rank, with everything that --log-level debug would say (appended)");
     app.add_option("--progress", options.progress, "Progress display")
         ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
         ->capture_default_str();
+}
+
+void declareScatter(CLI::App& app, Options& options) {
+    const std::map<std::string, bool> ways{{"direct", false}, {"scatter", true}};
+    app.add_option("--io", options.scattersInputs,
+                   "How ranks come to the models' weights: `direct`ly from files that all see, or `scatter`ed by rank 0, "
+                   "into AIMERGE_SCRATCH_DIR of each machine (default: direct)")
+        ->transform(CLI::CheckedTransformer(ways).description(""))
+        ->type_name("direct|scatter");
+}
+
+void declareTimesAsJson(CLI::App& app, Options& options) {
+    app.add_flag("--json", options.timesAsJson, "Print what every phase and rank took as JSON when the job has ended");
 }
 
 void declareJobOptions(CLI::App& app, Options& options) {

@@ -25,12 +25,15 @@ struct Options {
     int threads = 0;               // per rank; 0 = share the machine's among the ranks on it
     std::string memoryLimit;       // per rank; empty = none
     std::string maxShardSize = "5GB";
-    std::vector<std::string> overrides;  // --set path.to.key=value
+    bool scattersInputs = false, gathersAtRoot = false;  // --io scatter, --gather root
+    std::vector<std::string> overrides;                  // --set path.to.key=value
     std::string progress = "auto";
     std::string logLevel = "info";
+    std::string logDirectory;  // empty = none
     bool dryRun = false;
     bool overwrite = false;
     bool json = false;
+    bool timesAsJson = false;
     bool verifyAfter = false;
     // evaluate
     std::vector<std::string> suites;  // paths
@@ -63,6 +66,10 @@ extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepComma
 void declareComputeOptions(CLI::App& app, Options& options);
 /// Those and the options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);
+/// --io, for ranks that do not see the models.
+void declareScatter(CLI::App& app, Options& options);
+/// --json of the commands whose result is a file: what the job took, on standard output.
+void declareTimesAsJson(CLI::App& app, Options& options);
 /// --log-level and --help's common footer; every command has them.
 void declareCommonOptions(CLI::App& app, Options& options);
 

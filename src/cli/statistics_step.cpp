@@ -8,6 +8,7 @@
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/phase.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "aimerge/torch/torch_library.h"
 
@@ -19,6 +20,17 @@ namespace aimerge {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Collective.
+CalibrationResult calibrateMeasured(World& world, const CalibrationJob& job) {
+    Phase phase("calibrate");
+    CalibrationResult result = calibrateWithTorch(world, job);
+    phase.addIdle(result.own.waitSeconds);
+    phase.addRead(static_cast<std::uint64_t>(result.own.bytesRead));
+    if (world.isRoot()) phase.addTokens(static_cast<std::uint64_t>(job.blocks.blocks * job.blocks.length));
+    phase.lookAtMemoryOf(job.device);
+    return result;
+}
 
 /// Everything that fixes a calibration's result, apart from the number of threads (architecture.md, "bits").
 std::string cacheKey(const StatisticsOrigin& origin) {
@@ -79,6 +91,7 @@ StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, 
 
 CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads,
                                     const Device& device) {
+    const Phase phase("prepare");
     CalibrationInput input;
     input.blocks = loadTokenBlocks(config, base);
     StatisticsOrigin& origin = input.origin;
@@ -116,7 +129,7 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              progressMode(world, options),
                              throwIfInterrupted,
                              options.computesOn};
-    CalibrationResult result = calibrateWithTorch(world, job);
+    CalibrationResult result = calibrateMeasured(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};
     if (!world.isRoot()) return log;

@@ -1,6 +1,7 @@
 // aimerge sweep CONFIG: methods x combinations x omegas, merged and scored.
 
 #include "cli/command_line.h"
+#include "cli/evaluation_step.h"
 #include "cli/input_files.h"
 #include "cli/memory_points.h"
 #include "cli/merge_run.h"
@@ -139,8 +140,7 @@ private:
     }
 
     EvaluationResult score(const WeightSource& model, const Plan& plan) const {
-        return evaluation_->score(world_, model,
-                                  {plan, threads_, progressMode(world_, options_), throwIfInterrupted, options_.computesOn});
+        return scoreModel(world_, options_, *evaluation_, model, plan);
     }
 
     EvaluationResult scoreFolder(const std::string& folder) {
@@ -387,6 +387,7 @@ void declareSweep(CLI::App& app, Options& options) {
     app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
     app.add_flag("--list-combinations", options.listCombinations,
                  "Print the combinations of experts, a line each, and do nothing else");
+    declareTimesAsJson(app, options);
     declareJobOptions(app, options);
 }
 

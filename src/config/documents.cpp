@@ -70,13 +70,19 @@ bool refersToDocument(const std::string& model, const std::string& documentName)
     return model.starts_with(documentName) && (model.size() == documentName.size() || model[documentName.size()] == '+');
 }
 
+MergeConfig withModels(const std::function<std::string(const std::string& model)>& rename, MergeConfig config) {
+    forEachModel(config, [&](std::string& model) {
+        if (!model.empty()) model = rename(model);
+    });
+    return config;
+}
+
 MergeConfig withDocumentsIn(const std::filesystem::path& folder, MergeConfig config) {
-    const auto replace = [&](std::string& model) {
-        const auto document =
-            std::ranges::find_if(config.uses, [&](const std::string& name) { return refersToDocument(model, name); });
-        if (document != config.uses.end()) model = (folder / model).string();
+    const auto resultOf = [&, uses = config.uses](const std::string& model) {
+        const auto isNamed = [&](const std::string& document) { return refersToDocument(model, document); };
+        return std::ranges::any_of(uses, isNamed) ? (folder / model).string() : model;
     };
-    forEachModel(config, replace);
+    config = withModels(resultOf, std::move(config));
     config.documentsFolder = folder;
     return config;
 }

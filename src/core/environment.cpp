@@ -59,6 +59,12 @@ std::filesystem::path paperTablesDirectory() {
     return toolsDirectory() / "../../configs/paper/printed";
 }
 
+std::filesystem::path scratchDirectory() {
+    for (const char* name : {"AIMERGE_SCRATCH_DIR", "TMPDIR"})
+        if (const auto scratch = folder(name)) return *scratch;
+    return "/tmp";
+}
+
 double collectiveTimeoutSeconds() {
     const auto text = variable("AIMERGE_COLLECTIVE_TIMEOUT");
     if (!text) return 1800;

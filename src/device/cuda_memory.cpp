@@ -3,6 +3,9 @@
 #include "aimerge/core/error.h"
 #include "device/cuda_call.h"
 
+#include <algorithm>
+#include <atomic>
+
 namespace aimerge {
 
 void checkCuda(cudaError_t result, const char* call, std::size_t size, const char* unit) {
@@ -16,6 +19,7 @@ namespace {
 void* allocatedOnDevice(std::size_t bytes) {
     void* data = nullptr;
     checkCuda(cudaMalloc(&data, bytes), "cudaMalloc", bytes, "bytes");
+    lookAtDeviceMemory();
     return data;
 }
 
@@ -26,6 +30,16 @@ void* allocatedPinned(std::size_t bytes) {
 }
 
 }  // namespace
+
+std::uint64_t lookAtDeviceMemory() {
+    static std::atomic<std::uint64_t> most = 0;
+    std::size_t free = 0, total = 0;
+    checkCuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo", 1, "device");
+    std::uint64_t known = most;
+    while (known < total - free && !most.compare_exchange_weak(known, total - free)) {
+    }
+    return std::max<std::uint64_t>(known, total - free);
+}
 
 void ReleaseOnDevice::operator()(std::byte* data) const {
     cudaFree(data);

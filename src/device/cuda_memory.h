@@ -3,6 +3,7 @@
 // thread's current device.
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
@@ -58,6 +59,10 @@ public:
     /// @throws RuntimeFault
     explicit PinnedMemory(std::size_t bytes);
 };
+
+/// Looks at how much of the current device's memory is in use, and remembers the most. @return that
+/// @throws RuntimeFault
+std::uint64_t lookAtDeviceMemory();
 
 /// The same bytes on both sides.
 struct StagedMemory {

@@ -2,6 +2,7 @@
 
 #if AIMERGE_HAS_CUDA
 #include "device/cuda_call.h"
+#include "device/cuda_memory.h"
 
 #include <fmt/format.h>
 #endif
@@ -50,6 +51,12 @@ void useDevice(const Device& device) {
     if (device.isGpu()) checkCuda(cudaSetDevice(device.gpu), "cudaSetDevice", static_cast<std::size_t>(device.gpu), "(GPU)");
 }
 
+std::uint64_t peakMemoryInUse(const Device& device) {
+    if (!device.isGpu()) return 0;
+    useDevice(device);
+    return lookAtDeviceMemory();
+}
+
 #else
 
 VisibleGpus visibleGpus() {
@@ -57,6 +64,10 @@ VisibleGpus visibleGpus() {
 }
 
 void useDevice(const Device&) {}
+
+std::uint64_t peakMemoryInUse(const Device&) {
+    return 0;
+}
 
 #endif
 

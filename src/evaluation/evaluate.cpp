@@ -35,10 +35,12 @@ PlanSettings Evaluation::planSettings() const {
 EvaluationResult Evaluation::score(World& world, const WeightSource& model, const EvaluationRun& run) const {
     const ScoringJob job{model,       settings_.computeDtype, run.plan,      batches_,
                          run.threads, run.progress,           run.safePoint, run.device};
-    const std::vector<TokenScore> scores = scoreBatchesWithTorch(world, job);
-    if (!world.isRoot()) return {};
+    const BatchScores scores = scoreBatchesWithTorch(world, job);
     EvaluationResult result;
-    result.runs = scoreRuns(requests_, inSequenceOrder(requests_.sequences, batches_, scores));
+    result.waitSeconds = scores.waitSeconds;
+    result.bytesRead = scores.bytesRead;
+    if (!world.isRoot()) return result;
+    result.runs = scoreRuns(requests_, inSequenceOrder(requests_.sequences, batches_, scores.tokens));
     result.tasks = scoreTasks(requests_, result.runs, settings_.choices);
     return result;
 }

@@ -147,6 +147,7 @@ void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const
 }
 
 at::Tensor Decoder::load(const TensorInfo& tensor) const {
+    bytesRead_ += tensor.bytes.size();
     return loadTensor(weights_, tensor, scalarType_, device_);
 }
 

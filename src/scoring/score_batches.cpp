@@ -52,11 +52,11 @@ public:
         head_ = decoder_.loadHead();
     }
 
-    std::vector<TokenScore> run() {
+    BatchScores run() {
         stage_.streamsLayers ? runStreaming() : runResident();
         notice_.finish();
         progress_.finish();
-        return std::move(scores_);
+        return {std::move(scores_), link_.waitSeconds(), decoder_.bytesRead()};
     }
 
 private:
@@ -137,28 +137,29 @@ private:
 
 }  // namespace
 
-std::vector<TokenScore> scoreBatches(World& world, const ScoringJob& job) {
+BatchScores scoreBatches(World& world, const ScoringJob& job) {
     setTorchThreads(job.threads);
     const c10::InferenceMode inference;
     useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.weights.modelConfig().layers);
     const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
-    std::vector<TokenScore> scores;
+    BatchScores scores;
     if (stage.empty())
         StepNotice::follow(world, lastStage(job.plan), static_cast<std::int64_t>(job.batches.size()));
     else
         scores = ScoringRun(world, *transport, job, stage, stage.last() ? idleRanks(job.plan) : std::vector<int>{}).run();
 
     // Only the last stage has any.
-    std::string text(scores.size() * sizeof(TokenScore), '\0');
-    if (!scores.empty()) std::memcpy(text.data(), scores.data(), text.size());
+    std::string text(scores.tokens.size() * sizeof(TokenScore), '\0');
+    if (!scores.tokens.empty()) std::memcpy(text.data(), scores.tokens.data(), text.size());
     std::vector<TokenScore> gathered;
     for (const std::string& part : world.gather(text)) {
         const std::size_t before = gathered.size();
         gathered.resize(before + part.size() / sizeof(TokenScore));
         if (!part.empty()) std::memcpy(gathered.data() + before, part.data(), part.size());
     }
-    return gathered;
+    scores.tokens = std::move(gathered);
+    return scores;
 }
 
 }  // namespace aimerge

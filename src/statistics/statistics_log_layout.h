@@ -48,7 +48,7 @@ struct PlanRow {
 struct TimingRow {
     std::int64_t rank;
     double forwardSeconds, waitSeconds, readSeconds;
-    std::int64_t peakMemoryBytes;
+    std::int64_t peakMemoryBytes, peakDeviceBytes, bytesRead, tokens;
 };
 
 inline hdf5::Type planRowType() {
@@ -66,6 +66,9 @@ inline hdf5::Type timingRowType() {
     H5Tinsert(type.id(), "wait_seconds", HOFFSET(TimingRow, waitSeconds), H5T_NATIVE_DOUBLE);
     H5Tinsert(type.id(), "read_seconds", HOFFSET(TimingRow, readSeconds), H5T_NATIVE_DOUBLE);
     H5Tinsert(type.id(), "peak_memory_bytes", HOFFSET(TimingRow, peakMemoryBytes), H5T_NATIVE_INT64);
+    H5Tinsert(type.id(), "peak_device_memory_bytes", HOFFSET(TimingRow, peakDeviceBytes), H5T_NATIVE_INT64);
+    H5Tinsert(type.id(), "bytes_read", HOFFSET(TimingRow, bytesRead), H5T_NATIVE_INT64);
+    H5Tinsert(type.id(), "tokens", HOFFSET(TimingRow, tokens), H5T_NATIVE_INT64);
     return type;
 }
 

@@ -52,7 +52,7 @@ public:
         for (std::size_t i = 0; i < plan.size(); ++i)
             stages.push_back({static_cast<int>(plan[i].rank), plan[i].firstLayer, plan[i].lastLayer,
                               timing[i].forwardSeconds, timing[i].waitSeconds, timing[i].readSeconds,
-                              timing[i].peakMemoryBytes});
+                              timing[i].peakMemoryBytes, timing[i].peakDeviceBytes, timing[i].bytesRead, timing[i].tokens});
         return stages;
     }
 

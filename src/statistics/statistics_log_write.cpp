@@ -46,8 +46,8 @@ public:
         std::vector<TimingRow> timing;
         for (const StageRecord& stage : stages) {
             plan.push_back({stage.rank, stage.firstLayer, stage.lastLayer});
-            timing.push_back(
-                {stage.rank, stage.forwardSeconds, stage.waitSeconds, stage.readSeconds, stage.peakMemoryBytes});
+            timing.push_back({stage.rank, stage.forwardSeconds, stage.waitSeconds, stage.readSeconds, stage.peakMemoryBytes,
+                              stage.peakDeviceBytes, stage.bytesRead, stage.tokens});
         }
         const hdf5::Type planType = planRowType(), timingType = timingRowType();
         writeDataset(kPlanTable, planType.id(), planType.id(), std::span<const PlanRow>(plan));

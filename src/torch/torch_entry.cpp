@@ -34,6 +34,6 @@ extern "C" void aimerge_measure_fisher_v1(aimerge::World* world, const aimerge::
 }
 
 extern "C" void aimerge_score_batches_v1(aimerge::World* world, const aimerge::ScoringJob* job,
-                                         std::vector<aimerge::TokenScore>* scores) {
+                                         aimerge::BatchScores* scores) {
     withItsErrors([&] { *scores = aimerge::scoreBatches(*world, *job); });
 }

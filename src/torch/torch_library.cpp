@@ -59,8 +59,8 @@ void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::
     entryNamed<decltype(&aimerge_measure_fisher_v1)>("aimerge_measure_fisher_v1")(&world, &job, &folder);
 }
 
-std::vector<TokenScore> scoreBatchesWithTorch(World& world, const ScoringJob& job) {
-    std::vector<TokenScore> scores;
+BatchScores scoreBatchesWithTorch(World& world, const ScoringJob& job) {
+    BatchScores scores;
     entryNamed<decltype(&aimerge_score_batches_v1)>("aimerge_score_batches_v1")(&world, &job, &scores);
     return scores;
 }

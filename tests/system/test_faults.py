@@ -50,12 +50,12 @@ class Faults(AimergeTest):
     def all_bytes(self, out):
         return {folder.name: file_bytes(folder) for folder in sorted(out.iterdir()) if folder.is_dir()}
 
-    def hit(self, number, ranks, target, other_ranks, method="ties"):
+    def hit(self, number, ranks, target, other_ranks, method="ties", options=()):
         """Hits a running job, then finishes it with another number of ranks and compares with an undisturbed one."""
         config = self.slow_config(method)
         whole, out = self.folder / "whole", self.folder / "out"
         self.aimerge("merge", config, "--out", whole)
-        process = self.start("merge", config, "--out", out, ranks=ranks)
+        process = self.start("merge", config, "--out", out, *options, ranks=ranks)
         self.wait_for_journal(self.folder / "out.partial", process, 40)
         began = time.monotonic()
         target(process, number)
@@ -63,7 +63,7 @@ class Faults(AimergeTest):
         self.assertLess(time.monotonic() - began, 30)
         self.assertNotEqual(process.returncode, 0, errors)
         self.assertFalse(out.exists())
-        rerun = self.aimerge("merge", config, "--out", out, ranks=other_ranks)
+        rerun = self.aimerge("merge", config, "--out", out, *options, ranks=other_ranks)
         self.assertIn("continu", rerun.stderr)
         self.assertEqual(self.all_bytes(out), self.all_bytes(whole))
         self.assertFalse((self.folder / "out.partial").exists())
@@ -71,6 +71,10 @@ class Faults(AimergeTest):
 
     def test_a_killed_rank_ends_the_job_and_a_rerun_completes_it(self):
         self.hit(signal.SIGKILL, 3, lambda mpirun, number: os.kill(ranks_of(mpirun)[-1], number), 2)
+
+    def test_a_killed_rank_where_rank_0_alone_sees_the_files(self):
+        self.hit(signal.SIGKILL, 3, lambda mpirun, number: os.kill(ranks_of(mpirun)[-1], number), 2,
+                 options=("--io", "scatter", "--gather", "root"))
 
     def test_a_killed_single_process(self):
         self.hit(signal.SIGKILL, 0, lambda process, number: process.send_signal(number), 4)

@@ -31,6 +31,7 @@ struct CalibrationJob {
 struct CalibrationResult {
     StatisticsByModule modules;       // on rank 0; empty elsewhere
     std::vector<StageRecord> stages;  // on rank 0
+    StageRecord own;                  // of this rank
 };
 
 /// Collective. @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault,

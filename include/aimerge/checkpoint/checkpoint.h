@@ -27,6 +27,10 @@
 
 namespace aimerge {
 
+/// Where a model or an adapter lies that the user names by its folder or as `org/name` of the local hub cache.
+/// @throws InputError when it is not there (gives the download command)
+std::filesystem::path modelFolder(const std::string& name);
+
 class Checkpoint : public WeightSource {
 public:
     /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,

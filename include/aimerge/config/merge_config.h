@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -156,6 +157,9 @@ MergeConfig parseMergeConfig(const std::string& text, const std::string& fileNam
 
 /// True when `model` is the name of the document, alone or with an adapter.
 bool refersToDocument(const std::string& model, const std::string& documentName);
+
+/// The config with `rename` of each name of a model in its place.
+MergeConfig withModels(const std::function<std::string(const std::string& model)>& rename, MergeConfig config);
 
 /// The config with the folder of its result, `folder`/NAME, in place of the name of each earlier document.
 MergeConfig withDocumentsIn(const std::filesystem::path& folder, MergeConfig config);

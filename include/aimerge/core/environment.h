@@ -10,6 +10,9 @@ namespace aimerge::environment {
 /// AIMERGE_CACHE_DIR, else $XDG_CACHE_HOME/aimerge, else ~/.cache/aimerge: token ids and statistics reused by digest.
 std::filesystem::path cacheDirectory();
 
+/// AIMERGE_SCRATCH_DIR, else TMPDIR, else /tmp: files of this process alone, best on a disk of the machine itself.
+std::filesystem::path scratchDirectory();
+
 /// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the
 /// venv that launch/setup.sh made.
 std::string pythonInterpreter();

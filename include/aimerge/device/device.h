@@ -26,6 +26,10 @@ VisibleGpus visibleGpus();
 /// Whether this build has CUDA.
 bool hasGpuCode();
 
+/// The most memory that was seen in use on the GPU, whoever used it: seen here, after the work, and by this library whenever
+/// it takes some. 0 for the processors. @throws RuntimeFault
+std::uint64_t peakMemoryInUse(const Device& device);
+
 /// From here on the calling thread works on this GPU; nothing happens for the processors. @throws RuntimeFault
 void useDevice(const Device& device);
 

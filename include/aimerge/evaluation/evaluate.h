@@ -25,9 +25,12 @@ struct EvaluationRun {
     Device device = {};
 };
 
+/// Scores on rank 0; what the pass took this rank, on every rank.
 struct EvaluationResult {
     std::vector<TaskScore> tasks;
     std::vector<RunScore> runs;  // for samplesOf()
+    double waitSeconds = 0;
+    std::uint64_t bytesRead = 0;
 };
 
 class Evaluation {
@@ -41,7 +44,7 @@ public:
     /// What a plan has to know about the pass (merging is false, the ranks and memory are left to the caller).
     PlanSettings planSettings() const;
 
-    /// Collective. @return on rank 0; empty elsewhere
+    /// Collective.
     EvaluationResult score(World& world, const WeightSource& model, const EvaluationRun& run) const;
 
 private:

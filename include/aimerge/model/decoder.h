@@ -55,6 +55,9 @@ public:
     /// @throws InputError for an id outside the vocabulary
     void embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const;
 
+    /// Bytes of weights that the loads so far have read.
+    std::uint64_t bytesRead() const { return bytesRead_; }
+
     /// Reads the layer's weights and converts them to the compute dtype.
     /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
     LayerWeights loadLayer(std::int64_t layer) const;
@@ -82,6 +85,7 @@ private:
     at::ScalarType scalarType_;
     at::Device device_;
     RotaryTables tables_;
+    mutable std::uint64_t bytesRead_ = 0;
 };
 
 }  // namespace aimerge

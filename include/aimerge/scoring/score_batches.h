@@ -30,6 +30,13 @@ struct TokenScore {
     bool isGreedy = false;     // it is the first of the most probable tokens
 };
 
+/// What a pass found, and what it took this rank.
+struct BatchScores {
+    std::vector<TokenScore> tokens;  // on rank 0, in the order of the batches' targets; empty elsewhere
+    double waitSeconds = 0;          // for the stages before and behind
+    std::uint64_t bytesRead = 0;     // of weights
+};
+
 struct ScoringJob {
     const WeightSource& weights;
     Dtype computeDtype;
@@ -41,10 +48,9 @@ struct ScoringJob {
     Device device = {};
 };
 
-/// Collective. Log-probabilities in float32 from logits in the compute dtype, on rank 0 in the order of the batches'
-/// targets; empty elsewhere. The bits do not depend on the number of ranks. A rank that streams its layers keeps the hidden
-/// states of all batches.
+/// Collective. Log-probabilities in float32 from logits in the compute dtype. Their bits do not depend on the number of
+/// ranks. A rank that streams its layers keeps the hidden states of all batches.
 /// @throws InputError what Decoder does; RuntimeFault, PeerFailed
-std::vector<TokenScore> scoreBatches(World& world, const ScoringJob& job);
+BatchScores scoreBatches(World& world, const ScoringJob& job);
 
 }  // namespace aimerge

@@ -50,7 +50,8 @@ struct StageRecord {
     int rank = 0;
     std::int64_t firstLayer = 0, lastLayer = -1;  // inclusive; lastLayer < firstLayer = no layers
     double forwardSeconds = 0, waitSeconds = 0, readSeconds = 0;
-    std::int64_t peakMemoryBytes = 0;
+    std::int64_t peakMemoryBytes = 0, peakDeviceBytes = 0;  // of the process; in use on the rank's GPU
+    std::int64_t bytesRead = 0, tokens = 0;                 // of weights; through the rank's layers
 };
 
 struct StatisticsLog {

@@ -17,7 +17,7 @@ void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::f
 void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 
 /// Collective. scoreBatches() likewise.
-std::vector<TokenScore> scoreBatchesWithTorch(World& world, const ScoringJob& job);
+BatchScores scoreBatchesWithTorch(World& world, const ScoringJob& job);
 
 }  // namespace aimerge
 
@@ -33,4 +33,4 @@ extern "C" [[gnu::visibility("default")]] void aimerge_measure_fisher_v1(aimerge
                                                                          const std::filesystem::path* folder);
 extern "C" [[gnu::visibility("default")]] void aimerge_score_batches_v1(aimerge::World* world,
                                                                         const aimerge::ScoringJob* job,
-                                                                        std::vector<aimerge::TokenScore>* scores);
+                                                                        aimerge::BatchScores* scores);

@@ -1,0 +1,163 @@
+#include "cli/staged_models.h"
+
+#include "aimerge/checkpoint/adapter.h"
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/error.h"
+#include "aimerge/distributed/byte_stream.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace aimerge {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int kWeightsTag = 21;
+
+/// Files of a model folder that only other programs read; they may be as large as the model.
+bool isForeign(const fs::path& file) {
+    constexpr std::array kExtensions{".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"};
+    return std::ranges::find(kExtensions, file.extension().string()) != kExtensions.end();
+}
+
+/// An adapter's weights are a few MB and are sent whole.
+bool isStagedWithHoles(const fs::path& file) {
+    return file.extension() == ".safetensors" && file.filename() != "adapter_model.safetensors";
+}
+
+struct Listed {
+    std::string name;
+    std::uint64_t bytes = 0, head = 0;  // of the file; of what is sent at once: a header, or everything
+};
+
+std::vector<Listed> list(const fs::path& folder) {
+    std::vector<Listed> files;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        if (!entry.is_regular_file() || isForeign(entry.path())) continue;
+        const std::uint64_t bytes = entry.file_size();
+        const std::uint64_t head = isStagedWithHoles(entry.path()) ? readSafetensorsHeader(entry.path()).dataBegin : bytes;
+        files.push_back({entry.path().filename().string(), bytes, head});
+    }
+    std::ranges::sort(files, {}, &Listed::name);
+    return files;
+}
+
+std::string toText(const std::vector<Listed>& files) {
+    Json json = Json::array();
+    for (const Listed& file : files) json.push_back({file.name, file.bytes, file.head});
+    return json.dump();
+}
+
+std::vector<Listed> listFrom(const std::string& text) {
+    std::vector<Listed> files;
+    for (const Json& file : Json::parse(text)) files.push_back({file.at(0), file.at(1), file.at(2)});
+    return files;
+}
+
+}  // namespace
+
+std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan) {
+    std::vector<std::vector<StagedTensor>> ofRanks;
+    for (const RankPlan& rank : plan.ranks) {
+        std::vector<StagedTensor>& weights = ofRanks.emplace_back();
+        const bool runs = rank.endLayer > rank.firstLayer;
+        for (const TensorInfo& tensor : base.tensors()) {
+            const Place place = placeOf(tensor.name);
+            const bool isRun = place.part == Part::Layer ? place.layer >= rank.firstLayer && place.layer < rank.endLayer
+                               : place.part == Part::Embedding ? runs && rank.firstLayer == 0
+                               : place.part == Part::FinalNorm ? runs && rank.endLayer == base.modelConfig().layers
+                                                               : false;
+            if (isRun) weights.push_back({&base, &tensor});
+        }
+    }
+    return ofRanks;
+}
+
+StagedModels::StagedModels(World& world, const std::set<std::string>& names) {
+    if (world.isRoot()) describe(names);
+    const Json described = Json::parse(world.broadcast(Json{{"parts", partsOf_}, {"folders", folders_.size()}}.dump()));
+    if (!world.isRoot()) {
+        partsOf_ = described.at("parts").get<decltype(partsOf_)>();
+        folder_.emplace();
+    }
+    for (std::size_t number = 0; number < described.at("folders").get<std::size_t>(); ++number) stageFolder(world, number);
+}
+
+void StagedModels::describe(const std::set<std::string>& names) {
+    for (const std::string& name : names) {
+        const auto parts = splitAdaptedName(name);
+        for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name}) {
+            const fs::path folder = modelFolder(part);
+            const auto known = std::ranges::find(folders_, folder);
+            partsOf_[name].push_back(static_cast<std::size_t>(known - folders_.begin()));
+            if (known == folders_.end()) folders_.push_back(folder);
+        }
+    }
+}
+
+void StagedModels::stageFolder(World& world, std::size_t number) {
+    const std::vector<Listed> files = listFrom(world.broadcast(world.isRoot() ? toText(list(folders_[number])) : ""));
+    const fs::path folder = world.isRoot() ? folders_[number] : folder_->path() / std::to_string(number);
+    if (!world.isRoot()) fs::create_directory(folder);
+    for (const Listed& listed : files) {
+        const fs::path path = folder / listed.name;
+        std::string head(world.isRoot() ? listed.head : 0, '\0');
+        File file = world.isRoot() ? File::openForReading(path) : File::openForWriting(path);
+        if (world.isRoot()) file.readAt(0, std::as_writable_bytes(std::span(head)));
+        head = world.broadcast(std::move(head));
+        if (!world.isRoot()) {
+            file.writeAt(0, std::as_bytes(std::span(head)));
+            file.resize(listed.bytes);
+        }
+        if (isStagedWithHoles(path)) weights_.push_back({path, std::move(file)});
+    }
+}
+
+std::string StagedModels::nameHere(const std::string& name) const {
+    const auto parts = partsOf_.find(name);
+    if (parts == partsOf_.end() || !folder_) return name;
+    std::string here;
+    for (const std::size_t part : parts->second)
+        here += (here.empty() ? "" : "+") + (folder_->path() / std::to_string(part)).string();
+    return here;
+}
+
+void StagedModels::fill(World& world, const std::vector<std::vector<StagedTensor>>& ofRanks) {
+    if (!world.isRoot()) return receive(world);
+    for (int rank = 1; rank < world.size(); ++rank) sendTo(world, rank, ofRanks.at(static_cast<std::size_t>(rank)));
+}
+
+void StagedModels::sendTo(World& world, int rank, const std::vector<StagedTensor>& tensors) {
+    std::vector<Stretch> stretches;
+    Json announced = Json::array();
+    for (const StagedTensor& wanted : tensors) {
+        const fs::path& path = wanted.model->files()[wanted.tensor->fileIndex];
+        const auto file = std::ranges::find(weights_, path, &StagedFile::path);
+        if (file == weights_.end()) continue;  // sent whole
+        const auto number = static_cast<std::size_t>(file - weights_.begin());
+        const ByteRange bytes = wanted.tensor->bytes;
+        if (!sent_.insert({rank, {number, bytes.begin}}).second) continue;
+        stretches.push_back({number, bytes});
+        announced.push_back({number, bytes.begin, bytes.end});
+    }
+    sendText(world, rank, kWeightsTag, announced.dump());
+    for (const Stretch& stretch : stretches)
+        sendBytes(world, rank, kWeightsTag, stretch.bytes.size(), [&](std::uint64_t offset, std::span<std::byte> part) {
+            weights_[stretch.file].file.readAt(stretch.bytes.begin + offset, part);
+        });
+}
+
+void StagedModels::receive(World& world) {
+    for (const Json& announced : Json::parse(receiveText(world, 0, kWeightsTag))) {
+        File& file = weights_.at(announced.at(0).get<std::size_t>()).file;
+        const auto begin = announced.at(1).get<std::uint64_t>(), end = announced.at(2).get<std::uint64_t>();
+        receiveBytes(world, 0, kWeightsTag, end - begin,
+                     [&](std::uint64_t offset, std::span<const std::byte> part) { file.writeAt(begin + offset, part); });
+    }
+}
+
+}  // namespace aimerge

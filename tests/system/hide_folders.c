@@ -1,0 +1,70 @@
+// Preloaded into ranks: on every rank but 0 the folders of HIDDEN_FOLDERS (with colons between) are not there, as on a machine without the
+// shared file system.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int is_hidden(const char* path) {
+    const char* rank = getenv("OMPI_COMM_WORLD_RANK");
+    const char* folders = getenv("HIDDEN_FOLDERS");
+    if (!rank || strcmp(rank, "0") == 0 || !folders) return 0;
+    while (*folders) {
+        const size_t length = strcspn(folders, ":");
+        if (length > 0 && strncmp(path, folders, length) == 0) return 1;
+        folders += length + (folders[length] == ':');
+    }
+    return 0;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define DENY(path, value)           \
+    if (is_hidden(path)) {          \
+        errno = ENOENT;             \
+        return value;               \
+    }
+#define MODE(flags)                                          \
+    mode_t mode = 0;                                         \
+    if ((flags) & (O_CREAT | O_TMPFILE)) {                   \
+        va_list more;                                        \
+        va_start(more, flags);                               \
+        mode = va_arg(more, mode_t);                         \
+        va_end(more);                                        \
+    }
+
+int open(const char* path, int flags, ...) {
+    MODE(flags)
+    DENY(path, -1)
+    return REAL(open)(path, flags, mode);
+}
+
+int open64(const char* path, int flags, ...) {
+    MODE(flags)
+    DENY(path, -1)
+    return REAL(open64)(path, flags, mode);
+}
+
+int openat(int folder, const char* path, int flags, ...) {
+    MODE(flags)
+    DENY(path, -1)
+    return REAL(openat)(folder, path, flags, mode);
+}
+
+int stat(const char* restrict path, struct stat* restrict status) {
+    DENY(path, -1)
+    return REAL(stat)(path, status);
+}
+
+int lstat(const char* restrict path, struct stat* restrict status) {
+    DENY(path, -1)
+    return REAL(lstat)(path, status);
+}
+
+int mkdir(const char* path, mode_t mode) {
+    DENY(path, -1)
+    return REAL(mkdir)(path, mode);
+}
