@@ -121,8 +121,10 @@ std::string StagedModels::nameHere(const std::string& name) const {
     const auto parts = partsOf_.find(name);
     if (parts == partsOf_.end() || !folder_) return name;
     std::string here;
-    for (const std::size_t part : parts->second)
-        here += (here.empty() ? "" : "+") + (folder_->path() / std::to_string(part)).string();
+    for (const std::size_t part : parts->second) {
+        if (!here.empty()) here += '+';
+        here += (folder_->path() / std::to_string(part)).string();
+    }
     return here;
 }
 
