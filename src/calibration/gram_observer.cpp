@@ -18,10 +18,16 @@ bool entersLinearLayers(ActivationPoint point) {
         case ActivationPoint::MlpInput:
         case ActivationPoint::MlpOutput:
         case ActivationPoint::Head:
+        case ActivationPoint::FusedAttentionInput:
+        case ActivationPoint::FusedMlpInput:
             return true;
         case ActivationPoint::InputNorm:
         case ActivationPoint::PostAttentionNorm:
         case ActivationPoint::FinalNorm:
+        case ActivationPoint::QueryNorm:
+        case ActivationPoint::KeyNorm:
+        case ActivationPoint::PreFeedforwardNorm:
+        case ActivationPoint::PostFeedforwardNorm:
             return false;
     }
     return false;

@@ -2,15 +2,44 @@
 
 #include "aimerge/core/error.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <string_view>
+#include <utility>
 
 namespace aimerge {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Reads typed values of one JSON object. `strict` is for models of the Llama architecture, whose keys are known to have
-/// these types; elsewhere a value of another type counts as absent.
+/// What transformers takes for keys that are not there.
+struct Defaults {
+    std::string_view modelType;
+    std::int64_t maxPositions;
+    double rmsNormEps = 1e-6;
+    bool tieWordEmbeddings = false;
+    std::int64_t slidingWindow = 0;
+    std::int64_t headDim = 0;  // 0: hidden / heads
+};
+
+constexpr std::array kKnownTypes{
+    Defaults{.modelType = "llama", .maxPositions = 2048},
+    Defaults{.modelType = "mistral", .maxPositions = 131072, .slidingWindow = 4096},
+    Defaults{.modelType = "qwen2", .maxPositions = 32768, .slidingWindow = 4096},
+    Defaults{.modelType = "qwen3", .maxPositions = 32768, .slidingWindow = 4096, .headDim = 128},
+    Defaults{.modelType = "phi3", .maxPositions = 4096, .rmsNormEps = 1e-5},
+    Defaults{.modelType = "gemma2", .maxPositions = 8192, .tieWordEmbeddings = true, .slidingWindow = 4096, .headDim = 256}};
+
+const Defaults* defaultsOf(const ModelConfig& config) {
+    const std::string_view type =
+        config.modelType.empty() && config.architecture == "LlamaForCausalLM" ? "llama" : std::string_view(config.modelType);
+    const auto* found = std::ranges::find(kKnownTypes, type, &Defaults::modelType);
+    return found == kKnownTypes.end() ? nullptr : found;
+}
+
+/// Reads typed values of one JSON object. `strict` is for types of models whose keys are known to have these types;
+/// elsewhere a value of another type counts as absent.
 class KeyReader {
 public:
     KeyReader(const Json& object, std::string prefix, const std::string& fileName, bool strict)
@@ -35,6 +64,10 @@ public:
         if (strict_ && find(key) == nullptr)
             throw InputError("{}: {}{} is missing, expected a whole number of at least 1", fileName_, prefix_, key);
         return count(key, 0);
+    }
+
+    void require(const char* key) const {
+        if (strict_ && find(key) == nullptr) throw InputError("{}: {}{} is missing", fileName_, prefix_, key);
     }
 
     double positive(const char* key, double fallback) const {
@@ -80,6 +113,25 @@ std::string readArchitecture(const Json& config, const std::string& fileName) {
     return list->empty() ? "" : list->front().get<std::string>();
 }
 
+void readScaling(const KeyReader& reader, RopeScaling& rope) {
+    rope.type = reader.text("rope_type", reader.text("type", rope.type));
+    rope.factor = reader.positive("factor", rope.factor);
+    rope.lowFrequencyFactor = reader.positive("low_freq_factor", rope.lowFrequencyFactor);
+    rope.highFrequencyFactor = reader.positive("high_freq_factor", rope.highFrequencyFactor);
+    rope.originalPositions = reader.count("original_max_position_embeddings", rope.originalPositions);
+    rope.betaFast = reader.positive("beta_fast", rope.betaFast);
+    rope.betaSlow = reader.positive("beta_slow", rope.betaSlow);
+    rope.attentionFactor = reader.positive("attention_factor", rope.attentionFactor);
+    rope.mscale = reader.positive("mscale", rope.mscale);
+    rope.mscaleAllDim = reader.positive("mscale_all_dim", rope.mscaleAllDim);
+    rope.truncate = reader.flag("truncate", rope.truncate);
+    rope.rotatedShare = reader.positive("partial_rotary_factor", rope.rotatedShare);
+    const bool isScaled = rope.type == "linear" || rope.type == "dynamic" || rope.type == "llama3" || rope.type == "yarn";
+    if (isScaled) reader.require("factor");
+    if (rope.type == "llama3" || rope.type == "yarn") reader.require("original_max_position_embeddings");
+    if (rope.type == "llama3") reader.require("low_freq_factor"), reader.require("high_freq_factor");
+}
+
 /// Both styles: {"rope_theta", "rope_scaling": {"rope_type" or "type"}} and {"rope_parameters": {"rope_theta",
 /// "rope_type"}}.
 void readRope(const Json& config, const std::string& fileName, bool strict, ModelConfig& result) {
@@ -93,9 +145,43 @@ void readRope(const Json& config, const std::string& fileName, bool strict, Mode
             continue;
         }
         const KeyReader reader(*values, std::string(section) + ".", fileName, strict);
-        result.ropeType = reader.text("rope_type", reader.text("type", result.ropeType));
         result.ropeTheta = reader.positive("rope_theta", result.ropeTheta);
+        readScaling(reader, result.rope);
     }
+    result.rope.rotatedShare = top.positive("partial_rotary_factor", result.rope.rotatedShare);
+}
+
+/// Which layers see a window only: layer_types, else as the type of model has it.
+void readWindows(const Json& config, const std::string& fileName, const Defaults& defaults, ModelConfig& result) {
+    const KeyReader reader(config, "", fileName, true);
+    // Written as null it is none; not written it is the default.
+    const std::int64_t window =
+        config.contains("sliding_window") ? reader.count("sliding_window", 0) : defaults.slidingWindow;
+    const bool isQwen = defaults.modelType.starts_with("qwen");
+    if (window == 0 || (isQwen && !reader.flag("use_sliding_window", false))) return;
+    result.windows.assign(static_cast<std::size_t>(result.layers), 0);
+    const Json* types = reader.find("layer_types");
+    if (types && (!types->is_array() || types->size() != result.windows.size()))
+        throw InputError("{}: layer_types is no list of {} layers", fileName, result.layers);
+    const std::int64_t fullLayers = isQwen ? reader.count("max_window_layers", 28) : 0;
+    for (std::size_t layer = 0; layer < result.windows.size(); ++layer) {
+        bool slides = defaults.modelType == "gemma2" ? layer % 2 == 0 : std::cmp_greater_equal(layer, fullLayers);
+        if (types && defaults.modelType != "mistral" && defaults.modelType != "phi3")
+            slides = (*types)[layer] == "sliding_attention";
+        if (slides) result.windows[layer] = window;
+    }
+}
+
+void readGemma(const Json& config, const std::string& fileName, ModelConfig& result) {
+    const KeyReader reader(config, "", fileName, true);
+    // Written as null it is none; not written it is the default.
+    const auto softcap = [&](const char* key, double byDefault) {
+        return config.contains(key) ? reader.positive(key, 0) : byDefault;
+    };
+    result.activation = reader.text("hidden_activation", "gelu_pytorch_tanh");
+    result.attentionScalar = reader.positive("query_pre_attn_scalar", 256);
+    result.attentionSoftcap = softcap("attn_logit_softcapping", 50);
+    result.logitSoftcap = softcap("final_logit_softcapping", 30);
 }
 
 std::optional<Dtype> readDtype(const KeyReader& reader) {
@@ -116,22 +202,26 @@ ModelConfig parseModelConfig(const Json& config, const std::string& fileName) {
     if (result.architecture.empty() && result.modelType.empty())
         throw InputError("{}: says neither architectures nor model_type, so it is no config of a model", fileName);
 
-    const bool isLlama = result.architecture == "LlamaForCausalLM" || result.modelType == "llama";
-    const KeyReader reader(config, "", fileName, isLlama);
+    const Defaults* known = defaultsOf(result);
+    const KeyReader reader(config, "", fileName, known != nullptr);
     result.hiddenSize = reader.requiredCount("hidden_size");
     result.intermediateSize = reader.requiredCount("intermediate_size");
     result.layers = reader.requiredCount("num_hidden_layers");
     result.heads = reader.requiredCount("num_attention_heads");
     result.vocabSize = reader.requiredCount("vocab_size");
     result.keyValueHeads = reader.count("num_key_value_heads", result.heads);
-    result.headDim = reader.count("head_dim", result.heads > 0 ? result.hiddenSize / result.heads : 0);
-    result.maxPositions = reader.count("max_position_embeddings", isLlama ? 2048 : 0);
-    result.rmsNormEps = reader.positive("rms_norm_eps", result.rmsNormEps);
-    readRope(config, fileName, isLlama, result);
-    result.tieWordEmbeddings = reader.flag("tie_word_embeddings", false);
+    const std::int64_t equalShare = result.heads > 0 ? result.hiddenSize / result.heads : 0;
+    const bool hasOwnHeadDim = known && known->headDim > 0 && !config.contains("head_dim");
+    result.headDim = reader.count("head_dim", hasOwnHeadDim ? known->headDim : equalShare);
+    result.maxPositions = reader.count("max_position_embeddings", known ? known->maxPositions : 0);
+    result.rmsNormEps = reader.positive("rms_norm_eps", known ? known->rmsNormEps : result.rmsNormEps);
+    readRope(config, fileName, known != nullptr, result);
+    result.tieWordEmbeddings = reader.flag("tie_word_embeddings", known && known->tieWordEmbeddings);
     result.attentionBias = reader.flag("attention_bias", false);
     result.mlpBias = reader.flag("mlp_bias", false);
     result.activation = reader.text("hidden_act", result.activation);
+    if (known) readWindows(config, fileName, *known, result);
+    if (result.modelType == "gemma2") readGemma(config, fileName, result);
     result.dtype = readDtype(reader);
     result.quantized = reader.find("quantization_config") != nullptr;
     return result;

@@ -83,6 +83,13 @@ public:
                          expected);
     }
 
+    void noticeRope() const {
+        const RopeScaling &found = model_.modelConfig().rope, &expected = reference_.modelConfig().rope;
+        if (found != expected)
+            spdlog::warn("{}: rope_type is {} with factor {}; the merged model gets that of {}, {} with factor {}",
+                         model_.name(), found.type, found.factor, reference_.name(), expected.type, expected.factor);
+    }
+
 private:
     const Checkpoint& model_;
     const Checkpoint& reference_;
@@ -100,7 +107,7 @@ void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wh
     comparison.require("num_key_value_heads", &ModelConfig::keyValueHeads);
     comparison.require("head_dim", &ModelConfig::headDim);
     comparison.notice("rope_theta", &ModelConfig::ropeTheta);
-    comparison.notice("rope_type", &ModelConfig::ropeType);
+    comparison.noticeRope();
     comparison.notice("rms_norm_eps", &ModelConfig::rmsNormEps);
     comparison.notice("hidden_act", &ModelConfig::activation);
 }

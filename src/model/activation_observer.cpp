@@ -23,6 +23,18 @@ std::vector<const char*> moduleNames(ActivationPoint point) {
             return {"model.norm"};
         case ActivationPoint::Head:
             return {"lm_head"};
+        case ActivationPoint::QueryNorm:
+            return {"self_attn.q_norm"};
+        case ActivationPoint::KeyNorm:
+            return {"self_attn.k_norm"};
+        case ActivationPoint::FusedAttentionInput:
+            return {"self_attn.qkv_proj"};
+        case ActivationPoint::FusedMlpInput:
+            return {"mlp.gate_up_proj"};
+        case ActivationPoint::PreFeedforwardNorm:
+            return {"pre_feedforward_layernorm"};
+        case ActivationPoint::PostFeedforwardNorm:
+            return {"post_feedforward_layernorm"};
     }
     return {};
 }

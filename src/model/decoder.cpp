@@ -1,6 +1,10 @@
 #include "aimerge/model/decoder.h"
 
 #include "aimerge/core/error.h"
+#include "model/attention.h"
+#include "model/decoder_family.h"
+#include "model/projections.h"
+#include "model/rotary_tables.h"
 #include "model/row_kernels.h"
 #include "model/weight_loader.h"
 #if AIMERGE_HAS_CUDA
@@ -10,6 +14,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <cmath>
+
 namespace aimerge {
 namespace {
 
@@ -18,12 +24,9 @@ constexpr const char* kHeadName = "lm_head.weight";
 constexpr const char* kFinalNormName = "model.norm.weight";
 
 void requireSupported(const ModelConfig& config, const std::string& model) {
-    if (config.modelType != "llama")
-        throw InputError("{}: config.json: model_type is \"{}\"; the decoder runs \"llama\" only", model, config.modelType);
-    if (config.ropeType != "default")
-        throw InputError("{}: config.json: rope_type is \"{}\"; the decoder runs \"default\" only", model, config.ropeType);
-    if (config.activation != "silu")
-        throw InputError("{}: config.json: hidden_act is \"{}\"; the decoder runs \"silu\" only", model, config.activation);
+    if (config.activation != "silu" && config.activation != "gelu_pytorch_tanh")
+        throw InputError("{}: config.json: hidden_act is \"{}\"; the decoder runs silu and gelu_pytorch_tanh", model,
+                         config.activation);
     if (config.quantized)
         throw InputError("{}: config.json: has a quantization_config; the decoder runs plain floating weights only", model);
     if (config.keyValueHeads < 1 || config.heads % config.keyValueHeads != 0)
@@ -87,6 +90,13 @@ void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, s
     }
 }
 
+/// Gemma's: one rounding, behind the multiplication by 1 + weight.
+at::Tensor shiftedRmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+    const at::Tensor wide = x.to(at::kFloat);
+    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+    return (wide * scale * (1 + weight.to(at::kFloat))).to(x.scalar_type());
+}
+
 at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) {
     return at::linear(x, weights.weight, weights.bias);
 }
@@ -101,6 +111,7 @@ at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
 Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device)
     : weights_(weights),
       config_(weights.modelConfig()),
+      family_(familyOf(config_, weights.name())),
       scalarType_(computeDtype == Dtype::F32 ? at::kFloat : at::kBFloat16),
       device_(device.isGpu() ? at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device.gpu)) : at::Device(at::kCPU)) {
     if (computeDtype != Dtype::F32 && computeDtype != Dtype::BF16)
@@ -112,16 +123,17 @@ Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t m
             "lower calibration.sequence_length",
             weights.name(), config_.maxPositions, maxLength);
 
-    // The same operations as transformers, in float32, so that the tables have the same bits.
-    const at::Tensor exponents = at::arange(0, config_.headDim, 2, at::kFloat) / static_cast<double>(config_.headDim);
-    const at::Tensor frequencies = at::reciprocal(at::pow(config_.ropeTheta, exponents));
-    const at::Tensor angles = at::outer(at::arange(maxLength, at::kFloat), frequencies);
-    tables_.cosines = angles.cos().to(scalarType_).to(at::kFloat).contiguous().to(device_);
-    tables_.sines = angles.sin().to(scalarType_).to(at::kFloat).contiguous().to(device_);
+    tables_ = makeRotaryTables(config_, maxLength, scalarType_, weights.name());
+    tables_ = {tables_.cosines.to(device_), tables_.sines.to(device_)};
 }
 
 at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) const {
     return at::empty({sequences, length, config_.hiddenSize}, at::TensorOptions(scalarType_).device(device_));
+}
+
+double Decoder::embeddingScale() const {
+    if (!family_.scalesEmbeddings) return 1;
+    return at::scalar_tensor(std::sqrt(static_cast<double>(config_.hiddenSize)), scalarType_).to(at::kDouble).item<double>();
 }
 
 const TensorInfo& Decoder::embeddingTensor() const {
@@ -144,6 +156,7 @@ void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const
     }
     // libtorch keeps pinned memory until the copies from it are done.
     if (!isInPlace) hidden.copy_(rows.to(device_, /*non_blocking=*/true));
+    if (family_.scalesEmbeddings) hidden.mul_(embeddingScale());
 }
 
 at::Tensor Decoder::load(const TensorInfo& tensor) const {
@@ -162,32 +175,73 @@ LayerWeights Decoder::loadLayer(std::int64_t layer) const {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     const std::int64_t hidden = config_.hiddenSize, inner = config_.intermediateSize;
     const std::int64_t queries = config_.heads * config_.headDim, keys = config_.keyValueHeads * config_.headDim;
-    const auto norm = [&](const char* name) { return load(requireTensor(weights_, prefix + name, {hidden})); };
+    const auto norm = [&](const char* name, std::int64_t channels) {
+        return load(requireTensor(weights_, prefix + name, {channels}));
+    };
+    const auto projection = [&](const char* name, std::int64_t out, std::int64_t in) {
+        return loadLinear(prefix + name, out, in);
+    };
     LayerWeights weights;
-    weights.inputNorm = norm("input_layernorm.weight");
-    weights.query = loadLinear(prefix + "self_attn.q_proj", queries, hidden);
-    weights.key = loadLinear(prefix + "self_attn.k_proj", keys, hidden);
-    weights.value = loadLinear(prefix + "self_attn.v_proj", keys, hidden);
-    weights.output = loadLinear(prefix + "self_attn.o_proj", hidden, queries);
-    weights.postAttentionNorm = norm("post_attention_layernorm.weight");
-    weights.gate = loadLinear(prefix + "mlp.gate_proj", inner, hidden);
-    weights.up = loadLinear(prefix + "mlp.up_proj", inner, hidden);
-    weights.down = loadLinear(prefix + "mlp.down_proj", hidden, inner);
+    weights.inputNorm = norm("input_layernorm.weight", hidden);
+    weights.postAttentionNorm = norm("post_attention_layernorm.weight", hidden);
+    if (family_.normalisesOutputs) {
+        weights.preFeedforwardNorm = norm("pre_feedforward_layernorm.weight", hidden);
+        weights.postFeedforwardNorm = norm("post_feedforward_layernorm.weight", hidden);
+    }
+    if (family_.normalisesHeads) {
+        weights.queryNorm = norm("self_attn.q_norm.weight", config_.headDim);
+        weights.keyNorm = norm("self_attn.k_norm.weight", config_.headDim);
+    }
+    if (family_.fusesProjections) {
+        weights.attentionInput = projection("self_attn.qkv_proj", queries + 2 * keys, hidden);
+        weights.mlpInput = projection("mlp.gate_up_proj", 2 * inner, hidden);
+    } else {
+        weights.query = projection("self_attn.q_proj", queries, hidden);
+        weights.key = projection("self_attn.k_proj", keys, hidden);
+        weights.value = projection("self_attn.v_proj", keys, hidden);
+        weights.gate = projection("mlp.gate_proj", inner, hidden);
+        weights.up = projection("mlp.up_proj", inner, hidden);
+    }
+    weights.output = projection("self_attn.o_proj", hidden, queries);
+    weights.down = projection("mlp.down_proj", hidden, inner);
     return weights;
 }
 
+at::Tensor Decoder::normalise(const at::Tensor& x, const at::Tensor& weight) const {
+    return family_.shiftsNorms ? shiftedRmsNorm(x, weight, config_.rmsNormEps) : rmsNorm(x, weight, config_.rmsNormEps);
+}
+
+/// x: [sequences, length, heads * headDim], each head by itself.
+at::Tensor Decoder::normaliseHeads(const at::Tensor& x, const at::Tensor& weight, ActivationPoint point, std::int64_t layer,
+                                   ActivationObserver* observer) const {
+    const at::Tensor heads = x.view({x.size(0), -1, config_.headDim});
+    if (observer) observer->observe(point, layer, heads);
+    return normalise(heads, weight).view(x.sizes());
+}
+
 /// The input of o_proj. Query, key and value stay three products: one product over joined weights is no faster (within 3 %).
-at::Tensor Decoder::attend(const LayerWeights& weights, const at::Tensor& normalised) const {
-    at::Tensor query = linear(weights.query, normalised);
-    at::Tensor key = linear(weights.key, normalised);
-    const at::Tensor value = linear(weights.value, normalised);
+at::Tensor Decoder::attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
+                           ActivationObserver* observer) const {
+    const AttentionInputs inputs = attentionInputs(config_, weights);
+    at::Tensor query = linear(inputs.query, normalised);
+    at::Tensor key = linear(inputs.key, normalised);
+    const at::Tensor value = linear(inputs.value, normalised);
+    if (family_.normalisesHeads) {
+        query = normaliseHeads(query, weights.queryNorm, ActivationPoint::QueryNorm, layer, observer);
+        key = normaliseHeads(key, weights.keyNorm, ActivationPoint::KeyNorm, layer, observer);
+    }
     rotate(query, tables_.cosines, tables_.sines, config_.heads);
     rotate(key, tables_.cosines, tables_.sines, config_.keyValueHeads);
-    const at::Tensor mixed = at::scaled_dot_product_attention(
-        splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads), splitHeads(value, config_.keyValueHeads),
-        /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, /*scale=*/std::nullopt,
-        /*enable_gqa=*/config_.heads != config_.keyValueHeads);
-    return mixed.transpose(1, 2).reshape({normalised.size(0), normalised.size(1), -1});
+    return attention(config_, layer, splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads),
+                     splitHeads(value, config_.keyValueHeads));
+}
+
+/// The input of down_proj.
+at::Tensor Decoder::feedForward(const LayerWeights& weights, const at::Tensor& normalised) const {
+    const MlpInputs inputs = mlpInputs(config_, weights);
+    at::Tensor inner = linear(inputs.gate, normalised);
+    config_.activation == "silu" ? at::silu_(inner) : at::gelu_(inner, "tanh");
+    return inner.mul_(linear(inputs.up, normalised));
 }
 
 void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden,
@@ -195,22 +249,29 @@ void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tens
     const auto show = [&](ActivationPoint point, const at::Tensor& input) {
         if (observer) observer->observe(point, layer, input);
     };
+    // What a branch adds to the hidden state, where the family has a norm for it.
+    const auto normalisedOutput = [&](at::Tensor output, ActivationPoint point, const at::Tensor& weight) {
+        if (!family_.normalisesOutputs) return output;
+        show(point, output);
+        return normalise(output, weight);
+    };
     show(ActivationPoint::InputNorm, hidden);
     {
-        const at::Tensor normalised = rmsNorm(hidden, weights.inputNorm, config_.rmsNormEps);
-        show(ActivationPoint::AttentionInput, normalised);
-        const at::Tensor mixed = attend(weights, normalised);
+        const at::Tensor normalised = normalise(hidden, weights.inputNorm);
+        show(family_.fusesProjections ? ActivationPoint::FusedAttentionInput : ActivationPoint::AttentionInput, normalised);
+        const at::Tensor mixed = attend(layer, weights, normalised, observer);
         show(ActivationPoint::AttentionOutput, mixed);
-        hidden.add_(linear(weights.output, mixed));
+        hidden.add_(
+            normalisedOutput(linear(weights.output, mixed), ActivationPoint::PostAttentionNorm, weights.postAttentionNorm));
     }
-    show(ActivationPoint::PostAttentionNorm, hidden);
-    const at::Tensor normalised = rmsNorm(hidden, weights.postAttentionNorm, config_.rmsNormEps);
-    show(ActivationPoint::MlpInput, normalised);
-    at::Tensor inner = linear(weights.gate, normalised);
-    at::silu_(inner);
-    inner.mul_(linear(weights.up, normalised));
+    show(family_.normalisesOutputs ? ActivationPoint::PreFeedforwardNorm : ActivationPoint::PostAttentionNorm, hidden);
+    const at::Tensor normalised =
+        normalise(hidden, family_.normalisesOutputs ? weights.preFeedforwardNorm : weights.postAttentionNorm);
+    show(family_.fusesProjections ? ActivationPoint::FusedMlpInput : ActivationPoint::MlpInput, normalised);
+    const at::Tensor inner = feedForward(weights, normalised);
     show(ActivationPoint::MlpOutput, inner);
-    hidden.add_(linear(weights.down, inner));
+    hidden.add_(
+        normalisedOutput(linear(weights.down, inner), ActivationPoint::PostFeedforwardNorm, weights.postFeedforwardNorm));
 }
 
 at::Tensor Decoder::loadFinalNorm() const {
@@ -225,13 +286,15 @@ at::Tensor Decoder::loadHead() const {
 
 at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const {
     if (observer) observer->observe(ActivationPoint::FinalNorm, -1, hidden);
-    at::Tensor normalised = rmsNorm(hidden, finalNorm, config_.rmsNormEps);
+    at::Tensor normalised = normalise(hidden, finalNorm);
     if (observer) observer->observe(ActivationPoint::Head, -1, normalised);
     return normalised;
 }
 
 at::Tensor Decoder::runHead(const at::Tensor& head, const at::Tensor& normalised) const {
-    return at::linear(normalised, head);
+    at::Tensor logits = at::linear(normalised, head);
+    if (config_.logitSoftcap > 0) logits.div_(config_.logitSoftcap).tanh_().mul_(config_.logitSoftcap);
+    return logits;
 }
 
 }  // namespace aimerge

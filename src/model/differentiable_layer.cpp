@@ -1,13 +1,18 @@
 #include "model/differentiable_layer.h"
 
+#include "model/attention.h"
+#include "model/decoder_family.h"
+#include "model/projections.h"
+
 #include <ATen/ATen.h>
 
 namespace aimerge {
 namespace {
 
-at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor rmsNorm(const Decoder& decoder, const at::Tensor& x, const at::Tensor& weight) {
     const at::Tensor wide = x.to(at::kFloat);
-    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + decoder.config().rmsNormEps);
+    if (decoder.family().shiftsNorms) return (wide * scale * (1 + weight.to(at::kFloat))).to(x.scalar_type());
     return weight * (wide * scale).to(x.scalar_type());
 }
 
@@ -29,32 +34,49 @@ at::Tensor rotate(const at::Tensor& x, const RotaryTables& tables) {
     return at::cat({halves[0] * cosines - halves[1] * sines, halves[1] * cosines + halves[0] * sines}, -1);
 }
 
-at::Tensor attend(const Decoder& decoder, const LayerWeights& weights, const at::Tensor& normalised) {
+at::Tensor attend(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised) {
     const ModelConfig& config = decoder.config();
     const std::int64_t queriesPerKey = config.heads / config.keyValueHeads;
-    const RotaryTables& tables = decoder.rotaryTables();
-    const at::Tensor query = rotate(splitHeads(linear(weights.query, normalised), config.headDim), tables);
-    const at::Tensor key = rotate(splitHeads(linear(weights.key, normalised), config.headDim), tables);
-    const at::Tensor value = splitHeads(linear(weights.value, normalised), config.headDim);
-    const at::Tensor mixed =
-        at::scaled_dot_product_attention(query, key.repeat_interleave(queriesPerKey, 1),
-                                         value.repeat_interleave(queriesPerKey, 1), {}, 0.0, /*is_causal=*/true);
-    return linear(weights.output, mixed.transpose(1, 2).reshape({normalised.size(0), normalised.size(1), -1}));
+    const AttentionInputs inputs = attentionInputs(config, weights);
+    at::Tensor query = splitHeads(linear(inputs.query, normalised), config.headDim);
+    at::Tensor key = splitHeads(linear(inputs.key, normalised), config.headDim);
+    const at::Tensor value = splitHeads(linear(inputs.value, normalised), config.headDim);
+    if (decoder.family().normalisesHeads) {
+        query = rmsNorm(decoder, query, weights.queryNorm);
+        key = rmsNorm(decoder, key, weights.keyNorm);
+    }
+    const at::Tensor mixed = attention(config, layer, rotate(query, decoder.rotaryTables()),
+                                       rotate(key, decoder.rotaryTables()).repeat_interleave(queriesPerKey, 1),
+                                       value.repeat_interleave(queriesPerKey, 1));
+    return linear(weights.output, mixed);
+}
+
+at::Tensor feedForward(const Decoder& decoder, const LayerWeights& weights, const at::Tensor& normalised) {
+    const MlpInputs inputs = mlpInputs(decoder.config(), weights);
+    const at::Tensor gate = linear(inputs.gate, normalised);
+    const at::Tensor active = decoder.config().activation == "silu" ? at::silu(gate) : at::gelu(gate, "tanh");
+    return linear(weights.down, active * linear(inputs.up, normalised));
 }
 
 }  // namespace
 
-at::Tensor differentiableLayer(const Decoder& decoder, const LayerWeights& weights, const at::Tensor& hidden) {
-    const double eps = decoder.config().rmsNormEps;
-    const at::Tensor attended = hidden + attend(decoder, weights, rmsNorm(hidden, weights.inputNorm, eps));
-    const at::Tensor normalised = rmsNorm(attended, weights.postAttentionNorm, eps);
-    const at::Tensor inner = at::silu(linear(weights.gate, normalised)) * linear(weights.up, normalised);
-    return attended + linear(weights.down, inner);
+at::Tensor differentiableLayer(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights,
+                               const at::Tensor& hidden) {
+    const at::Tensor attended = attend(decoder, layer, weights, rmsNorm(decoder, hidden, weights.inputNorm));
+    if (!decoder.family().normalisesOutputs) {
+        const at::Tensor between = hidden + attended;
+        return between + feedForward(decoder, weights, rmsNorm(decoder, between, weights.postAttentionNorm));
+    }
+    const at::Tensor between = hidden + rmsNorm(decoder, attended, weights.postAttentionNorm);
+    const at::Tensor fed = feedForward(decoder, weights, rmsNorm(decoder, between, weights.preFeedforwardNorm));
+    return between + rmsNorm(decoder, fed, weights.postFeedforwardNorm);
 }
 
 at::Tensor differentiableHead(const Decoder& decoder, const at::Tensor& finalNorm, const at::Tensor& head,
                               const at::Tensor& hidden) {
-    return at::linear(rmsNorm(hidden, finalNorm, decoder.config().rmsNormEps), head).squeeze(0).to(at::kFloat);
+    const at::Tensor logits = at::linear(rmsNorm(decoder, hidden, finalNorm), head).squeeze(0);
+    const double cap = decoder.config().logitSoftcap;
+    return (cap > 0 ? at::tanh(logits / cap) * cap : logits).to(at::kFloat);
 }
 
 }  // namespace aimerge

@@ -9,7 +9,8 @@
 namespace aimerge {
 
 /// @param hidden [1, length, hidden]
-at::Tensor differentiableLayer(const Decoder& decoder, const LayerWeights& weights, const at::Tensor& hidden);
+at::Tensor differentiableLayer(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights,
+                               const at::Tensor& hidden);
 
 /// Logits [length, vocabulary] in float32.
 at::Tensor differentiableHead(const Decoder& decoder, const at::Tensor& finalNorm, const at::Tensor& head,

@@ -17,22 +17,32 @@ namespace {
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// The layer's parameters by name; each tensor is the one in `weights`.
-NamedTensors parametersOf(std::int64_t layer, LayerWeights& weights) {
+NamedTensors parametersOf(std::int64_t layer, const LayerWeights& weights) {
     NamedTensors named;
     const std::string prefix = fmt::format("model.layers.{}.", layer);
-    const auto add = [&](const char* module, LinearWeights& linear) {
+    const auto addNorm = [&](const char* module, const at::Tensor& weight) {
+        if (weight.defined()) named.emplace_back(fmt::format("{}{}.weight", prefix, module), weight);
+    };
+    const auto add = [&](const char* module, const LinearWeights& linear) {
+        if (!linear.weight.defined()) return;
         named.emplace_back(fmt::format("{}{}.weight", prefix, module), linear.weight);
         if (linear.bias.defined()) named.emplace_back(fmt::format("{}{}.bias", prefix, module), linear.bias);
     };
-    named.emplace_back(prefix + "input_layernorm.weight", weights.inputNorm);
+    addNorm("input_layernorm", weights.inputNorm);
+    add("self_attn.qkv_proj", weights.attentionInput);
     add("self_attn.q_proj", weights.query);
     add("self_attn.k_proj", weights.key);
     add("self_attn.v_proj", weights.value);
+    addNorm("self_attn.q_norm", weights.queryNorm);
+    addNorm("self_attn.k_norm", weights.keyNorm);
     add("self_attn.o_proj", weights.output);
-    named.emplace_back(prefix + "post_attention_layernorm.weight", weights.postAttentionNorm);
+    addNorm("post_attention_layernorm", weights.postAttentionNorm);
+    addNorm("pre_feedforward_layernorm", weights.preFeedforwardNorm);
+    add("mlp.gate_up_proj", weights.mlpInput);
     add("mlp.gate_proj", weights.gate);
     add("mlp.up_proj", weights.up);
     add("mlp.down_proj", weights.down);
+    addNorm("post_feedforward_layernorm", weights.postFeedforwardNorm);
     return named;
 }
 
@@ -93,13 +103,14 @@ public:
 
     /// states_ become gradients of the layer's input.
     void backwardThroughLayer(std::int64_t layer) {
-        LayerWeights weights = decoder_.loadLayer(layer);
+        const LayerWeights weights = decoder_.loadLayer(layer);
         const NamedTensors parameters = parametersOf(layer, weights);
         for (const auto& [name, tensor] : parameters) tensor.set_requires_grad(true);
         std::vector<at::Tensor>& inputs = inputs_[static_cast<std::size_t>(layer)];
         for (std::size_t s = 0; s < sequences_; ++s) {
             const at::Tensor input = std::exchange(inputs[s], {}).set_requires_grad(true);
-            const auto found = gradients(differentiableLayer(decoder_, weights, input), states_[s], parameters, input);
+            const auto found =
+                gradients(differentiableLayer(decoder_, layer, weights, input), states_[s], parameters, input);
             for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
             states_[s] = found.back();
         }
@@ -115,7 +126,8 @@ public:
             const std::span<const std::int32_t> ids = idsOf(s);
             // Token by token, in order: the bits must not depend on threads.
             for (std::size_t t = 0; t < ids.size(); ++t)
-                gradient.select(0, ids[t]).add_(states_[s].select(0, 0).select(0, static_cast<std::int64_t>(t)));
+                gradient.select(0, ids[t]).add_(states_[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
+                                                embeddingScale_);
             observer_.observe("model.embed_tokens.weight", gradient);
         }
     }
@@ -130,6 +142,7 @@ private:
     std::vector<at::Tensor> states_;               // per sequence: the hidden state, then its gradient
     std::vector<std::vector<at::Tensor>> inputs_;  // per layer and sequence
     std::vector<at::Tensor> tiedHead_;             // per sequence: the gradient of a tied head
+    double embeddingScale_ = decoder_.embeddingScale();
 };
 
 }  // namespace

@@ -40,7 +40,7 @@ TEST(ModelConfig, ReadsTheStyleOfTransformers4) {
     EXPECT_EQ(result.maxPositions, 4096);
     EXPECT_EQ(result.rmsNormEps, 1e-5);
     EXPECT_EQ(result.ropeTheta, 500000.0);
-    EXPECT_EQ(result.ropeType, "linear");
+    EXPECT_EQ(result.rope.type, "linear");
     EXPECT_TRUE(result.tieWordEmbeddings);
     EXPECT_TRUE(result.attentionBias);
     EXPECT_TRUE(result.mlpBias);
@@ -59,7 +59,7 @@ TEST(ModelConfig, ReadsTheStyleOfTransformers5) {
 
     EXPECT_EQ(result.dtype, Dtype::F16);
     EXPECT_EQ(result.ropeTheta, 123.0);
-    EXPECT_EQ(result.ropeType, "llama3");
+    EXPECT_EQ(result.rope.type, "llama3");
 }
 
 TEST(ModelConfig, FillsInLlamasDefaults) {
@@ -75,7 +75,7 @@ TEST(ModelConfig, FillsInLlamasDefaults) {
     EXPECT_EQ(result.maxPositions, 2048);
     EXPECT_EQ(result.rmsNormEps, 1e-6);
     EXPECT_EQ(result.ropeTheta, 10000.0);
-    EXPECT_EQ(result.ropeType, "default");
+    EXPECT_EQ(result.rope.type, "default");
     EXPECT_FALSE(result.tieWordEmbeddings);
     EXPECT_EQ(result.activation, "silu");
     EXPECT_FALSE(result.dtype.has_value());

@@ -31,15 +31,15 @@ const BadModel kBadModels[] = {
          model.config["architectures"] = {"GPT2LMHeadModel"};
          model.config["model_type"] = "gpt2";
      },
-     {"model_type is \"gpt2\"", "\"llama\""}},
+     {"model_type is \"gpt2\"", "llama, mistral"}},
     {"OtherRope",
      [](EditableModel& model) {
-         model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"factor", 8.0}};
+         model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "longrope"}, {"factor", 8.0}};
      },
-     {"rope_type is \"yarn\"", "\"default\""}},
+     {"rope_type is \"longrope\"", "llama3"}},
     {"OtherActivation",
      [](EditableModel& model) { model.config["hidden_act"] = "gelu"; },
-     {"hidden_act is \"gelu\"", "\"silu\""}},
+     {"hidden_act is \"gelu\"", "silu"}},
     {"TooFewPositions",
      [](EditableModel& model) { model.config["max_position_embeddings"] = 3; },
      {"max_position_embeddings is 3", "4 tokens"}},

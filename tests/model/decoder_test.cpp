@@ -8,6 +8,10 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
+#include <cctype>
+#include <string>
+
 namespace aimerge {
 namespace {
 
@@ -57,8 +61,17 @@ TEST_P(DecoderAgainstTransformers, GivesTheLogitsInFloat32) {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, DecoderAgainstTransformers,
                          testing::Values(GoldenLogits{"family_f32/base", "calibration/logits_f32.safetensors", 8},
-                                         GoldenLogits{"family_bf16/base", "calibration/logits_bf16_weights.safetensors", 2}),
-                         [](const auto& info) { return info.index == 0 ? "Float32Weights" : "Bf16Weights"; });
+                                         GoldenLogits{"family_bf16/base", "calibration/logits_bf16_weights.safetensors", 2},
+                                         GoldenLogits{"arch/llama3/base", "arch/llama3/logits.safetensors", 4},
+                                         GoldenLogits{"arch/mistral/base", "arch/mistral/logits.safetensors", 4},
+                                         GoldenLogits{"arch/qwen2/base", "arch/qwen2/logits.safetensors", 4},
+                                         GoldenLogits{"arch/qwen3/base", "arch/qwen3/logits.safetensors", 4}),
+                         [](const auto& info) {
+                             std::string name = info.param.file;
+                             std::ranges::replace_if(
+                                 name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+                             return name;
+                         });
 
 TEST(Decoder, ComputesInBf16CloseToFloat32) {
     const Checkpoint checkpoint = Checkpoint::open(goldenPath("family_bf16/base").string());

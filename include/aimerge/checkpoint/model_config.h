@@ -9,8 +9,23 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace aimerge {
+
+/// rope_scaling or rope_parameters, without what is the same for all types.
+struct RopeScaling {
+    std::string type = "default";  // rope_type, or type
+    double factor = 1;
+    double lowFrequencyFactor = 0, highFrequencyFactor = 0;    // of "llama3"
+    std::int64_t originalPositions = 0;                        // of "llama3" and "yarn": original_max_position_embeddings
+    double betaFast = 32, betaSlow = 1;                        // of "yarn"
+    double attentionFactor = 0, mscale = 0, mscaleAllDim = 0;  // of "yarn"; 0: not given
+    bool truncate = true;                                      // of "yarn"
+    double rotatedShare = 1;                                   // partial_rotary_factor
+
+    bool operator==(const RopeScaling&) const = default;
+};
 
 struct ModelConfig {
     std::string architecture;  // architectures[0], "LlamaForCausalLM"
@@ -25,16 +40,21 @@ struct ModelConfig {
     std::int64_t maxPositions = 0;
     double rmsNormEps = 1e-6;
     double ropeTheta = 10000.0;
-    std::string ropeType = "default";
+    RopeScaling rope;
+    /// Per layer: how many tokens back it sees, itself included; 0: all. Empty: every layer sees all.
+    std::vector<std::int64_t> windows;
+    double attentionScalar = 0;  // of Gemma 2, query_pre_attn_scalar: queries are divided by its root; 0: by that of headDim
+    double attentionSoftcap = 0, logitSoftcap = 0;  // of Gemma 2; 0: none
     bool tieWordEmbeddings = false;
     bool attentionBias = false;
     bool mlpBias = false;
-    std::string activation = "silu";  // hidden_act
+    std::string activation = "silu";  // hidden_act, of Gemma 2 hidden_activation
     std::optional<Dtype> dtype;       // torch_dtype / dtype
     bool quantized = false;           // has a quantization_config
 };
 
-/// Missing numbers of an architecture other than Llama stay 0: such a model can be merged without AIM.
+/// What is missing has transformers' default for the model_type: llama, mistral, qwen2, qwen3, phi3, gemma2. Of other types,
+/// numbers that are missing stay 0: such a model can be merged without AIM.
 /// @throws InputError naming the file, the key, what was expected and what was found
 ModelConfig parseModelConfig(const nlohmann::ordered_json& config, const std::string& fileName);
 

@@ -18,7 +18,14 @@ enum class ActivationPoint {
     MlpInput,           // gate_proj, up_proj
     MlpOutput,          // down_proj
     FinalNorm,          // model.norm
-    Head                // lm_head
+    Head,               // lm_head
+    // Of some families:
+    QueryNorm,            // q_norm; the channels are those of a head, the rows all heads of all tokens
+    KeyNorm,              // k_norm, likewise
+    FusedAttentionInput,  // qkv_proj
+    FusedMlpInput,        // gate_up_proj
+    PreFeedforwardNorm,   // pre_feedforward_layernorm
+    PostFeedforwardNorm   // post_feedforward_layernorm
 };
 
 /// The modules that share this input; `layer` is of no account for FinalNorm and Head.

@@ -1,9 +1,9 @@
 #pragma once
-// The Llama decoder, one layer at a time: what a pipeline stage needs to run its part of a model. Activations are contiguous
-// tensors [sequences, length, channels] in the compute dtype, BF16 or F32, on the decoder's device; every sequence starts at
-// position 0, is not padded, and sees its own tokens only. Values are those of transformers' Llama, roundings to BF16
-// included. On the CPU the same input, shapes and number of threads give the same bits, whichever layers are run where. On a
-// GPU everything is queued on libtorch's current stream.
+// Decoders of the Llama kind (src/model/families), one layer at a time: what a pipeline stage needs to run its part of a
+// model. Activations are contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32, on the
+// decoder's device; every sequence starts at position 0, is not padded, and sees its own tokens only. Values are those of
+// transformers, roundings to BF16 included. On the CPU the same input, shapes and number of threads give the same bits,
+// whichever layers are run where. On a GPU everything is queued on libtorch's current stream.
 
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/device/device.h"
@@ -22,16 +22,21 @@ struct LinearWeights {
     at::Tensor weight, bias;
 };
 
-/// The weights of one decoder layer in the compute dtype.
+/// The weights of one decoder layer in the compute dtype. What its family does not have is undefined.
 struct LayerWeights {
     at::Tensor inputNorm, postAttentionNorm;
+    at::Tensor queryNorm, keyNorm;                       // of one head
+    at::Tensor preFeedforwardNorm, postFeedforwardNorm;  // where attention and MLP have a norm before and one behind
     LinearWeights query, key, value, output, gate, up, down;
+    LinearWeights attentionInput, mlpInput;  // query, key and value in one; gate and up in one
 };
 
 /// Of the rotary embedding: float32 [maxLength, headDim / 2], rounded to the compute dtype.
 struct RotaryTables {
     at::Tensor cosines, sines;
 };
+
+struct DecoderFamily;
 
 class Decoder {
 public:
@@ -42,10 +47,13 @@ public:
     Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device = {});
 
     const ModelConfig& config() const { return config_; }
+    const DecoderFamily& family() const { return family_; }
     std::int64_t layers() const { return config_.layers; }
     std::int64_t hiddenSize() const { return config_.hiddenSize; }
     at::ScalarType scalarType() const { return scalarType_; }
     at::Device device() const { return device_; }
+    /// What embed() multiplies by, rounded to the compute dtype.
+    double embeddingScale() const;
     const RotaryTables& rotaryTables() const { return tables_; }
 
     /// An uninitialised activation [sequences, length, hidden].
@@ -76,12 +84,18 @@ public:
 
 private:
     at::Tensor load(const TensorInfo& tensor) const;
-    at::Tensor attend(const LayerWeights& weights, const at::Tensor& normalised) const;
+    at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight) const;
+    at::Tensor normaliseHeads(const at::Tensor& x, const at::Tensor& weight, ActivationPoint point, std::int64_t layer,
+                              ActivationObserver* observer) const;
+    at::Tensor attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
+                      ActivationObserver* observer) const;
+    at::Tensor feedForward(const LayerWeights& weights, const at::Tensor& normalised) const;
     LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
     const TensorInfo& embeddingTensor() const;
 
     const WeightSource& weights_;
     ModelConfig config_;
+    const DecoderFamily& family_;
     at::ScalarType scalarType_;
     at::Device device_;
     RotaryTables tables_;

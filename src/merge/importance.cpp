@@ -1,0 +1,98 @@
+#include "aimerge/merge/importance.h"
+
+#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/random.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace aimerge {
+namespace {
+
+float largest(const std::vector<float>& values) {
+    return values.empty() ? 0 : *std::ranges::max_element(values);
+}
+
+/// The value that a share q of the values does not exceed, interpolated linearly as numpy.quantile does.
+float quantile(std::vector<float> values, double q) {
+    const double place = q * static_cast<double>(values.size() - 1);
+    const auto below = static_cast<std::size_t>(place);
+    const auto lower = values.begin() + static_cast<std::ptrdiff_t>(below);
+    std::ranges::nth_element(values, lower);
+    if (below + 1 == values.size()) return *lower;
+    const float upper = *std::min_element(lower + 1, values.end());
+    return static_cast<float>(*lower + (place - static_cast<double>(below)) * (static_cast<double>(upper) - *lower));
+}
+
+/// What the module's values are divided by.
+float scaleOf(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
+    const std::vector<float>& own = statistics.at(module).values(aim.statistic);
+    if (aim.normalisation == Normalisation::Quantile) return quantile(own, aim.quantile);
+    if (aim.normalisation == Normalisation::Max) return largest(own);
+    const Place place = placeOf(module + ".weight");
+    float scale = 0;
+    for (const auto& [name, values] : statistics) {
+        const Place other = placeOf(name + ".weight");
+        const bool counts = aim.normalisation == Normalisation::Global || (other.part == place.part && other.layer == place.layer);
+        if (counts) scale = std::max(scale, largest(values.values(aim.statistic)));
+    }
+    return scale;
+}
+
+/// The logistic curve around one half, stretched so that 0 stays 0 and 1 stays 1.
+float sigmoid(float a, double steepness) {
+    const auto curve = [&](double x) { return 1 / (1 + std::exp(-steepness * (x - 0.5))); };
+    return static_cast<float>((curve(a) - curve(0)) / (curve(1) - curve(0)));
+}
+
+/// 1 for the most salient share of the channels, at least one, and 0 for the others; of equal ones the first count.
+std::vector<float> topShare(const std::vector<float>& importance, double share) {
+    std::vector<std::size_t> order(importance.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_sort(order, std::greater(), [&](std::size_t channel) { return importance[channel]; });
+    const auto count = static_cast<std::size_t>(std::ceil(share * static_cast<double>(importance.size())));
+    std::vector<float> top(importance.size());
+    for (std::size_t i = 0; i < count; ++i)
+        if (importance[order[i]] > 0) top[order[i]] = 1;
+    return top;
+}
+
+void shape(std::vector<float>& importance, const AimConfig& aim) {
+    switch (aim.shape) {
+        case RelaxationShape::Linear:
+            return;
+        case RelaxationShape::Power:
+            for (float& a : importance) a = static_cast<float>(std::pow(static_cast<double>(a), aim.shapeValue));
+            return;
+        case RelaxationShape::Sigmoid:
+            for (float& a : importance) a = sigmoid(a, aim.shapeValue);
+            return;
+        case RelaxationShape::Top:
+            importance = topShare(importance, aim.shapeValue);
+            return;
+    }
+}
+
+/// Fisher-Yates, by numbers that are keyed by seed and module.
+void shuffle(std::vector<float>& values, std::uint64_t seed, const std::string& module) {
+    UniformStream draws(seed, module);
+    for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[draws.below(i)]);
+}
+
+}  // namespace
+
+std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
+    std::vector<float> importance = statistics.at(module).values(aim.statistic);
+    const float scale = scaleOf(module, statistics, aim);
+    for (float& a : importance) a = scale > 0 ? std::min(1.0f, a / scale) : 0.0f;
+    shape(importance, aim);
+    if (aim.control == AimControl::Shuffled) shuffle(importance, aim.calibration.seed, module);
+    if (aim.control == AimControl::Mean && !importance.empty()) {
+        const double sum = std::accumulate(importance.begin(), importance.end(), 0.0);
+        std::ranges::fill(importance, static_cast<float>(sum / static_cast<double>(importance.size())));
+    }
+    return importance;
+}
+
+}  // namespace aimerge

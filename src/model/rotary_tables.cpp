@@ -1,0 +1,87 @@
+#include "model/rotary_tables.h"
+
+#include "aimerge/core/error.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+namespace aimerge {
+namespace {
+
+/// theta^(2i / d) for i = 0 ... d / 2 - 1.
+at::Tensor powers(const ModelConfig& config) {
+    const at::Tensor exponents = at::arange(0, config.headDim, 2, at::kFloat) / static_cast<double>(config.headDim);
+    return at::pow(config.ropeTheta, exponents);
+}
+
+/// Wavelengths beyond original / low are stretched by the factor, those below original / high stay, and between them the two
+/// are mixed.
+at::Tensor llama3(const RopeScaling& rope, const at::Tensor& frequencies) {
+    const auto original = static_cast<double>(rope.originalPositions);
+    const double longest = original / rope.lowFrequencyFactor, shortest = original / rope.highFrequencyFactor;
+    const at::Tensor wavelengths = 2 * std::numbers::pi / frequencies;
+    const at::Tensor stretched = at::where(wavelengths > longest, frequencies / rope.factor, frequencies);
+    const at::Tensor share =
+        (original / wavelengths - rope.lowFrequencyFactor) / (rope.highFrequencyFactor - rope.lowFrequencyFactor);
+    const at::Tensor mixed = (1 - share) * stretched / rope.factor + share * stretched;
+    const at::Tensor isBetween = at::logical_not(wavelengths < shortest) * at::logical_not(wavelengths > longest);
+    return at::where(isBetween, mixed, stretched);
+}
+
+/// YaRN: Peng et al. 2023, arXiv 2309.00071, Eq. 23. Dimensions that turn more than betaFast times within the original
+/// length stay, those that turn less than betaSlow times are stretched, and between them the two are mixed linearly.
+at::Tensor yarn(const ModelConfig& config) {
+    const RopeScaling& rope = config.rope;
+    const auto size = static_cast<double>(config.headDim);
+    const auto dimensionOf = [&](double rotations) {
+        return size * std::log(static_cast<double>(rope.originalPositions) / (rotations * 2 * std::numbers::pi)) /
+               (2 * std::log(config.ropeTheta));
+    };
+    double low = dimensionOf(rope.betaFast), high = dimensionOf(rope.betaSlow);
+    if (rope.truncate) low = std::floor(low), high = std::ceil(high);
+    low = std::max(low, 0.0);
+    high = std::min(high, size - 1);
+    if (low == high) high += 0.001;
+    const at::Tensor stays = 1 - at::clamp((at::arange(config.headDim / 2, at::kFloat) - low) / (high - low), 0, 1);
+    const at::Tensor positions = powers(config);
+    return 1.0 / (rope.factor * positions) * (1 - stays) + 1.0 / positions * stays;
+}
+
+/// What cosines and sines are multiplied by.
+double attentionFactor(const RopeScaling& rope) {
+    if (rope.type != "yarn") return 1;
+    if (rope.attentionFactor > 0) return rope.attentionFactor;
+    const auto scale = [&](double weight) { return rope.factor <= 1 ? 1 : 0.1 * weight * std::log(rope.factor) + 1; };
+    return rope.mscale > 0 && rope.mscaleAllDim > 0 ? scale(rope.mscale) / scale(rope.mscaleAllDim) : scale(1);
+}
+
+at::Tensor frequenciesOf(const ModelConfig& config, const std::string& model) {
+    const RopeScaling& rope = config.rope;
+    if (rope.rotatedShare != 1)
+        throw InputError("{}: config.json: partial_rotary_factor is {}; the decoder runs 1 only", model, rope.rotatedShare);
+    const at::Tensor frequencies = at::reciprocal(powers(config));
+    if (rope.type == "default" || rope.type == "dynamic") return frequencies;
+    if (rope.type == "linear") return frequencies / rope.factor;
+    if (rope.type == "llama3") return llama3(rope, frequencies);
+    if (rope.type == "yarn") return yarn(config);
+    throw InputError("{}: config.json: rope_type is \"{}\"; the decoder runs default, linear, dynamic, llama3 and yarn",
+                     model, rope.type);
+}
+
+}  // namespace
+
+RotaryTables makeRotaryTables(const ModelConfig& config, std::int64_t maxLength, at::ScalarType computeType,
+                              const std::string& model) {
+    const at::Tensor angles = at::outer(at::arange(maxLength, at::kFloat), frequenciesOf(config, model));
+    const double factor = attentionFactor(config.rope);
+    const auto rounded = [&](const at::Tensor& table) {
+        return (table * factor).to(computeType).to(at::kFloat).contiguous();
+    };
+    return {rounded(angles.cos()), rounded(angles.sin())};
+}
+
+}  // namespace aimerge
