@@ -4,6 +4,11 @@
 #include "config/assign_if_given.h"
 #include "config/calibration_config.h"
 
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <string>
+
 namespace aimerge {
 namespace {
 
@@ -47,12 +52,68 @@ void readOmega(AimConfig& aim, const MappingReader& reader, const SourceMark& se
     for (const YamlNode& item : omega->value.items) addOmega(aim, item);
 }
 
+/// "power:2": a name and perhaps a number.
+struct NamedValue {
+    std::string name;
+    std::optional<double> value;
+};
+
+NamedValue splitNamedValue(const std::string& text) {
+    const std::size_t colon = text.find(':');
+    if (colon == std::string::npos) return {text, {}};
+    double value = 0;
+    const char *begin = text.data() + colon + 1, *end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(begin, end, value);
+    if (error != std::errc{} || stop != end || !std::isfinite(value)) return {text, {}};
+    return {text.substr(0, colon), value};
+}
+
+void readNormalisation(AimConfig& aim, const MappingReader& reader) {
+    const std::optional<std::string> text = reader.text("normalisation");
+    if (!text) return;
+    const auto [name, value] = splitNamedValue(*text);
+    if (name == "max" && !value) {
+        aim.normalisation = Normalisation::Max;
+    } else if (name == "layer" && !value) {
+        aim.normalisation = Normalisation::Layer;
+    } else if (name == "global" && !value) {
+        aim.normalisation = Normalisation::Global;
+    } else if (name == "quantile" && value && *value > 0 && *value <= 1) {
+        aim.normalisation = Normalisation::Quantile;
+        aim.quantile = *value;
+    } else {
+        throw UsageError("{}: aim.normalisation is max, layer, global, or quantile:Q with Q in (0, 1], found '{}'",
+                         reader.find("normalisation")->value.mark.text(), *text);
+    }
+}
+
+void readShape(AimConfig& aim, const MappingReader& reader) {
+    const std::optional<std::string> text = reader.text("shape");
+    if (!text) return;
+    const auto [name, value] = splitNamedValue(*text);
+    const bool isPositive = value && *value > 0;
+    if (name == "linear" && !value) {
+        aim.shape = RelaxationShape::Linear;
+    } else if (name == "power" && isPositive) {
+        aim.shape = RelaxationShape::Power;
+    } else if (name == "sigmoid" && isPositive) {
+        aim.shape = RelaxationShape::Sigmoid;
+    } else if (name == "top" && isPositive && *value <= 1) {
+        aim.shape = RelaxationShape::Top;
+    } else {
+        throw UsageError(
+            "{}: aim.shape is linear, power:P or sigmoid:S with a number above 0, or top:Q with Q in (0, 1], found '{}'",
+            reader.find("shape")->value.mark.text(), *text);
+    }
+    aim.shapeValue = value.value_or(1);
+}
+
 }  // namespace
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
-    const MappingReader reader(
-        section.value, "aim",
-        {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head", "round_before_relaxing"});
+    const MappingReader reader(section.value, "aim",
+                               {"omega", "statistic", "normalisation", "shape", "control", "statistics", "calibration",
+                                "scope", "preset", "relax_tied_head", "round_before_relaxing"});
     AimConfig aim;
     aim.mark = section.mark;
     aim.calibration.mark = section.mark;
@@ -64,6 +125,11 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     assignIfGiven(aim.statistic, reader.choice<Statistic>("statistic", {{"mean_abs", Statistic::MeanAbs},
                                                                         {"rms", Statistic::Rms},
                                                                         {"max_abs", Statistic::MaxAbs}}));
+    readNormalisation(aim, reader);
+    readShape(aim, reader);
+    assignIfGiven(aim.control, reader.choice<AimControl>("control", {{"none", AimControl::None},
+                                                                     {"shuffled", AimControl::Shuffled},
+                                                                     {"mean", AimControl::Mean}}));
     assignIfGiven(aim.statisticsPath, reader.text("statistics"));
     assignIfGiven(aim.scope, reader.choice<AimScope>("scope", {{"code", AimScope::Code}, {"linear", AimScope::Linear}}));
     assignIfGiven(aim.relaxTiedHead, reader.boolean("relax_tied_head"));

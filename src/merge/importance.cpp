@@ -1,10 +1,13 @@
 #include "aimerge/merge/importance.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/hash.h"
 #include "aimerge/core/random.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <functional>
 #include <numeric>
 
 namespace aimerge {
@@ -34,7 +37,8 @@ float scaleOf(const std::string& module, const StatisticsByModule& statistics, c
     float scale = 0;
     for (const auto& [name, values] : statistics) {
         const Place other = placeOf(name + ".weight");
-        const bool counts = aim.normalisation == Normalisation::Global || (other.part == place.part && other.layer == place.layer);
+        const bool counts =
+            aim.normalisation == Normalisation::Global || (other.part == place.part && other.layer == place.layer);
         if (counts) scale = std::max(scale, largest(values.values(aim.statistic)));
     }
     return scale;
@@ -58,7 +62,7 @@ std::vector<float> topShare(const std::vector<float>& importance, double share) 
     return top;
 }
 
-void shape(std::vector<float>& importance, const AimConfig& aim) {
+void applyShape(std::vector<float>& importance, const AimConfig& aim) {
     switch (aim.shape) {
         case RelaxationShape::Linear:
             return;
@@ -74,20 +78,24 @@ void shape(std::vector<float>& importance, const AimConfig& aim) {
     }
 }
 
-/// Fisher-Yates, by numbers that are keyed by seed and module.
-void shuffle(std::vector<float>& values, std::uint64_t seed, const std::string& module) {
-    UniformStream draws(seed, module);
-    for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[draws.below(i)]);
+/// By numbers that are keyed by seed and module.
+std::vector<float> shuffled(const std::vector<float>& values, std::uint64_t seed, const std::string& module) {
+    std::uint64_t key = 0;
+    std::memcpy(&key, digestOf(module).bytes.data(), sizeof key);
+    std::vector<float> dealt;
+    for (const std::size_t from : seededPermutation(values.size(), seed ^ key)) dealt.push_back(values[from]);
+    return dealt;
 }
 
 }  // namespace
 
-std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
+std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics,
+                                      const AimConfig& aim) {
     std::vector<float> importance = statistics.at(module).values(aim.statistic);
     const float scale = scaleOf(module, statistics, aim);
     for (float& a : importance) a = scale > 0 ? std::min(1.0f, a / scale) : 0.0f;
-    shape(importance, aim);
-    if (aim.control == AimControl::Shuffled) shuffle(importance, aim.calibration.seed, module);
+    applyShape(importance, aim);
+    if (aim.control == AimControl::Shuffled) return shuffled(importance, aim.calibration.seed, module);
     if (aim.control == AimControl::Mean && !importance.empty()) {
         const double sum = std::accumulate(importance.begin(), importance.end(), 0.0);
         std::ranges::fill(importance, static_cast<float>(sum / static_cast<double>(importance.size())));

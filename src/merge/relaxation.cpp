@@ -2,6 +2,7 @@
 
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
+#include "aimerge/merge/importance.h"
 #include "merge/row_runs.h"
 #include "merge/vectorised.h"
 
@@ -48,7 +49,7 @@ std::optional<std::vector<float>> importanceOf(const std::string& tensor, const 
         throw InputError(
             "the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
             statistic.size(), tensor, shape.back(), shapeText(shape));
-    return importance(statistic);
+    return importanceOfModule(module, statistics, aim);
 }
 
 Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding) : rounding_(rounding) {

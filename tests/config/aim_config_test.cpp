@@ -36,6 +36,24 @@ TEST(AimConfig, HasTheDefaultsOfThePaper) {
     EXPECT_EQ(aim.calibration.mark.text(), "merge.yaml:4:19");
 }
 
+TEST(AimConfig, ImportancesAreThePapersUnlessSaidOtherwise) {
+    const AimConfig plain = aimOf("{omega: 0.4, calibration: {corpus: pile.jsonl}}");
+    EXPECT_EQ(plain.normalisation, Normalisation::Max);
+    EXPECT_EQ(plain.shape, RelaxationShape::Linear);
+    EXPECT_EQ(plain.control, AimControl::None);
+
+    const AimConfig other =
+        aimOf("{omega: 0.4, statistics: a.h5, normalisation: \"quantile:0.99\", shape: \"power:2\", control: shuffled}");
+    EXPECT_EQ(other.normalisation, Normalisation::Quantile);
+    EXPECT_EQ(other.quantile, 0.99);
+    EXPECT_EQ(other.shape, RelaxationShape::Power);
+    EXPECT_EQ(other.shapeValue, 2);
+    EXPECT_EQ(other.control, AimControl::Shuffled);
+    EXPECT_EQ(aimOf("{omega: 0, statistics: a.h5, shape: \"top:0.1\", control: mean}").shape, RelaxationShape::Top);
+    EXPECT_EQ(aimOf("{omega: 0, statistics: a.h5, shape: \"sigmoid:8\", normalisation: layer}").shape,
+              RelaxationShape::Sigmoid);
+}
+
 TEST(AimConfig, ReadsEveryKey) {
     const AimConfig aim = aimOf(R"(
   omega: [1, 0.8, 0, "1e-3"]

@@ -1,7 +1,9 @@
 """Every family of decoders against transformers on tiny random models, and against goldens: logits, statistics, gradients, AIM."""
 import json
 import os
+import pathlib
 import subprocess
+import sys
 import unittest
 
 import h5py
@@ -19,6 +21,7 @@ else:
 from aimerge_command import GOLDENS, AimergeTest, as_float, golden_manifest, read_folder, read_raw
 
 PRINT_LOGITS = os.environ["AIMERGE_PRINT_LOGITS"]
+RECORDER = pathlib.Path(__file__).resolve().parents[2] / "src/tools/record_statistics.py"
 SIZE = dict(hidden_size=48, intermediate_size=112, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, vocab_size=160,
             max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 
@@ -51,7 +54,7 @@ SKIPPED_MODULES = ("embed_tokens", "rotary_emb")
 
 
 @unittest.skipIf(missing, f"{missing}; launch/setup.sh --test installs it where there is a wheel")
-class Decoders(AimergeTest):
+class RandomModels(AimergeTest):
     def make(self, name):
         """The model's folder, in float32 with weights that are far from their start."""
         kind, differences = MODELS[name]
@@ -99,6 +102,8 @@ class Decoders(AimergeTest):
                 model(torch.tensor(sequence)[None])
         return {name: (total / rows[name]).numpy() for name, total in sums.items()}
 
+
+class Decoders(RandomModels):
     def test_logits(self):
         ids = self.ids()[0]
         for name in MODELS:
@@ -177,6 +182,63 @@ class Decoders(AimergeTest):
                 failed = self.aimerge("calibrate", self.config(self.calibration(folder)), "--out", self.folder / "x.h5", expect=3)
                 for word in words:
                     self.assertIn(word, failed.stderr)
+
+
+class OtherArchitectures(RandomModels):
+    """A model that the decoder does not run: statistics from src/tools/record_statistics.py."""
+
+    def setUp(self):
+        super().setUp()
+        torch.manual_seed(17)
+        config = transformers.GPTNeoXConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=160,
+                                            max_position_embeddings=64)
+        self.models = {}
+        for name in ("base", "expert"):
+            self.models[name] = self.folder / name
+            transformers.GPTNeoXForCausalLM(config).save_pretrained(self.models[name])
+
+    def record(self):
+        log = self.folder / "recorded.h5"
+        subprocess.run([sys.executable, RECORDER, self.models["base"], "--token-ids", self.token_ids(), "--out", log, "--dtype", "float32"],
+                       check=True, capture_output=True)
+        return log
+
+    def merge_config_of(self, **aim):
+        return self.config({"merge_method": "linear", "base_model": str(self.models["base"]), "dtype": "float32",
+                            "models": [{"model": str(self.models["expert"]), "parameters": {"weight": 1.0}}], "aim": {"omega": 0.4, **aim}})
+
+    def test_recorded_statistics_relax_the_merge(self):
+        log = self.record()
+        self.aimerge("merge", self.merge_config_of(statistics=str(log)), "--out", self.folder / "out")
+        got, base, expert = (read_folder(folder) for folder in (self.folder / "out", self.models["base"], self.models["expert"]))
+        means = self.hooked_means(self.models["base"])
+        relaxed = 0
+        for name, entry in got.items():
+            merged = as_float(expert[name])
+            mean = means.get(name.removesuffix(".weight")) if name.endswith(".weight") and "embed_in" not in name else None
+            if mean is not None:
+                before = as_float(base[name])
+                merged = before + (1 - mean / mean.max() * 0.6) * (merged - before)
+                relaxed += 1
+            np.testing.assert_allclose(as_float(entry), merged, rtol=1e-4, atol=1e-6, err_msg=name)
+        self.assertGreater(relaxed, 8)
+
+    def test_the_decoders_refusal_says_so(self):
+        failed = self.aimerge("merge", self.merge_config_of(calibration={"token_ids": str(self.token_ids()), "dtype": "float32"}), "--out",
+                              self.folder / "out", expect=3)
+        self.assertIn("gpt_neox", failed.stderr)
+        self.assertIn("aim.statistics", failed.stderr)
+
+    def test_it_records_what_aimerge_measures(self):
+        """On a model that both run."""
+        self.models["base"] = self.make("qwen3")
+        log, own = self.record(), self.folder / "own.h5"
+        self.aimerge("calibrate", self.config(self.calibration(self.models["base"])), "--out", own)
+        with h5py.File(log) as recorded, h5py.File(own) as measured:
+            self.assertEqual(set(recorded["statistics"]), set(measured["statistics"]))
+            for module, group in measured["statistics"].items():
+                for name, values in group.items():
+                    np.testing.assert_allclose(recorded["statistics"][module][name][:], values[:], rtol=1e-4, atol=1e-6)
 
 
 class Goldens(AimergeTest):

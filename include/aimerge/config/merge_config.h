@@ -24,6 +24,29 @@ std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max
 /// Which weights AIM relaxes. Code: linear layers, norms and an untied lm_head, as the authors' code does. Linear: no norms.
 enum class AimScope { Code, Linear };
 
+/// What the statistic of a module's channels is divided by before it is an importance; what is then above 1 becomes 1.
+enum class Normalisation {
+    Max,       // the module's largest value, as in the paper
+    Quantile,  // the value that a share `quantile` of its channels does not exceed
+    Layer,     // the largest value of the modules of its decoder layer
+    Global     // the largest value of all modules
+};
+
+/// How much a channel of importance A is held back, as a function of A that keeps 0 and 1.
+enum class RelaxationShape {
+    Linear,   // A, as in the paper
+    Power,    // A^p
+    Sigmoid,  // a logistic curve of steepness s around one half
+    Top       // 1 for the most important share q of a module's channels, 0 for the others
+};
+
+/// What tells an effect of the importances from one of merely changing less.
+enum class AimControl {
+    None,
+    Shuffled,  // the importances of a module, dealt out to its channels at random
+    Mean       // every channel of a module has the mean of their importances
+};
+
 /// How the corpus becomes blocks of token ids.
 enum class Packing {
     Stream,  // documents concatenated, cut into blocks of sequenceLength
@@ -74,6 +97,11 @@ struct AimConfig {
     std::vector<double> omegas;  // each in [0, 1], distinct; written as a number or a list
     bool omegaIsList = false;    // then the output folder holds one folder per value, "omega-0.4"
     Statistic statistic = Statistic::MeanAbs;
+    Normalisation normalisation = Normalisation::Max;
+    double quantile = 1;  // in (0, 1], of Normalisation::Quantile
+    RelaxationShape shape = RelaxationShape::Linear;
+    double shapeValue = 1;  // p, s above 0; q in (0, 1]
+    AimControl control = AimControl::None;
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate
     CalibrationConfig calibration;
     bool hasCalibration = false;

@@ -3,8 +3,8 @@
 //
 //     A = shape(normalised(a))      a: the statistic of the module's input, one value per channel
 //
-// The paper (arXiv 2502.02421, Eq. 4) divides by the module's largest value and uses the result as it is. Everything else is an
-// experiment beyond it; docs/methods.md has a table.
+// The paper (arXiv 2502.02421, Eq. 4) divides by the module's largest value and uses the result as it is. Everything else is
+// an experiment beyond it; docs/methods.md has a table.
 
 #include "aimerge/config/merge_config.h"
 #include "aimerge/statistics/statistics.h"
