@@ -112,8 +112,8 @@ void readShape(AimConfig& aim, const MappingReader& reader) {
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     const MappingReader reader(section.value, "aim",
-                               {"omega", "statistic", "normalisation", "shape", "control", "statistics", "calibration",
-                                "scope", "preset", "relax_tied_head", "round_before_relaxing"});
+                               {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head",
+                                "round_before_relaxing", "normalisation", "shape", "control"});
     AimConfig aim;
     aim.mark = section.mark;
     aim.calibration.mark = section.mark;
