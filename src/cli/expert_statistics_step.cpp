@@ -27,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const char* nameOf(ExpertStatistic kind) {
+    if (kind == ExpertStatistic::Sensitivity) return "sensitivity";
     return kind == ExpertStatistic::Fisher ? "fisher" : "gram";
 }
 
@@ -71,6 +72,8 @@ void measureInto(World& world, const Options& options, const Measurement& measur
     Phase phase("measure");
     if (measurement.kind == ExpertStatistic::Fisher)
         measureFisherWithTorch(world, job, target);
+    else if (measurement.kind == ExpertStatistic::Sensitivity)
+        measureSensitivityWithTorch(world, job, target);
     else
         measureGramsWithTorch(world, job, target);
     if (world.isRoot()) phase.addTokens(static_cast<std::uint64_t>(blocks.blocks * blocks.length));
@@ -91,7 +94,7 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
     const CalibrationConfig& calibration = measurement.calibration;
     const auto length = static_cast<std::uint64_t>(blockLength);
     const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
-    if (measurement.kind == ExpertStatistic::Fisher) {
+    if (measurement.kind != ExpertStatistic::InputGram) {
         std::uint64_t elements = 0;
         for (const TensorInfo& tensor : measurement.expert.tensors())
             elements += static_cast<std::uint64_t>(tensor.elements());
@@ -161,8 +164,14 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
     return world.broadcast(folder.string());
 }
 
-/// What is to be measured, by the model's number in ModelSet::models. A model that several slices name takes the first
-/// calibration that an entry of it has.
+/// What is to be measured of the base.
+std::optional<Measurement> sensitivityOf(const MergeJob& job) {
+    if (!job.config.aim || !job.config.aim->usesSensitivity()) return {};
+    return Measurement{job.base(), job.config.aim->calibration, ExpertStatistic::Sensitivity};
+}
+
+/// What is to be measured of experts, by the model's number in ModelSet::models. A model that several slices name takes the
+/// first calibration that an entry of it has.
 std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
     const MethodInfo& method = job.method->info();
     std::map<std::size_t, const ModelEntry*> entries;
@@ -205,17 +214,25 @@ void requireExpertCalibration(const MergeJob& job) {
 
 std::string expertStatisticsLine(const MergeJob& job) {
     StatisticSize total;
-    const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
-    for (const auto& [model, measurement] : measurements) {
+    std::string what;
+    const auto add = [&](const Measurement& measurement) {
         const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
         const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
+    };
+    const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
+    for (const auto& [model, measurement] : measurements) add(measurement);
+    if (!measurements.empty()) what = fmt::format("{} of {} models", nameOf(job.method->info().needs), measurements.size());
+    if (const std::optional<Measurement> ofBase = sensitivityOf(job)) {
+        add(*ofBase);
+        if (!what.empty()) what += ", ";
+        what += "sensitivity of the base";
     }
-    if (measurements.empty()) return {};
-    return fmt::format("experts {} of {} models, unless cached: {} in {}, about {} of memory beside one layer\n",
-                       nameOf(job.method->info().needs), measurements.size(), formatBytes(total.disk),
-                       (environment::cacheDirectory() / "expert-statistics").string(), formatBytes(total.memory));
+    if (what.empty()) return {};
+    return fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
+                       formatBytes(total.disk), (environment::cacheDirectory() / "expert-statistics").string(),
+                       formatBytes(total.memory));
 }
 
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {
@@ -224,6 +241,11 @@ ProvidedStatistics provideExpertStatistics(World& world, const Options& options,
     for (const auto& [model, measurement] : measurementsOf(job)) {
         const fs::path folder = provide(world, options, measurement);
         provided.experts[model] = ExpertStatistics::open(folder, measurement.expert.name());
+        provided.keys += folder.filename().string() + "\n";
+    }
+    if (const std::optional<Measurement> ofBase = sensitivityOf(job)) {
+        const fs::path folder = provide(world, options, *ofBase);
+        provided.sensitivity = ExpertStatistics::open(folder, ofBase->expert.name());
         provided.keys += folder.filename().string() + "\n";
     }
     return provided;

@@ -1,5 +1,6 @@
 #pragma once
-// How a merge comes by the statistics of its experts (ExpertStatistic) that some methods need: from the cache, where an
+// How a merge comes by the statistics of its experts (ExpertStatistic) that some methods need, and by the sensitivity of its
+// base: from the cache, where an
 // earlier run with the same model, tokens and settings left them, or by measuring each expert.
 
 #include "cli/merge_job.h"
@@ -8,6 +9,7 @@
 #include "aimerge/distributed/world.h"
 #include "aimerge/merge/expert_statistics.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,14 +25,17 @@ void requireExpertCalibration(const MergeJob& job);
 std::string expertStatisticsLine(const MergeJob& job);
 
 struct ProvidedStatistics {
-    std::vector<ExpertStatistics> experts;  // one per model of the set, of those that are no input without content
-    std::string keys;                       // says which they are: part of what decides the output's bytes
+    std::vector<ExpertStatistics> experts;        // one per model of the set, of those that are no input without content
+    std::optional<ExpertStatistics> sensitivity;  // of the base, for AimConfig::usesSensitivity()
+    std::string keys;                             // says which they are: part of what decides the output's bytes
+
+    const ExpertStatistics* sensitivityOrNull() const { return sensitivity ? &*sensitivity : nullptr; }
 };
 
 /// Collective. Finds or measures, expert after expert. One that was measured stands in the cache whatever happens to the
 /// next.
-/// @throws Interrupted between micro-batches; what measureGrams and measureFisher throw; UsageError when another job is
-/// measuring the same expert, or a machine does not see the cache
+/// @throws Interrupted between micro-batches; what measureGrams, measureFisher and measureSensitivity throw; UsageError when
+/// another job is measuring the same expert, or a machine does not see the cache
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job);
 
 }  // namespace aimerge

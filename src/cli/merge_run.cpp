@@ -192,18 +192,22 @@ void MergeRun::open() {
 
 /// What is measured of experts goes through files that all ranks see.
 void MergeRun::requireSharedFiles() const {
-    if (job_.method->info().needs != ExpertStatistic::None && options_.scattersInputs)
+    if (!options_.scattersInputs) return;
+    if (job_.method->info().needs != ExpertStatistic::None)
         throw UsageError("{}: {} measures the experts, which every rank must see for it; use --io direct",
                          config_.methodMark.text(), config_.method);
+    if (config_.aim && config_.aim->usesSensitivity())
+        throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
+                         config_.aim->mark.text(), statisticName(config_.aim->statistic));
 }
 
 /// Now everything is known that decides the output's bytes.
 void MergeRun::takeOver() {
-    ProvidedStatistics provided = provideExpertStatistics(world_, options_, job_);
-    experts_ = std::move(provided.experts);
+    provided_ = provideExpertStatistics(world_, options_, job_);
     if (world_.isRoot()) {
         OutputFolder& output = *root_.output;
-        const Preparation preparation = output.prepare(jobDigest(job_, digestOfStatistics(root_.statistics), provided.keys));
+        const Preparation preparation =
+            output.prepare(jobDigest(job_, digestOfStatistics(root_.statistics), provided_.keys));
         if (preparation == Preparation::Resumed)
             spdlog::info("{}: continuing the unfinished job", output.partialFolder().string());
         for (const OutputPoint& point : job_.points)
@@ -276,7 +280,12 @@ void MergeRun::scatterInputs() {
 }
 
 MergePass MergeRun::pass() {
-    return {job_, remaining_, statistics_, experts_, outgoing_ ? static_cast<PointStore&>(*outgoing_) : store_};
+    return {job_,
+            remaining_,
+            statistics_,
+            provided_.experts,
+            provided_.sensitivityOrNull(),
+            outgoing_ ? static_cast<PointStore&>(*outgoing_) : store_};
 }
 
 void MergeRun::exchange() {

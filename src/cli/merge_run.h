@@ -1,6 +1,7 @@
 #pragma once
 // One merge from its config to the published folder: what `aimerge merge` does for a document, and a sweep for a point.
 
+#include "cli/expert_statistics_step.h"
 #include "cli/gather_step.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
@@ -77,7 +78,7 @@ private:
     MergeJob job_;
     std::optional<Plan> plan_;
     StatisticsByModule statistics_;
-    std::vector<ExpertStatistics> experts_;
+    ProvidedStatistics provided_;
     std::filesystem::path partialFolder_, buildFolder_;
     std::optional<Journal> journal_;
     PointWriters writers_;

@@ -47,7 +47,8 @@ void mergeBatch(const MergePass& pass, std::span<const std::size_t> batch, Threa
                 const Device& device) {
     const MergeJob& job = pass.job;
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
-    const StatisticsByModule* activity = job.config.aim ? &pass.statistics : nullptr;
+    const Activity measured{pass.statistics, pass.sensitivity};
+    const Activity* activity = job.config.aim ? &measured : nullptr;
     std::vector<TensorMerge> merges;
     std::vector<TensorCopy> copies;
     std::vector<std::string> mergeNames, copyNames;

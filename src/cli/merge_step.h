@@ -57,6 +57,7 @@ struct MergePass {
     std::vector<std::string> names;  // of the tensors to be merged, in the job's order
     const StatisticsByModule& statistics;
     std::span<const ExpertStatistics> experts;
+    const ExpertStatistics* sensitivity;  // of the base; null when AIM does not go by it
     PointStore& store;
     std::exception_ptr error = {};  // what went wrong with it, an Error; nothing more is merged then
 };

@@ -339,6 +339,13 @@ private:
             std::max<std::int64_t>(1, -world_.maximum(-static_cast<std::int64_t>(room / perRank))));
     }
 
+    /// Collective. Null when the job's AIM does not go by it.
+    const ExpertStatistics* sensitivityFor(const MergeJob& job) {
+        if (!job.config.aim || !job.config.aim->usesSensitivity()) return nullptr;
+        if (!sensitivity_) sensitivity_ = provideExpertStatistics(world_, options_, job).sensitivity;
+        return &*sensitivity_;
+    }
+
     /// Collective. Merges the points of all methods into memory, then scores one after the other.
     void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names) {
         const auto start = Clock::now();
@@ -350,7 +357,8 @@ private:
             method.job->points.clear();
             for (const std::size_t i : method.points)
                 method.job->points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
-            passes.push_back({*method.job, names, statistics_, {}, merged.emplace_back(*method.job, names)});
+            passes.push_back(
+                {*method.job, names, statistics_, {}, sensitivityFor(*method.job), merged.emplace_back(*method.job, names)});
             number += method.points.size();
         }
         ThreadPool threads(threads_);
@@ -378,6 +386,7 @@ private:
     SweepLedger ledger_;
     std::optional<Evaluation> evaluation_;
     StatisticsByModule statistics_;
+    std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one aim section
 };
 
 void declareSweep(CLI::App& app, Options& options) {

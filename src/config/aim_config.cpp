@@ -108,6 +108,24 @@ void readShape(AimConfig& aim, const MappingReader& reader) {
     aim.shapeValue = value.value_or(1);
 }
 
+/// Gradients are measured parameter by parameter: what looks at all channels of a module, or at several modules, is not
+/// for them.
+void checkSensitivity(const AimConfig& aim, const MappingReader& reader) {
+    const std::string mark = reader.find("statistic")->value.mark.text();
+    const std::string_view name = statisticName(aim.statistic);
+    if (!aim.hasCalibration)
+        throw UsageError("{}: aim.statistic {} needs aim.calibration with a text 'corpus' or ready 'token_ids'", mark, name);
+    if (aim.normalisation == Normalisation::Layer || aim.normalisation == Normalisation::Global)
+        throw UsageError("{}: aim.statistic {} is normalised tensor by tensor; use normalisation max", mark, name);
+    const bool isPerChannel =
+        aim.normalisation == Normalisation::Quantile || aim.shape == RelaxationShape::Top || aim.control != AimControl::None;
+    if (aim.statistic == Statistic::Sensitivity && isPerChannel)
+        throw UsageError(
+            "{}: aim.statistic sensitivity is per element, and goes with normalisation max, the shapes linear, power and "
+            "sigmoid, and no control; sensitivity_channel goes with all",
+            mark);
+}
+
 }  // namespace
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
@@ -122,9 +140,12 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     applyPreset(aim);
 
     readOmega(aim, reader, section.mark, use);
-    assignIfGiven(aim.statistic, reader.choice<Statistic>("statistic", {{"mean_abs", Statistic::MeanAbs},
-                                                                        {"rms", Statistic::Rms},
-                                                                        {"max_abs", Statistic::MaxAbs}}));
+    assignIfGiven(aim.statistic,
+                  reader.choice<Statistic>("statistic", {{"mean_abs", Statistic::MeanAbs},
+                                                         {"rms", Statistic::Rms},
+                                                         {"max_abs", Statistic::MaxAbs},
+                                                         {"sensitivity", Statistic::Sensitivity},
+                                                         {"sensitivity_channel", Statistic::SensitivityChannel}}));
     readNormalisation(aim, reader);
     readShape(aim, reader);
     assignIfGiven(aim.control, reader.choice<AimControl>("control", {{"none", AimControl::None},
@@ -138,6 +159,7 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
         readCalibration(aim.calibration, *calibration, reader.nameOf("calibration"));
 
     aim.hasCalibration = !aim.calibration.corpus.empty() || !aim.calibration.tokenIds.empty();
+    if (aim.usesSensitivity()) checkSensitivity(aim, reader);
     if (use == ConfigUse::Calibrate && !aim.hasCalibration)
         throw UsageError("{}: aim.calibration needs a text 'corpus' or ready 'token_ids'", aim.calibration.mark.text());
     if (use == ConfigUse::Merge && !aim.hasCalibration && aim.statisticsPath.empty())

@@ -120,6 +120,10 @@ std::string_view statisticName(Statistic statistic) {
             return "rms";
         case Statistic::MaxAbs:
             return "max_abs";
+        case Statistic::Sensitivity:
+            return "sensitivity";
+        case Statistic::SensitivityChannel:
+            return "sensitivity_channel";
     }
     return {};
 }

@@ -55,12 +55,12 @@ std::shared_ptr<const TensorSource> ExpertStatistics::gramOf(const std::string& 
     return found == places_.end() ? nullptr : sourceOf(found->second, {shape[1], shape[1]});
 }
 
-std::shared_ptr<const TensorSource> ExpertStatistics::fisherOf(const std::string& parameter, const Shape& shape) const {
+std::shared_ptr<const TensorSource> ExpertStatistics::elementsOf(const std::string& parameter, const Shape& shape) const {
     const auto found = places_.find(parameter);
     if (found == places_.end())
         throw InputError(
-            "{}: {} is no parameter of the Llama decoder, so it has no Fisher information; merge it by another "
-            "method, or remove it",
+            "{}: {} is no parameter of the decoder, so its gradient was not measured; merge without statistics of "
+            "gradients, or remove it",
             model_, parameter);
     return sourceOf(found->second, shape);
 }

@@ -28,11 +28,8 @@ float quantile(std::vector<float> values, double q) {
     return static_cast<float>(*lower + (place - static_cast<double>(below)) * (static_cast<double>(upper) - *lower));
 }
 
-/// What the module's values are divided by.
-float scaleOf(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
-    const std::vector<float>& own = statistics.at(module).values(aim.statistic);
-    if (aim.normalisation == Normalisation::Quantile) return quantile(own, aim.quantile);
-    if (aim.normalisation == Normalisation::Max) return largest(own);
+/// The largest value of the modules of the layer, or of all.
+float largestOfSeveral(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
     const Place place = placeOf(module + ".weight");
     float scale = 0;
     for (const auto& [name, values] : statistics) {
@@ -62,22 +59,6 @@ std::vector<float> topShare(const std::vector<float>& importance, double share) 
     return top;
 }
 
-void applyShape(std::vector<float>& importance, const AimConfig& aim) {
-    switch (aim.shape) {
-        case RelaxationShape::Linear:
-            return;
-        case RelaxationShape::Power:
-            for (float& a : importance) a = static_cast<float>(std::pow(static_cast<double>(a), aim.shapeValue));
-            return;
-        case RelaxationShape::Sigmoid:
-            for (float& a : importance) a = sigmoid(a, aim.shapeValue);
-            return;
-        case RelaxationShape::Top:
-            importance = topShare(importance, aim.shapeValue);
-            return;
-    }
-}
-
 /// By numbers that are keyed by seed and module.
 std::vector<float> shuffled(const std::vector<float>& values, std::uint64_t seed, const std::string& module) {
     std::uint64_t key = 0;
@@ -87,20 +68,43 @@ std::vector<float> shuffled(const std::vector<float>& values, std::uint64_t seed
     return dealt;
 }
 
-}  // namespace
-
-std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics,
-                                      const AimConfig& aim) {
-    std::vector<float> importance = statistics.at(module).values(aim.statistic);
-    const float scale = scaleOf(module, statistics, aim);
+/// @param scale what the values are divided by
+std::vector<float> scaledImportance(const std::string& module, std::vector<float> importance, float scale,
+                                    const AimConfig& aim) {
     for (float& a : importance) a = scale > 0 ? std::min(1.0f, a / scale) : 0.0f;
-    applyShape(importance, aim);
+    if (aim.shape == RelaxationShape::Top)
+        importance = topShare(importance, aim.shapeValue);
+    else
+        applyElementShape(importance, aim);
     if (aim.control == AimControl::Shuffled) return shuffled(importance, aim.calibration.seed, module);
     if (aim.control == AimControl::Mean && !importance.empty()) {
         const double sum = std::accumulate(importance.begin(), importance.end(), 0.0);
         std::ranges::fill(importance, static_cast<float>(sum / static_cast<double>(importance.size())));
     }
     return importance;
+}
+
+}  // namespace
+
+void applyElementShape(std::span<float> importance, const AimConfig& aim) {
+    if (aim.shape == RelaxationShape::Power)
+        for (float& a : importance) a = static_cast<float>(std::pow(static_cast<double>(a), aim.shapeValue));
+    if (aim.shape == RelaxationShape::Sigmoid)
+        for (float& a : importance) a = sigmoid(a, aim.shapeValue);
+}
+
+std::vector<float> importanceOfChannels(const std::string& module, const std::vector<float>& values, const AimConfig& aim) {
+    const float scale =
+        aim.normalisation == Normalisation::Quantile && !values.empty() ? quantile(values, aim.quantile) : largest(values);
+    return scaledImportance(module, values, scale, aim);
+}
+
+std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics,
+                                      const AimConfig& aim) {
+    const std::vector<float>& values = statistics.at(module).values(aim.statistic);
+    const bool looksAtOthers = aim.normalisation == Normalisation::Layer || aim.normalisation == Normalisation::Global;
+    if (!looksAtOthers) return importanceOfChannels(module, values, aim);
+    return scaledImportance(module, values, largestOfSeveral(module, statistics, aim), aim);
 }
 
 }  // namespace aimerge

@@ -3,6 +3,7 @@
 #include "aimerge/checkpoint/tensor_digest.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/convert.h"
+#include "aimerge/merge/importance.h"
 #include "aimerge/merge/selection.h"
 #include "merge/tensor_reader.h"
 #if AIMERGE_HAS_CUDA
@@ -25,7 +26,7 @@ constexpr std::uint64_t kGroupHeldBytes = std::uint64_t{256} << 20;
 /// What one thread works in.
 struct Workplace {
     std::vector<std::vector<std::byte>> blocks;  // finished bytes, per point
-    std::array<float, SourceWindow::kChunkElements> merged, relaxed;
+    std::array<float, SourceWindow::kChunkElements> merged, relaxed, importance;
     std::vector<const float*> inputs;
 #if AIMERGE_HAS_CUDA
     std::unique_ptr<DeviceLane> lane;  // made when first needed
@@ -46,13 +47,14 @@ public:
           sources_(tensor) {
         TensorReader reader(tensor, sources_, threads, windows);
         prepared_ = tensor.method->prepare(reader, tensor.parameters);
-        if (tensor.importance)
+        if (tensor.elementImportance) largestImportance_ = largestOf(*tensor.elementImportance->values, threads, windows);
+        if (tensor.importance || tensor.elementImportance)
             for (const std::optional<double>& omega : omegas)
-                relaxations_.push_back(omega ? std::optional(Relaxation(*tensor.importance, *omega, rounding))
-                                             : std::nullopt);
+                relaxations_.push_back(omega ? std::optional(relaxationFor(*omega, rounding)) : std::nullopt);
 #if AIMERGE_HAS_CUDA
         rounding_ = rounding;
-        if (device.isGpu() && prepared_->runsOnDevice() && kernelsTakeInputs()) device_ = device;
+        const bool hasKernel = prepared_->runsOnDevice() && kernelsTakeInputs() && !tensor.elementImportance;
+        if (device.isGpu() && hasKernel) device_ = device;
 #endif
     }
 
@@ -89,6 +91,26 @@ public:
     }
 
 private:
+    Relaxation relaxationFor(double omega, DeltaRounding rounding) const {
+        return tensor_.importance ? Relaxation(*tensor_.importance, omega, rounding) : Relaxation(omega, rounding);
+    }
+
+    float largestOf(const TensorSource& source, ThreadPool& threads, std::span<SourceWindow> windows) const {
+        const TensorSource* const sources[] = {&source};
+        const std::int64_t spans = (elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements;
+        std::vector<float> largest(windows.size());
+        threads.forEach(static_cast<std::size_t>(spans), [&](std::size_t span, int worker) {
+            float& own = largest[static_cast<std::size_t>(worker)];
+            const std::int64_t first = static_cast<std::int64_t>(span) * SourceWindow::kSlabElements;
+            const auto see = [&](std::int64_t, std::size_t size, std::span<const float* const> values) {
+                for (std::size_t i = 0; i < size; ++i) own = std::max(own, values[0][i]);
+            };
+            windows[static_cast<std::size_t>(worker)].walk(sources, first,
+                                                           std::min(SourceWindow::kSlabElements, elements_ - first), see);
+        });
+        return *std::ranges::max_element(largest);
+    }
+
 #if AIMERGE_HAS_CUDA
     bool kernelsTakeInputs() const {
         const auto isTaken = [](const TensorSource* source) {
@@ -150,10 +172,22 @@ private:
         sources_.inputsOf(values, place.inputs);
         prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
         if (relaxations_.empty()) return store(merged, place.blocks[0].data() + offset);
+        const std::span<float> importance{place.importance.data(), size};
+        if (tensor_.elementImportance) normaliseImportance(sources_.importanceOf(values), importance);
         for (std::size_t point = 0; point < relaxations_.size(); ++point) {
-            if (relaxations_[point]) relaxations_[point]->apply(first, {sources_.baseOf(values), size}, merged, relaxed);
+            const std::span<const float> base{sources_.baseOf(values), size};
+            if (relaxations_[point] && tensor_.elementImportance)
+                relaxations_[point]->applyElements(base, merged, importance, relaxed);
+            else if (relaxations_[point])
+                relaxations_[point]->apply(first, base, merged, relaxed);
             store(relaxations_[point] ? relaxed : merged, place.blocks[point].data() + offset);
         }
+    }
+
+    void normaliseImportance(const float* values, std::span<float> importance) const {
+        for (std::size_t i = 0; i < importance.size(); ++i)
+            importance[i] = largestImportance_ > 0 ? values[i] / largestImportance_ : 0.0f;
+        applyElementShape(importance, *tensor_.elementImportance->aim);
     }
 
     void store(std::span<const float> values, std::byte* to) const {
@@ -170,6 +204,7 @@ private:
     std::size_t points_;
     TensorSources sources_;
     std::unique_ptr<PreparedParameter> prepared_;
+    float largestImportance_ = 0;                         // of single elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 #if AIMERGE_HAS_CUDA
     Device device_;  // the processors, when there is no kernel

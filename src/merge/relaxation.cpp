@@ -11,7 +11,26 @@ namespace {
 
 constexpr const char* kHeadModule = "lm_head";
 
-/// The module whose input channels a weight is relaxed along; empty when it is not relaxed.
+template <DeltaRounding kRounding>
+void relaxRun(const float* factors, const float* base, const float* merged, float* out, std::size_t count) {
+    vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < count; ++i) out[i] = relaxElement<kRounding>(base[i], merged[i], factors[i]);
+    });
+}
+
+template <DeltaRounding kRounding>
+void relaxElements(const float* importance, float restraint, const float* base, const float* merged, float* out,
+                   std::size_t count) {
+    vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < count; ++i)
+            out[i] = relaxElement<kRounding>(base[i], merged[i], 1.0f - importance[i] * restraint);
+    });
+}
+
+}  // namespace
+
 std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim,
                           const StatisticsByModule& statistics, bool headIsWritten) {
     const std::string module(moduleOfWeight(tensor));
@@ -23,16 +42,6 @@ std::string relaxedModule(const std::string& tensor, const Shape& shape, const A
     // What no decoder layer owns is relaxed when it was measured; the decoder's own weights must have been.
     return part == Part::Other && !statistics.contains(module) ? std::string{} : module;
 }
-
-template <DeltaRounding kRounding>
-void relaxRun(const float* factors, const float* base, const float* merged, float* out, std::size_t count) {
-    vectorised([=]() AIMERGE_INLINE_BODY {
-#pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) out[i] = relaxElement<kRounding>(base[i], merged[i], factors[i]);
-    });
-}
-
-}  // namespace
 
 std::optional<std::vector<float>> importanceOf(const std::string& tensor, const Shape& shape, const AimConfig& aim,
                                                const StatisticsByModule& statistics, bool headIsWritten) {
@@ -52,9 +61,19 @@ std::optional<std::vector<float>> importanceOf(const std::string& tensor, const 
     return importanceOfModule(module, statistics, aim);
 }
 
-Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding) : rounding_(rounding) {
-    const auto restraint = static_cast<float>(1 - omega);
-    for (const float a : importance) factors_.push_back(1.0f - a * restraint);
+Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding)
+    : Relaxation(omega, rounding) {
+    for (const float a : importance) factors_.push_back(1.0f - a * restraint_);
+}
+
+Relaxation::Relaxation(double omega, DeltaRounding rounding)
+    : restraint_(static_cast<float>(1 - omega)), rounding_(rounding) {}
+
+void Relaxation::applyElements(std::span<const float> base, std::span<const float> merged, std::span<const float> importance,
+                               std::span<float> out) const {
+    const auto relax =
+        rounding_ == DeltaRounding::None ? relaxElements<DeltaRounding::None> : relaxElements<DeltaRounding::Bfloat16>;
+    relax(importance.data(), restraint_, base.data(), merged.data(), out.data(), out.size());
 }
 
 void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged,

@@ -2,6 +2,7 @@
 
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
+#include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"
 
 namespace aimerge {
@@ -35,7 +36,7 @@ std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic ne
     for (const std::size_t input : inputs) {
         const auto& [model, tensor] = matched.inputs[input];
         if (needs == ExpertStatistic::Fisher) {
-            sources.push_back(experts[model].fisherOf(tensor->name, tensor->shape));
+            sources.push_back(experts[model].elementsOf(tensor->name, tensor->shape));
         } else if (auto gram = experts[model].gramOf(isInLayer ? tensor->name : matched.name, tensor->shape)) {
             sources.push_back(std::move(gram));
         }
@@ -43,6 +44,40 @@ std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic ne
     if (!sources.empty() && sources.size() != inputs.size())
         throw InputError("{}: only {} of {} models have a Gram matrix for it", matched.name, sources.size(), inputs.size());
     return sources;
+}
+
+/// The mean over the outputs of each channel of the last axis. [in_features]
+std::vector<float> channelMeans(const TensorSource& source, const Shape& shape) {
+    const auto channels = static_cast<std::size_t>(shape.back());
+    const std::int64_t rows = elementCount(shape) / shape.back();
+    std::vector<double> sums(channels);
+    std::vector<float> row(channels);
+    for (std::int64_t r = 0; r < rows; ++r) {
+        source.fetch(r * shape.back(), std::as_writable_bytes(std::span(row)));
+        for (std::size_t c = 0; c < channels; ++c) sums[c] += static_cast<double>(row[c]);
+    }
+    for (std::size_t c = 0; c < channels; ++c) row[c] = static_cast<float>(sums[c] / static_cast<double>(rows));
+    return row;
+}
+
+/// What holds the tensor's change back: nothing, or an importance per channel or element.
+void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTensor& matched, const Activity& activity,
+                   TensorMerge& merge) {
+    const std::string name = nameInBase(models, matched);
+    const bool headIsWritten = models.headIsWritten();
+    if (!aim.usesSensitivity()) {
+        merge.importance = importanceOf(name, merge.shape, aim, activity.statistics, headIsWritten);
+        return;
+    }
+    const std::string module = relaxedModule(name, merge.shape, aim, activity.statistics, headIsWritten);
+    if (module.empty()) return;
+    // Of a head that is tied in the base, the embedding has the gradient.
+    const std::string& parameter = matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
+    auto gradients = activity.sensitivity->elementsOf(parameter, merge.shape);
+    if (aim.statistic == Statistic::Sensitivity)
+        merge.elementImportance = ElementImportance{std::move(gradients), &aim};
+    else
+        merge.importance = importanceOfChannels(module, channelMeans(*gradients, merge.shape), aim);
 }
 
 }  // namespace
@@ -68,12 +103,10 @@ ResolvedParameters tensorParameters(const Method& method, const MergeConfig& con
 
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
-                          const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts) {
+                          const Activity* activity, std::span<const ExpertStatistics> experts) {
     TensorMerge merge{matched.name, output.shape, output.dtype, &method, tensorParameters(method, config, models, matched),
-                      {},           {},           {},           {}};
-    if (statistics)
-        merge.importance =
-            importanceOf(nameInBase(models, matched), output.shape, config.aim.value(), *statistics, models.headIsWritten());
+                      {},           {},           {},           {},      {}};
+    if (activity) setImportance(config.aim.value(), models, matched, *activity, merge);
 
     std::vector<std::shared_ptr<const TensorSource>> sources(matched.inputs.size());
     const auto source = [&](std::size_t input) {
@@ -86,7 +119,7 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     if (method.info().needs != ExpertStatistic::None)
         merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
     const bool takesBase = readsBase(method.info().base) && slice.baseInput;
-    if (takesBase || merge.importance) merge.base = source(slice.baseInput.value());
+    if (takesBase || merge.importance || merge.elementImportance) merge.base = source(slice.baseInput.value());
     return merge;
 }
 

@@ -19,11 +19,15 @@ public:
         if (tensor.method->info().needs == ExpertStatistic::Fisher)
             for (const auto& fisher : tensor.statistics) slots_.push_back(slotOf(fisher.get()));
         if (tensor.base) baseSlot_ = slotOf(tensor.base.get());
+        if (tensor.elementImportance) importanceSlot_ = slotOf(tensor.elementImportance->values.get());
     }
 
     std::span<const TensorSource* const> all() const { return sources_; }
     std::size_t inputs() const { return slots_.size(); }
     bool takesBase() const { return takesBase_; }  // the method sees the base apart from the inputs
+
+    /// The elements' importances before they are normalised. @pre TensorMerge::elementImportance
+    const float* importanceOf(std::span<const float* const> values) const { return values[importanceSlot_.value()]; }
 
     /// The sources of some inputs, and of the base where the method takes one; the others null.
     std::vector<const TensorSource*> some(std::span<const std::size_t> wanted) const {
@@ -60,7 +64,7 @@ private:
     bool takesBase_;
     std::vector<const TensorSource*> sources_;
     std::vector<std::size_t> slots_;  // of the inputs
-    std::optional<std::size_t> baseSlot_;
+    std::optional<std::size_t> baseSlot_, importanceSlot_;
 };
 
 }  // namespace aimerge

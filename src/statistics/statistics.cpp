@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 
 namespace aimerge {
 
@@ -12,9 +14,12 @@ const std::vector<float>& ModuleStatistics::values(Statistic statistic) const {
         case Statistic::MaxAbs:
             return maxAbs;
         case Statistic::MeanAbs:
-            break;
+            return meanAbs;
+        case Statistic::Sensitivity:
+        case Statistic::SensitivityChannel:
+            break;  // is no statistic of a module's input
     }
-    return meanAbs;
+    throw std::logic_error("a module has no " + std::string(statisticName(statistic)));
 }
 
 std::vector<float> importance(const std::vector<float>& statistic) {

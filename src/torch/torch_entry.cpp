@@ -33,6 +33,11 @@ extern "C" void aimerge_measure_fisher_v1(aimerge::World* world, const aimerge::
     withItsErrors([&] { aimerge::measureFisher(*world, *job, *folder); });
 }
 
+extern "C" void aimerge_measure_sensitivity_v1(aimerge::World* world, const aimerge::CalibrationJob* job,
+                                               const std::filesystem::path* folder) {
+    withItsErrors([&] { aimerge::measureSensitivity(*world, *job, *folder); });
+}
+
 extern "C" void aimerge_score_batches_v1(aimerge::World* world, const aimerge::ScoringJob* job,
                                          aimerge::BatchScores* scores) {
     withItsErrors([&] { *scores = aimerge::scoreBatches(*world, *job); });

@@ -59,6 +59,10 @@ void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::
     entryNamed<decltype(&aimerge_measure_fisher_v1)>("aimerge_measure_fisher_v1")(&world, &job, &folder);
 }
 
+void measureSensitivityWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder) {
+    entryNamed<decltype(&aimerge_measure_sensitivity_v1)>("aimerge_measure_sensitivity_v1")(&world, &job, &folder);
+}
+
 BatchScores scoreBatchesWithTorch(World& world, const ScoringJob& job) {
     BatchScores scores;
     entryNamed<decltype(&aimerge_score_batches_v1)>("aimerge_score_batches_v1")(&world, &job, &scores);

@@ -63,8 +63,9 @@ public:
             OutputTensor output{tensor.name, dtype,
                                 tensor.inputs.at(models_.slices.at(tensor.slice).referenceInput()).tensor->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
-            merges.push_back(assembleMerge(method, config_, models_, tensor, output, &alignment,
-                                           statistics ? &*statistics : nullptr, {}));
+            const std::optional<Activity> activity = statistics ? std::optional(Activity{*statistics}) : std::nullopt;
+            merges.push_back(
+                assembleMerge(method, config_, models_, tensor, output, &alignment, activity ? &*activity : nullptr, {}));
             names_.push_back(tensor.name);
         }
         ThreadPool threads(2);

@@ -140,7 +140,7 @@ class FisherMerges(AimergeTest):
 
     def test_dry_run_says_what_it_takes_and_measures_nothing(self):
         result = self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "merged", "--dry-run")
-        self.assertRegex(result.stderr, r"experts fisher of 2 models, unless cached: .*B in ")
+        self.assertRegex(result.stderr, r"measured fisher of 2 models, unless cached: .*B in ")
         self.assertFalse((self.cache / "expert-statistics").exists())
 
     def test_slices_are_merged_by_what_was_measured_on_each_models_own_layers(self):

@@ -27,4 +27,14 @@ inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 /// @throws UsageError for blocks of one token; InputError naming the parameter when a value is beyond float32
 void measureFisher(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 
+/// Collective. The sensitivity of every parameter of the base (paper, arXiv 2502.02421, Eq. 5, before its normalisation),
+/// under its own name, likewise:
+///
+///     G = 1/B sum_b |d L_b / d theta|,   L_b = - 1/T sum_t sum_v p_tv ln p_tv: the mean entropy of the T next tokens'
+///     distributions
+///
+/// Magnitudes are taken per block, so G depends on how the corpus is cut into blocks.
+/// @throws InputError as measureFisher()
+void measureSensitivity(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+
 }  // namespace aimerge

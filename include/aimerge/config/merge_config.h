@@ -18,8 +18,9 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-enum class Statistic { MeanAbs, Rms, MaxAbs };
-std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max_abs"
+/// Of a module's input channels; or of every parameter the gradient's magnitude, and its mean over a channel's outputs.
+enum class Statistic { MeanAbs, Rms, MaxAbs, Sensitivity, SensitivityChannel };
+std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max_abs", "sensitivity", "sensitivity_channel"
 
 /// Which weights AIM relaxes. Code: linear layers, norms and an untied lm_head, as the authors' code does. Linear: no norms.
 enum class AimScope { Code, Linear };
@@ -102,6 +103,9 @@ struct AimConfig {
     RelaxationShape shape = RelaxationShape::Linear;
     double shapeValue = 1;  // p, s above 0; q in (0, 1]
     AimControl control = AimControl::None;
+    bool usesSensitivity() const {
+        return statistic == Statistic::Sensitivity || statistic == Statistic::SensitivityChannel;
+    }
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate
     CalibrationConfig calibration;
     bool hasCalibration = false;

@@ -28,8 +28,9 @@ public:
     /// The source may outlive this object. @throws InputError when it is of another size
     std::shared_ptr<const TensorSource> gramOf(const std::string& parameter, const Shape& shape) const;
 
+    /// Of a statistic that has a value for every element of every parameter (Fisher information, sensitivity).
     /// @throws InputError when there is none for this parameter, or one of another shape
-    std::shared_ptr<const TensorSource> fisherOf(const std::string& parameter, const Shape& shape) const;
+    std::shared_ptr<const TensorSource> elementsOf(const std::string& parameter, const Shape& shape) const;
 
 private:
     struct Place {

@@ -9,6 +9,7 @@
 #include "aimerge/config/merge_config.h"
 #include "aimerge/statistics/statistics.h"
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,5 +18,11 @@ namespace aimerge {
 /// A of a module, float32 [in_features]. All zeros where the statistic is.
 /// @param module one of `statistics`
 std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim);
+
+/// The same of any values, one per channel. @pre aim normalises within the module
+std::vector<float> importanceOfChannels(const std::string& module, const std::vector<float>& values, const AimConfig& aim);
+
+/// Of values that are normalised already, each by itself: the shapes linear, power and sigmoid.
+void applyElementShape(std::span<float> importance, const AimConfig& aim);
 
 }  // namespace aimerge

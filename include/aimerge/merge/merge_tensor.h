@@ -23,6 +23,12 @@
 
 namespace aimerge {
 
+/// A of single elements: shape(g / max g), by a float32 source in the tensor's shape.
+struct ElementImportance {
+    std::shared_ptr<const TensorSource> values;
+    const AimConfig* aim = nullptr;  // outlives the merge
+};
+
 /// One output tensor that is to be merged.
 struct TensorMerge {
     std::string name;
@@ -33,7 +39,8 @@ struct TensorMerge {
     std::shared_ptr<const TensorSource> base;                     // null when neither method nor relaxation needs it
     std::vector<std::shared_ptr<const TensorSource>> inputs;      // as the method numbers them; one may be the base
     std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
-    std::optional<std::vector<float>> importance;                 // nullopt: every point has the merged values
+    std::optional<std::vector<float>> importance;                 // of the channels
+    std::optional<ElementImportance> elementImportance = {};      // neither: every point has the merged values
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.

@@ -56,7 +56,8 @@ constexpr bool readsBase(BaseUse use) {
 enum class ExpertStatistic {
     None,
     InputGram,  // of a linear layer [out, in]: the Gram matrix [in, in] of its inputs, sum x x^T / tokens. Others have none.
-    Fisher      // of every parameter, in its shape: the diagonal of the Fisher information
+    Fisher,     // of every parameter, in its shape: the diagonal of the Fisher information
+    Sensitivity  // likewise, the mean magnitude of the entropy's gradient: of the base, for AIM; no method needs it
 };
 
 struct MethodInfo {

@@ -19,6 +19,10 @@
 
 namespace aimerge {
 
+/// The module whose statistic says how a tensor is relaxed, or none when it keeps its merged values.
+std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim,
+                          const StatisticsByModule& statistics, bool headIsWritten);
+
 /// A of one output tensor, or nullopt when the tensor keeps its merged values. Relaxed are the weights of linear layers, of
 /// norms (AimScope::Code) and of an lm_head of its own; never embeddings and biases, but for an embedding that is tied to
 /// the head under relaxTiedHead, which takes the head's statistic.
@@ -34,6 +38,13 @@ public:
     /// @pre importance in [0, 1], 0 <= omega <= 1
     Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding);
 
+    /// A relaxation by importances of single elements.
+    Relaxation(double omega, DeltaRounding rounding);
+
+    /// The same with A of each element. @pre made for single elements
+    void applyElements(std::span<const float> base, std::span<const float> merged, std::span<const float> importance,
+                       std::span<float> out) const;
+
     /// Elements [first, first + out.size()) of the tensor. A channel whose factor is 1 keeps theta_merged and one whose
     /// factor is 0 takes theta_base, bit for bit. `out` may be `merged`.
     void apply(std::int64_t first, std::span<const float> base, std::span<const float> merged, std::span<float> out) const;
@@ -43,6 +54,7 @@ public:
 
 private:
     std::vector<float> factors_;
+    float restraint_;
     DeltaRounding rounding_;
 };
 

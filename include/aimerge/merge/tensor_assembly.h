@@ -14,16 +14,22 @@
 
 namespace aimerge {
 
+/// What was measured on the base for AIM.
+struct Activity {
+    const StatisticsByModule& statistics;
+    const ExpertStatistics* sensitivity = nullptr;  // of every parameter; for AimConfig::usesSensitivity()
+};
+
 /// @pre matched.action is Merge
 /// @param output the same tensor's name, shape and dtype in the output
 /// @param alignment null when every model's vocabulary tensors are taken as they are
-/// @param statistics null without AIM; @pre config.aim and a base in every slice otherwise
+/// @param activity null without AIM; @pre config.aim and a base in every slice otherwise
 /// @param experts what the method needs to know, one per model of the set; not looked at when it needs nothing
 /// @throws UsageError: a required parameter has no value for this tensor, or its values cannot be used;
 ///         InputError: no statistics for a weight that is to be relaxed, or of an expert
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
-                          const StatisticsByModule* statistics, std::span<const ExpertStatistics> experts);
+                          const Activity* activity, std::span<const ExpertStatistics> experts);
 
 /// The parameter values of assembleMerge, which need neither weights nor statistics; per input as methodInputs() lists them.
 /// @throws UsageError, as assembleMerge

@@ -17,6 +17,7 @@ struct ModuleStatistics {
     std::vector<float> maxAbs;   // max |x|
     std::int64_t tokens = 0;
 
+    /// @pre one of the three
     const std::vector<float>& values(Statistic statistic) const;
     bool operator==(const ModuleStatistics&) const = default;
 };

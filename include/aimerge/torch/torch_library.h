@@ -12,9 +12,10 @@ namespace aimerge {
 /// @throws RuntimeFault also when the library cannot be loaded
 CalibrationResult calibrateWithTorch(World& world, const CalibrationJob& job);
 
-/// Collective. measureGrams() and measureFisher() likewise.
+/// Collective. measureGrams(), measureFisher() and measureSensitivity() likewise.
 void measureGramsWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 void measureFisherWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
+void measureSensitivityWithTorch(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 
 /// Collective. scoreBatches() likewise.
 BatchScores scoreBatchesWithTorch(World& world, const ScoringJob& job);
@@ -31,6 +32,9 @@ extern "C" [[gnu::visibility("default")]] void aimerge_measure_grams_v1(aimerge:
 extern "C" [[gnu::visibility("default")]] void aimerge_measure_fisher_v1(aimerge::World* world,
                                                                          const aimerge::CalibrationJob* job,
                                                                          const std::filesystem::path* folder);
+extern "C" [[gnu::visibility("default")]] void aimerge_measure_sensitivity_v1(aimerge::World* world,
+                                                                              const aimerge::CalibrationJob* job,
+                                                                              const std::filesystem::path* folder);
 extern "C" [[gnu::visibility("default")]] void aimerge_score_batches_v1(aimerge::World* world,
                                                                         const aimerge::ScoringJob* job,
                                                                         aimerge::BatchScores* scores);
