@@ -2,9 +2,9 @@
 # Submits a whole experiment: calibrate, then the sweep as a job array over the combinations of experts, then the scores, then the report; each
 # job waits for the one before and is cancelled when that fails.
 #
-# usage: slurm/reproduce.sh 1|2|CONFIG [models to score besides, as NAME=FOLDER ...]
-#   1, 2    the AIM paper's Table 1 or 2 (configs/paper), scored with lm-eval and vLLM, compared with the printed table
-#   CONFIG  a sweep of your own; it is scored with lm-eval when it names no suites of its own
+# usage: slurm/reproduce.sh 1|2|3|CONFIG [models to score besides, as NAME=FOLDER ...]
+#   1, 2, 3  the AIM paper's tables (configs/paper), scored with lm-eval and vLLM, compared with the printed table
+#   CONFIG   a sweep of your own; it is scored with lm-eval when it names no suites of its own
 #
 # Logs are written to the current folder.
 #
@@ -14,7 +14,7 @@ AIMERGE_HOME="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export AIMERGE_HOME
 
 case "${1:-}" in
-    1 | 2) config="$AIMERGE_HOME/configs/paper/table$1.yaml" compare=(--compare-paper "$1") ;;
+    1 | 2 | 3) config="$AIMERGE_HOME/configs/paper/table$1.yaml" compare=(--compare-paper "$1") ;;
     '' | -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) config="$1" compare=() ;;
 esac

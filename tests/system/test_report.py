@@ -202,7 +202,7 @@ class ReportTest(AimergeTest):
         self.assertEqual(len(self.read_csv(self.folder / "report" / "tables" / "omega-code-math-instruct.csv")), 16 * 11)
 
     def test_the_papers_sweeps_are_valid_but_for_models_that_are_not_here(self):
-        for table in ("table1.yaml", "table2.yaml"):
+        for table in ("table1.yaml", "table2.yaml", "table3.yaml"):
             result = self.aimerge("sweep", PRINTED.parent / table, "--dry-run", expect=3, HF_HUB_CACHE=str(self.folder))
             self.assertIn("hf download unsloth/llama-2-13b", result.stderr)
 
