@@ -66,10 +66,6 @@ public:
         return count(key, 0);
     }
 
-    void require(const char* key) const {
-        if (strict_ && find(key) == nullptr) throw InputError("{}: {}{} is missing", fileName_, prefix_, key);
-    }
-
     double positive(const char* key, double fallback) const {
         const Json* value = find(key);
         if (value == nullptr) return fallback;
@@ -126,10 +122,6 @@ void readScaling(const KeyReader& reader, RopeScaling& rope) {
     rope.mscaleAllDim = reader.positive("mscale_all_dim", rope.mscaleAllDim);
     rope.truncate = reader.flag("truncate", rope.truncate);
     rope.rotatedShare = reader.positive("partial_rotary_factor", rope.rotatedShare);
-    const bool isScaled = rope.type == "linear" || rope.type == "dynamic" || rope.type == "llama3" || rope.type == "yarn";
-    if (isScaled) reader.require("factor");
-    if (rope.type == "llama3" || rope.type == "yarn") reader.require("original_max_position_embeddings");
-    if (rope.type == "llama3") reader.require("low_freq_factor"), reader.require("high_freq_factor");
 }
 
 /// Both styles: {"rope_theta", "rope_scaling": {"rope_type" or "type"}} and {"rope_parameters": {"rope_theta",
@@ -153,6 +145,7 @@ void readRope(const Json& config, const std::string& fileName, bool strict, Mode
 
 /// Which layers see a window only: layer_types, else as the type of model has it.
 void readWindows(const Json& config, const std::string& fileName, const Defaults& defaults, ModelConfig& result) {
+    if (defaults.modelType == "llama") return;
     const KeyReader reader(config, "", fileName, true);
     // Written as null it is none; not written it is the default.
     const std::int64_t window =

@@ -59,10 +59,26 @@ double attentionFactor(const RopeScaling& rope) {
     return rope.mscale > 0 && rope.mscaleAllDim > 0 ? scale(rope.mscale) / scale(rope.mscaleAllDim) : scale(1);
 }
 
+/// @throws InputError naming the field that the type needs and config.json has not
+void requireFields(const RopeScaling& rope, const std::string& model) {
+    const auto require = [&](const char* field, bool isGiven) {
+        if (!isGiven)
+            throw InputError("{}: config.json: {} is missing, which rope_type \"{}\" needs", model, field, rope.type);
+    };
+    if (rope.type == "linear" || rope.type == "dynamic" || rope.type == "llama3" || rope.type == "yarn")
+        require("factor", rope.factor > 0);
+    if (rope.type == "llama3" || rope.type == "yarn")
+        require("original_max_position_embeddings", rope.originalPositions > 0);
+    if (rope.type != "llama3") return;
+    require("low_freq_factor", rope.lowFrequencyFactor > 0);
+    require("high_freq_factor", rope.highFrequencyFactor > rope.lowFrequencyFactor);
+}
+
 at::Tensor frequenciesOf(const ModelConfig& config, const std::string& model) {
     const RopeScaling& rope = config.rope;
     if (rope.rotatedShare != 1)
         throw InputError("{}: config.json: partial_rotary_factor is {}; the decoder runs 1 only", model, rope.rotatedShare);
+    requireFields(rope, model);
     const at::Tensor frequencies = at::reciprocal(powers(config));
     if (rope.type == "default" || rope.type == "dynamic") return frequencies;
     if (rope.type == "linear") return frequencies / rope.factor;

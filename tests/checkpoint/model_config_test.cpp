@@ -88,6 +88,45 @@ TEST(ModelConfig, TakesTheHeadDimensionThatIsWritten) {
     EXPECT_EQ(parse(config).headDim, 16);
 }
 
+Json sized(const std::string& modelType, Json more = Json::object()) {
+    Json config = Json::parse(R"({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+                                  "num_attention_heads": 4, "vocab_size": 100})");
+    config["model_type"] = modelType;
+    config.update(more);
+    return config;
+}
+
+TEST(ModelConfig, FillsInTheDefaultsOfEachType) {
+    EXPECT_EQ(parse(sized("llama")).headDim, 16);
+    EXPECT_EQ(parse(sized("qwen3")).headDim, 128);
+    EXPECT_EQ(parse(sized("phi3")).rmsNormEps, 1e-5);
+    EXPECT_FALSE(parse(sized("qwen2")).tieWordEmbeddings);
+
+    const ModelConfig gemma = parse(sized("gemma2"));
+    EXPECT_TRUE(gemma.tieWordEmbeddings);
+    EXPECT_EQ(gemma.headDim, 256);
+    EXPECT_EQ(gemma.activation, "gelu_pytorch_tanh");
+    EXPECT_EQ(gemma.attentionScalar, 256);
+    EXPECT_EQ(gemma.attentionSoftcap, 50);
+    EXPECT_EQ(gemma.logitSoftcap, 30);
+    EXPECT_EQ(parse(sized("gemma2", {{"final_logit_softcapping", nullptr}})).logitSoftcap, 0);
+}
+
+TEST(ModelConfig, KnowsWhichLayersSeeAWindow) {
+    using Windows = std::vector<std::int64_t>;
+    EXPECT_EQ(parse(sized("llama", {{"sliding_window", 8}})).windows, Windows{});
+    EXPECT_EQ(parse(sized("mistral")).windows, Windows(4, 4096));
+    EXPECT_EQ(parse(sized("mistral", {{"sliding_window", nullptr}})).windows, Windows{});
+    EXPECT_EQ(parse(sized("phi3", {{"sliding_window", 7}})).windows, Windows(4, 7));
+    EXPECT_EQ(parse(sized("gemma2", {{"sliding_window", 7}})).windows, (Windows{7, 0, 7, 0}));
+    EXPECT_EQ(parse(sized("qwen2", {{"sliding_window", 7}})).windows, Windows{});
+    const Json used{{"sliding_window", 7}, {"use_sliding_window", true}, {"max_window_layers", 3}};
+    EXPECT_EQ(parse(sized("qwen2", used)).windows, (Windows{0, 0, 0, 7}));
+    Json listed = used;
+    listed["layer_types"] = {"sliding_attention", "full_attention", "full_attention", "sliding_attention"};
+    EXPECT_EQ(parse(sized("qwen3", listed)).windows, (Windows{7, 0, 0, 7}));
+}
+
 TEST(ModelConfig, RecordsQuantisation) {
     Json config = TinyLlama().config;
     config["quantization_config"] = {{"quant_method", "gptq"}};

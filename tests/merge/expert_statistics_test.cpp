@@ -55,7 +55,7 @@ TEST_F(StatisticsFolder, HasNoGramForWhatIsNoMeasuredLayer) {
 }
 
 TEST_F(StatisticsFolder, ASourceOutlivesTheObject) {
-    const auto source = open().fisherOf("model.norm.weight", {2});
+    const auto source = open().elementsOf("model.norm.weight", {2});
 
     EXPECT_THAT(valuesOf(*source, 0, 2), ElementsAre(6, 7));
     EXPECT_THAT(source->origin(), HasSubstr("expert_a"));
@@ -68,9 +68,9 @@ TEST_F(StatisticsFolder, RefusesAnotherSizeAndAnUnknownParameter) {
                     statistics.gramOf("model.layers.0.self_attn.q_proj.weight", {2, 3});
                 }),
                 HasSubstr("q_proj.gram is F32 [2, 2], expected F32 [3, 3]"));
-    EXPECT_THAT(messageOf<InputError>([&] { statistics.fisherOf("model.norm.weight", {3}); }),
+    EXPECT_THAT(messageOf<InputError>([&] { statistics.elementsOf("model.norm.weight", {3}); }),
                 HasSubstr("model.norm.weight is F32 [2], expected F32 [3]"));
-    EXPECT_THAT(messageOf<InputError>([&] { statistics.fisherOf("model.extra.weight", {2}); }),
+    EXPECT_THAT(messageOf<InputError>([&] { statistics.elementsOf("model.extra.weight", {2}); }),
                 HasSubstr("expert_a: model.extra.weight"));
 }
 

@@ -67,7 +67,7 @@ class Sensitivity(AimergeTest):
         config = self.sensitive_config()
         golden = golden_manifest()["task_arithmetic"]["config"]
         config["models"] = [{**model, "model": str(GOLDENS / "family_f32" / model["model"])} for model in golden["models"]]
-        config["parameters"] = golden.get("parameters", {})
+        config["tokenizer"] = golden["tokenizer"]
         got = read_folder(self.merged("out", config))
         compared = 0
         for name, want in read_raw(GOLDENS / entry["file"]).items():

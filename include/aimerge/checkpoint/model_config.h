@@ -13,10 +13,10 @@
 
 namespace aimerge {
 
-/// rope_scaling or rope_parameters, without what is the same for all types.
+/// rope_scaling or rope_parameters, without what is the same for all types. 0: not given.
 struct RopeScaling {
     std::string type = "default";  // rope_type, or type
-    double factor = 1;
+    double factor = 0;
     double lowFrequencyFactor = 0, highFrequencyFactor = 0;    // of "llama3"
     std::int64_t originalPositions = 0;                        // of "llama3" and "yarn": original_max_position_embeddings
     double betaFast = 32, betaSlow = 1;                        // of "yarn"
