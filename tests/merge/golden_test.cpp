@@ -180,7 +180,7 @@ TEST_P(GoldenMethods, RoundToTheSameBf16) {
 
 class GoldenRelaxations : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(, GoldenRelaxations, testing::ValuesIn(namesOf([](const Json& entry) {
-                             return entry.at("kind") == "aim" && entry.at("family") == "f32";
+                             return entry.at("kind") == "aim" && entry.value("family", "") == "f32";
                          })),
                          testName);
 
