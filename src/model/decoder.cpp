@@ -6,6 +6,7 @@
 #include "model/projections.h"
 #include "model/rotary_tables.h"
 #include "model/row_kernels.h"
+#include "model/shifted_rms_norm.h"
 #include "model/weight_loader.h"
 #if AIMERGE_HAS_CUDA
 #include "model/device_rows.h"
@@ -88,13 +89,6 @@ void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, s
     } else {
         rotateTensor<kernels::Bf16>(x, rotation);
     }
-}
-
-/// Gemma's: one rounding, behind the multiplication by 1 + weight.
-at::Tensor shiftedRmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-    const at::Tensor wide = x.to(at::kFloat);
-    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
-    return (wide * scale * (1 + weight.to(at::kFloat))).to(x.scalar_type());
 }
 
 at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) {

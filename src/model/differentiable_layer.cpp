@@ -3,6 +3,7 @@
 #include "model/attention.h"
 #include "model/decoder_family.h"
 #include "model/projections.h"
+#include "model/shifted_rms_norm.h"
 
 #include <ATen/ATen.h>
 
@@ -10,9 +11,10 @@ namespace aimerge {
 namespace {
 
 at::Tensor rmsNorm(const Decoder& decoder, const at::Tensor& x, const at::Tensor& weight) {
+    const double eps = decoder.config().rmsNormEps;
+    if (decoder.family().shiftsNorms) return shiftedRmsNorm(x, weight, eps);
     const at::Tensor wide = x.to(at::kFloat);
-    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + decoder.config().rmsNormEps);
-    if (decoder.family().shiftsNorms) return (wide * scale * (1 + weight.to(at::kFloat))).to(x.scalar_type());
+    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
     return weight * (wide * scale).to(x.scalar_type());
 }
 
