@@ -9,26 +9,18 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "src" / "tools"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from bfloat16 import round_to_bfloat16, widen  # noqa: E402
+from llama_shapes import llama_config, llama_shapes  # noqa: E402
 
-HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, VOCABULARY = 2048, 5632, 32, 4, 32000
+SIZE = 2048, 5632, 32, 4, 32000  # hidden, intermediate, heads, key-value heads, vocabulary
+VOCABULARY = SIZE[-1]
 WEIGHT_SCALE, DELTA_SCALE = 0.02, 0.0002
 EXPERTS = ("expert_a", "expert_b", "expert_c")
 
 
 def shapes(layers):
-    kv = HIDDEN // HEADS * KV_HEADS
-    per_layer = {
-        "input_layernorm": [HIDDEN], "post_attention_layernorm": [HIDDEN],
-        "self_attn.q_proj": [HIDDEN, HIDDEN], "self_attn.k_proj": [kv, HIDDEN], "self_attn.v_proj": [kv, HIDDEN],
-        "self_attn.o_proj": [HIDDEN, HIDDEN], "mlp.gate_proj": [INTERMEDIATE, HIDDEN], "mlp.up_proj": [INTERMEDIATE, HIDDEN],
-        "mlp.down_proj": [HIDDEN, INTERMEDIATE],
-    }
-    named = {"model.embed_tokens.weight": [VOCABULARY, HIDDEN], "lm_head.weight": [VOCABULARY, HIDDEN],
-             "model.norm.weight": [HIDDEN]}
-    for layer in range(layers):
-        named.update({f"model.layers.{layer}.{module}.weight": shape for module, shape in per_layer.items()})
-    return dict(sorted(named.items()))
+    return dict(sorted(llama_shapes(*SIZE, layers).items()))
 
 
 def random_values(model, name, shape):
@@ -66,12 +58,7 @@ def write_model(folder, model, layers):
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes(layers).items():
             file.write((base_weight(name, shape) if model == "base" else expert_weight(model, name, shape)).data)
-    config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "vocab_size": VOCABULARY,
-        "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "max_position_embeddings": 2048,
-        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
-    }
+    config = llama_config(*SIZE, layers, positions=2048)
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     partial.rename(folder)
 

@@ -1,24 +1,20 @@
 """Checkpoints of Llama-2-70B's shapes whose weights are holes in their files: as large as the real ones for whoever reads headers, and a few MB on
 disk."""
 import json
+import pathlib
+import sys
 
-HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS, VOCABULARY = 8192, 28672, 80, 64, 8, 32000
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from llama_shapes import llama_config, llama_shapes  # noqa: E402
+
+SIZE = 8192, 28672, 64, 8, 32000  # hidden, intermediate, heads, key-value heads, vocabulary
+LAYERS = 80
 SHARDS = 15
 PARAMETERS = 68_976_648_192
 
 
 def shapes():
-    kv = HIDDEN // HEADS * KV_HEADS
-    per_layer = {
-        "input_layernorm": [HIDDEN], "post_attention_layernorm": [HIDDEN],
-        "self_attn.q_proj": [HIDDEN, HIDDEN], "self_attn.k_proj": [kv, HIDDEN], "self_attn.v_proj": [kv, HIDDEN],
-        "self_attn.o_proj": [HIDDEN, HIDDEN], "mlp.gate_proj": [INTERMEDIATE, HIDDEN], "mlp.up_proj": [INTERMEDIATE, HIDDEN],
-        "mlp.down_proj": [HIDDEN, INTERMEDIATE],
-    }
-    named = {"model.embed_tokens.weight": [VOCABULARY, HIDDEN]}
-    for layer in range(LAYERS):
-        named.update({f"model.layers.{layer}.{module}.weight": shape for module, shape in per_layer.items()})
-    return {**named, "model.norm.weight": [HIDDEN], "lm_head.weight": [VOCABULARY, HIDDEN]}
+    return llama_shapes(*SIZE, LAYERS)
 
 
 def byte_count(shape):
@@ -50,11 +46,7 @@ def write_model(folder):
         weight_map.update(dict.fromkeys(own, file))
     total = sum(map(byte_count, named.values()))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "vocab_size": VOCABULARY,
-        "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "max_position_embeddings": 4096,
-        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}))
+    (folder / "config.json").write_text(json.dumps(llama_config(*SIZE, LAYERS, positions=4096)))
     return folder
 
 
