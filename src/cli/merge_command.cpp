@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
-#include <map>
 
 namespace aimerge {
 namespace {
@@ -22,12 +21,7 @@ void declareMerge(CLI::App& app, Options& options) {
     app.add_flag("--overwrite", options.overwrite, "Replace the folder if it exists, when the new one is complete");
     app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
     declareScatter(app, options);
-    const std::map<std::string, bool> ways{{"direct", false}, {"root", true}};
-    app.add_option("--gather", options.gathersAtRoot,
-                   "How what is merged comes to its files: `direct`ly from every rank, or through the `root`, rank 0, "
-                   "which then alone sees the output's folder (default: direct)")
-        ->transform(CLI::CheckedTransformer(ways).description(""))
-        ->type_name("direct|root");
+    declareGather(app, options);
     app.add_flag("--verify-after", options.verifyAfter, "Read the result back and check it before the command ends");
     declareTimesAsJson(app, options);
     declareJobOptions(app, options);

@@ -11,6 +11,17 @@
 #include <thread>
 
 namespace aimerge {
+namespace {
+
+/// An option that is `direct` or something else.
+void declareAlternative(CLI::App& app, const char* name, bool& isOther, const std::string& other, const char* description) {
+    const std::map<std::string, bool> ways{{"direct", false}, {other, true}};
+    app.add_option(name, isOther, description)
+        ->transform(CLI::CheckedTransformer(ways).description(""))
+        ->type_name("direct|" + other);
+}
+
+}  // namespace
 
 void declareCommonOptions(CLI::App& app, Options& options) {
     app.add_option("--log-level", options.logLevel, "How much to say on standard error")
@@ -34,12 +45,16 @@ void declareComputeOptions(CLI::App& app, Options& options) {
 }
 
 void declareScatter(CLI::App& app, Options& options) {
-    const std::map<std::string, bool> ways{{"direct", false}, {"scatter", true}};
-    app.add_option("--io", options.scattersInputs,
-                   "How ranks come to the models' weights: `direct`ly from files that all see, or `scatter`ed by rank 0, "
-                   "into AIMERGE_SCRATCH_DIR of each machine (default: direct)")
-        ->transform(CLI::CheckedTransformer(ways).description(""))
-        ->type_name("direct|scatter");
+    declareAlternative(
+        app, "--io", options.scattersInputs, "scatter",
+        "How ranks come to the models' weights: `direct`ly from files that all see, or `scatter`ed by rank 0, "
+        "into AIMERGE_SCRATCH_DIR of each machine (default: direct)");
+}
+
+void declareGather(CLI::App& app, Options& options) {
+    declareAlternative(app, "--gather", options.gathersAtRoot, "root",
+                       "How what is merged comes to its files: `direct`ly from every rank, or through the `root`, rank 0, "
+                       "which then alone sees the output's folder (default: direct)");
 }
 
 void declareTimesAsJson(CLI::App& app, Options& options) {

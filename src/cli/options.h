@@ -68,6 +68,8 @@ void declareComputeOptions(CLI::App& app, Options& options);
 void declareJobOptions(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.
 void declareScatter(CLI::App& app, Options& options);
+/// --gather, for ranks that do not see the output.
+void declareGather(CLI::App& app, Options& options);
 /// --json of the commands whose result is a file: what the job took, on standard output.
 void declareTimesAsJson(CLI::App& app, Options& options);
 /// --log-level and --help's common footer; every command has them.
