@@ -75,6 +75,14 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
     return outputs;
 }
 
+/// Layer n of the output is relaxed by the activations of layer n of each expert.
+void requireMeasurableExperts(const MergeJob& job) {
+    if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
+        throw UsageError("{}: aim.source measures whole experts, listed as 'models'; with 'slices' use source base",
+                         job.config.aim->mark.text());
+    for (const Checkpoint* expert : job.expertCheckpoints()) requireWholeModel(*expert);
+}
+
 }  // namespace
 
 Dtype MergeJob::outputDtype() const {
@@ -92,12 +100,19 @@ std::vector<std::size_t> MergeJob::experts() const {
     return experts;
 }
 
+std::vector<const Checkpoint*> MergeJob::expertCheckpoints() const {
+    std::vector<const Checkpoint*> checkpoints;
+    for (const std::size_t expert : experts()) checkpoints.push_back(&models.models[expert]);
+    return checkpoints;
+}
+
 MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     MergeJob job;
     job.method = &findMethod(config.method, config.methodMark);
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
     if (job.config.aim) requireWholeModel(job.base());
+    if (job.config.aim && job.config.aim->source != ActivationSource::Base) requireMeasurableExperts(job);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
     if (!job.config.chatTemplate.empty()) {

@@ -36,6 +36,7 @@ struct MergeJob {
     Dtype outputDtype() const;  // what config.json says
     /// Index of every model that is not base_model, in the order of the config.
     std::vector<std::size_t> experts() const;
+    std::vector<const Checkpoint*> expertCheckpoints() const;
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
 };
 

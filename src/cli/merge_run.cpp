@@ -29,9 +29,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The base's activations are what AIM goes by.
+bool measuresBase(const MergeJob& job) {
+    return job.config.aim && job.config.aim->source == ActivationSource::Base;
+}
+
 /// Rank 0: the statistics that are there already, or what it takes to make them.
 void findStatistics(const MergeJob& job, int threads, const Device& device, RootState& root) {
-    if (!job.config.aim) return;
+    if (!measuresBase(job)) return;
     if (!job.config.aim->statisticsPath.empty()) {
         root.statistics = readGivenStatistics(job.config.aim->statisticsPath, job.base(), threads);
         return;
@@ -80,7 +85,7 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
             root.inputDigest = inputDigest(job);
             if (isDone(root)) return world.broadcast({});
             findStatistics(job, threads, options.computesOn, root);
-            if (job.config.aim && !root.statistics) {
+            if (measuresBase(job) && !root.statistics) {
                 calibration = {root.calibration.blocks.blocks, root.calibration.blocks.length, &job.config.aim->calibration};
             }
         }
@@ -97,6 +102,11 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
 /// Collective. Calibrates when there are no statistics yet; afterwards rank 0 has them.
 void completeStatistics(World& world, const Options& options, const MergeJob& job, const Plan& plan,
                         std::optional<StagedModels>& staged, RootState& root) {
+    if (job.config.aim && !measuresBase(job)) {
+        StatisticsLog log = provideExpertsStatistics(world, options, *job.config.aim, job.expertCheckpoints());
+        if (world.isRoot()) root.statistics = std::move(log);
+        return;
+    }
     if (!world.any(world.isRoot() && job.config.aim && !root.statistics)) return;
     if (staged) staged->fill(world, weightsOfStages(job.base(), plan));
     StatisticsLog log =
@@ -196,6 +206,9 @@ void MergeRun::requireSharedFiles() const {
     if (job_.method->info().needs != ExpertStatistic::None)
         throw UsageError("{}: {} measures the experts, which every rank must see for it; use --io direct",
                          config_.methodMark.text(), config_.method);
+    if (config_.aim && config_.aim->source != ActivationSource::Base)
+        throw UsageError("{}: aim.source measures the experts, which every rank must see for it; use --io direct",
+                         config_.aim->mark.text());
     if (config_.aim && config_.aim->usesSensitivity())
         throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
                          config_.aim->mark.text(), statisticName(config_.aim->statistic));

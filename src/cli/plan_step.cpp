@@ -54,9 +54,9 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     }
     settings.omegas = job.points.size();
     const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
-    const bool readsSensitivity = job.config.aim && job.config.aim->statistic == Statistic::Sensitivity;
+    const bool readsImportances = job.config.aim && job.config.aim->isPerElement();
     settings.mergeBytesPerThread =
-        mergeBufferBytesPerThread((readsFisher ? 2 : 1) * settings.inputs + (readsSensitivity ? 1 : 0), settings.omegas);
+        mergeBufferBytesPerThread((readsFisher ? 2 : 1) * settings.inputs + (readsImportances ? 1 : 0), settings.omegas);
     std::vector<std::uint64_t> workingBytes;
     for (std::size_t i = 0; i < job.tensors.size(); ++i) {
         const MatchedTensor& tensor = job.tensors[i];

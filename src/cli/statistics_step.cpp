@@ -1,6 +1,7 @@
 #include "cli/statistics_step.h"
 
 #include "cli/command_line.h"
+#include "cli/plan_step.h"
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
@@ -140,6 +141,46 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
     fs::create_directories(input.cachedLog.parent_path());
     writeStatisticsLog(input.cachedLog, log);
     return log;
+}
+
+StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,
+                                const Checkpoint& model) {
+    requireWholeModel(model);
+    CalibrationInput input;
+    std::string planText;
+    if (world.isRoot()) {
+        input = prepareCalibration(config, model, threadsPerRank(world, options), options.computesOn);
+        const CalibrationSize size{input.blocks.blocks, input.blocks.length, &config};
+        if (input.isCached)
+            spdlog::info("statistics of {} reused from {}: the model and the tokens are the same", model.name(),
+                         input.cachedLog.string());
+        else
+            planText = makePlan(model, {}, planSettings(world, options, size)).toJson();
+    }
+    planText = world.broadcast(std::move(planText));
+    if (!planText.empty()) return runCalibration(world, options, config, model, Plan::fromJson(planText), std::move(input));
+    return world.isRoot() ? readStatisticsLog(input.cachedLog) : StatisticsLog{};
+}
+
+StatisticsLog provideExpertsStatistics(World& world, const Options& options, const AimConfig& aim,
+                                       std::span<const Checkpoint* const> experts) {
+    std::vector<StatisticsByModule> modules;
+    StatisticsLog combined;
+    Hasher digests;
+    std::string names;
+    for (const Checkpoint* expert : experts) {
+        combined = provideStatistics(world, options, aim.calibration, *expert);
+        if (!world.isRoot()) continue;
+        digests.updateField(combined.origin.baseDigest);
+        names += (names.empty() ? "" : ", ") + expert->name();
+        modules.push_back(std::move(combined.modules));
+    }
+    if (!world.isRoot()) return {};
+    combined.origin.baseModel = fmt::format("{} of {}", aim.source == ActivationSource::ExpertsMean ? "mean" : "max", names);
+    combined.origin.baseDigest = digests.digest().hex();
+    combined.origin.baseFileStamps.clear();
+    combined.modules = combineStatistics(modules, aim.source);
+    return combined;
 }
 
 }  // namespace aimerge

@@ -13,6 +13,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 
 namespace aimerge {
@@ -46,5 +47,15 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
 /// Collective. Runs the calibration and caches its log. `input` is used on rank 0, and the log is complete there alone.
 StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,
                              const Plan& plan, CalibrationInput input);
+
+/// Collective. Of a model from the cache, or measured; complete on rank 0 alone.
+StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,
+                                const Checkpoint& model);
+
+/// Collective. The statistics of the experts, combined as aim.source says; complete on rank 0 alone. The log's origin names
+/// the experts, and no model's contents: it is not for `aim.statistics`.
+/// @pre aim.source is not Base
+StatisticsLog provideExpertsStatistics(World& world, const Options& options, const AimConfig& aim,
+                                       std::span<const Checkpoint* const> experts);
 
 }  // namespace aimerge

@@ -24,6 +24,7 @@
 #include <filesystem>
 #include <functional>
 #include <list>
+#include <map>
 
 namespace aimerge {
 namespace {
@@ -82,33 +83,34 @@ private:
     void provideStatistics(const Checkpoint& base) {
         requireWholeModel(base);
         const AimConfig& aim = *sweep_.aim;
-        std::optional<StatisticsLog> log;
-        CalibrationInput input;
-        std::string planText;
-        if (world_.isRoot()) {
-            if (!aim.statisticsPath.empty()) {
-                log = readGivenStatistics(aim.statisticsPath, base, threads_);
-            } else {
-                input = prepareCalibration(aim.calibration, base, threads_, options_.computesOn);
-                if (input.isCached)
-                    log = readStatisticsLog(input.cachedLog);
-                else
-                    planText = makePlan(base, {},
-                                        planSettings(world_, options_,
-                                                     {input.blocks.blocks, input.blocks.length, &aim.calibration}))
-                                   .toJson();
-            }
-        }
-        planText = world_.broadcast(std::move(planText));
-        if (!planText.empty()) {
-            StatisticsLog made =
-                runCalibration(world_, options_, aim.calibration, base, Plan::fromJson(planText), std::move(input));
-            if (world_.isRoot()) log = std::move(made);
-        }
-        const fs::path path = folder_ / kStatisticsLogName;
-        if (world_.isRoot()) writeStatisticsLog(path, *log);
+        StatisticsLog log;
+        if (aim.statisticsPath.empty())
+            log = aimerge::provideStatistics(world_, options_, aim.calibration, base);
+        else if (world_.isRoot())
+            log = readGivenStatistics(aim.statisticsPath, base, threads_);
+        statistics_[""] = shared(log, kStatisticsLogName);
+    }
+
+    /// Collective. Rank 0's log, through a file of the sweep's folder, on every rank.
+    StatisticsByModule shared(const StatisticsLog& log, const std::string& fileName) const {
+        const fs::path path = folder_ / fileName;
+        if (world_.isRoot()) writeStatisticsLog(path, log);
         world_.barrier();
-        statistics_ = readStatisticsLog(path).modules;
+        return readStatisticsLog(path).modules;
+    }
+
+    /// Collective. What the job's AIM goes by: the base's activations, or those of its experts.
+    const StatisticsByModule& statisticsFor(const MergeJob& job, const std::string& combination) {
+        const bool usesExperts = job.config.aim && job.config.aim->source != ActivationSource::Base;
+        if (!usesExperts) return statistics_[""];
+        const char* name = job.config.aim->source == ActivationSource::ExpertsMean ? "mean" : "max";
+        const std::string key = fmt::format("{}-{}", name, combination);
+        if (!statistics_.contains(key)) {
+            const StatisticsLog log =
+                provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
+            statistics_[key] = shared(log, key + "-" + kStatisticsLogName);
+        }
+        return statistics_[key];
     }
 
     // ---- points
@@ -150,6 +152,20 @@ private:
             requireWholeModel(*model);
         });
         return score(*model, planEvaluation(world_, options_, *evaluation_, *model));
+    }
+
+    /// Points that differ by their AIM alone are one merge where omega is 1.
+    EvaluationResult scoreOnce(std::size_t i, const std::function<EvaluationResult()>& work) {
+        if (points()[i].isRelaxed()) return work();
+        const auto [entry, isNew] = scored_.try_emplace(points()[i].config->text);
+        if (!isNew) return entry->second;
+        try {
+            entry->second = work();
+        } catch (const SharedFailure&) {
+            scored_.erase(entry);
+            throw;
+        }
+        return entry->second;
     }
 
     void scoreAlone(std::size_t i) {
@@ -223,7 +239,9 @@ private:
             const auto publishAndScore = [&] {
                 if (!isSettled) point.run->finish(*pass++);
                 world_.barrier();  // rank 0 has published it
-                return scores() ? scoreFolder((folder_ / points()[point.index].name).string()) : EvaluationResult{};
+                if (!scores()) return EvaluationResult{};
+                const std::string folder = (folder_ / points()[point.index].name).string();
+                return scoreOnce(point.index, [&] { return scoreFolder(folder); });
             };
             attempt(point.index, publishAndScore, isSettled ? 0 : each);
         }
@@ -357,8 +375,12 @@ private:
             method.job->points.clear();
             for (const std::size_t i : method.points)
                 method.job->points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
-            passes.push_back(
-                {*method.job, names, statistics_, {}, sensitivityFor(*method.job), merged.emplace_back(*method.job, names)});
+            passes.push_back({*method.job,
+                              names,
+                              statisticsFor(*method.job, points()[method.points.front()].combination),
+                              {},
+                              sensitivityFor(*method.job),
+                              merged.emplace_back(*method.job, names)});
             number += method.points.size();
         }
         ThreadPool threads(threads_);
@@ -371,7 +393,7 @@ private:
                     shareFailures(world_, [&] {
                         if (passes[m].error) std::rethrow_exception(passes[m].error);
                     });
-                    return score(*merged[m].point(k, points()[i].name), plan);
+                    return scoreOnce(i, [&] { return score(*merged[m].point(k, points()[i].name), plan); });
                 };
                 attempt(i, takeAndScore, each);
             }
@@ -385,8 +407,9 @@ private:
     int threads_;
     SweepLedger ledger_;
     std::optional<Evaluation> evaluation_;
-    StatisticsByModule statistics_;
-    std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one aim section
+    std::map<std::string, StatisticsByModule> statistics_;  // of the base: ""; of the experts of a combination
+    std::map<std::string, EvaluationResult> scored_;        // merges without AIM of this run, by their configs
+    std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one calibration
 };
 
 void declareSweep(CLI::App& app, Options& options) {

@@ -108,22 +108,33 @@ void readShape(AimConfig& aim, const MappingReader& reader) {
     aim.shapeValue = value.value_or(1);
 }
 
-/// Gradients are measured parameter by parameter: what looks at all channels of a module, or at several modules, is not
-/// for them.
-void checkSensitivity(const AimConfig& aim, const MappingReader& reader) {
+/// What looks at all channels of a module, or at several modules, is not for what is known parameter by parameter.
+void checkStatistic(const AimConfig& aim, const MappingReader& reader) {
+    if (!aim.usesSensitivity() && !aim.isPerElement()) return;
     const std::string mark = reader.find("statistic")->value.mark.text();
     const std::string_view name = statisticName(aim.statistic);
-    if (!aim.hasCalibration)
+    if (aim.usesSensitivity() && !aim.hasCalibration)
         throw UsageError("{}: aim.statistic {} needs aim.calibration with a text 'corpus' or ready 'token_ids'", mark, name);
     if (aim.normalisation == Normalisation::Layer || aim.normalisation == Normalisation::Global)
         throw UsageError("{}: aim.statistic {} is normalised tensor by tensor; use normalisation max", mark, name);
-    const bool isPerChannel =
-        aim.normalisation == Normalisation::Quantile || aim.shape == RelaxationShape::Top || aim.control != AimControl::None;
-    if (aim.statistic == Statistic::Sensitivity && isPerChannel)
+    const bool isPerChannel = aim.normalisation == Normalisation::Quantile || aim.shape == RelaxationShape::Top ||
+                              aim.control == AimControl::Shuffled || aim.control == AimControl::Mean;
+    if (aim.isPerElement() && isPerChannel)
         throw UsageError(
-            "{}: aim.statistic sensitivity is per element, and goes with normalisation max, the shapes linear, power and "
-            "sigmoid, and no control; sensitivity_channel goes with all",
-            mark);
+            "{}: aim.statistic {} is per element, and goes with normalisation max, the shapes linear, power and sigmoid, and "
+            "control scale; statistics of channels go with all",
+            mark, name);
+}
+
+void checkSource(const AimConfig& aim, const MappingReader& reader) {
+    if (aim.source == ActivationSource::Base) return;
+    const std::string mark = reader.find("source")->value.mark.text();
+    if (aim.usesSensitivity())
+        throw UsageError("{}: aim.statistic {} is measured on the base; aim.source is for activations", mark,
+                         statisticName(aim.statistic));
+    if (!aim.statisticsPath.empty())
+        throw UsageError("{}: aim.statistics is a log of one model; to measure the experts, give aim.calibration instead",
+                         mark);
 }
 
 }  // namespace
@@ -131,7 +142,7 @@ void checkSensitivity(const AimConfig& aim, const MappingReader& reader) {
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     const MappingReader reader(section.value, "aim",
                                {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head",
-                                "round_before_relaxing", "normalisation", "shape", "control"});
+                                "round_before_relaxing", "normalisation", "shape", "control", "source"});
     AimConfig aim;
     aim.mark = section.mark;
     aim.calibration.mark = section.mark;
@@ -145,12 +156,17 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
                                                          {"rms", Statistic::Rms},
                                                          {"max_abs", Statistic::MaxAbs},
                                                          {"sensitivity", Statistic::Sensitivity},
-                                                         {"sensitivity_channel", Statistic::SensitivityChannel}}));
+                                                         {"sensitivity_channel", Statistic::SensitivityChannel},
+                                                         {"wanda", Statistic::Wanda}}));
+    assignIfGiven(aim.source, reader.choice<ActivationSource>("source", {{"base", ActivationSource::Base},
+                                                                         {"mean", ActivationSource::ExpertsMean},
+                                                                         {"max", ActivationSource::ExpertsMax}}));
     readNormalisation(aim, reader);
     readShape(aim, reader);
     assignIfGiven(aim.control, reader.choice<AimControl>("control", {{"none", AimControl::None},
                                                                      {"shuffled", AimControl::Shuffled},
-                                                                     {"mean", AimControl::Mean}}));
+                                                                     {"mean", AimControl::Mean},
+                                                                     {"scale", AimControl::Scale}}));
     assignIfGiven(aim.statisticsPath, reader.text("statistics"));
     assignIfGiven(aim.scope, reader.choice<AimScope>("scope", {{"code", AimScope::Code}, {"linear", AimScope::Linear}}));
     assignIfGiven(aim.relaxTiedHead, reader.boolean("relax_tied_head"));
@@ -159,7 +175,8 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
         readCalibration(aim.calibration, *calibration, reader.nameOf("calibration"));
 
     aim.hasCalibration = !aim.calibration.corpus.empty() || !aim.calibration.tokenIds.empty();
-    if (aim.usesSensitivity()) checkSensitivity(aim, reader);
+    checkStatistic(aim, reader);
+    checkSource(aim, reader);
     if (use == ConfigUse::Calibrate && !aim.hasCalibration)
         throw UsageError("{}: aim.calibration needs a text 'corpus' or ready 'token_ids'", aim.calibration.mark.text());
     if (use == ConfigUse::Merge && !aim.hasCalibration && aim.statisticsPath.empty())

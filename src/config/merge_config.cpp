@@ -124,6 +124,8 @@ std::string_view statisticName(Statistic statistic) {
             return "sensitivity";
         case Statistic::SensitivityChannel:
             return "sensitivity_channel";
+        case Statistic::Wanda:
+            return "wanda";
     }
     return {};
 }

@@ -57,8 +57,19 @@ struct Expert {
 struct MethodEntry {
     std::string label, method;
     const YamlNode* parameters = nullptr;
+    const YamlNode* aim = nullptr;  // what differs from the sweep's section
     SourceMark mark;
 };
+
+/// Keys of a method's `aim`: how what has been measured holds the change back, not on what it is measured.
+const std::vector<std::string> kMethodAimKeys{"statistic", "source", "normalisation", "shape", "control", "scope"};
+
+void replaceEntries(YamlNode& section, const YamlNode& by) {
+    for (const YamlEntry& entry : by.entries) {
+        std::erase_if(section.entries, [&](const YamlEntry& own) { return own.key == entry.key; });
+        section.entries.push_back(entry);
+    }
+}
 
 class SweepReader {
 public:
@@ -110,14 +121,18 @@ private:
     void readMethods() {
         std::set<std::string> labels;
         for (const YamlNode& item : requireList(require("methods", "the merge methods"), "methods").items) {
-            MethodEntry entry{{}, {}, nullptr, item.mark};
+            MethodEntry entry{{}, {}, nullptr, nullptr, item.mark};
             if (item.kind == YamlNode::Kind::Mapping) {
-                const MappingReader reader(item, "methods", {"merge_method", "name", "parameters"});
+                const MappingReader reader(item, "methods", {"merge_method", "name", "parameters", "aim"});
                 const auto method = reader.text("merge_method");
                 if (!method) throw UsageError("{}: a method needs a 'merge_method'", item.mark.text());
                 entry.method = *method;
                 entry.label = reader.text("name").value_or(*method);
                 if (const YamlEntry* parameters = reader.find("parameters")) entry.parameters = &parameters->value;
+                if (const YamlEntry* aim = reader.find("aim")) {
+                    const MappingReader checked(aim->value, "methods.aim", kMethodAimKeys);
+                    entry.aim = &aim->value;
+                }
             } else {
                 entry.method = entry.label = scalarText(item, "methods", "a method's name or a mapping");
             }
@@ -266,6 +281,7 @@ private:
         if (point.isRelaxed()) {
             YamlNode aim = aim_->value;
             if (aim.kind == YamlNode::Kind::Mapping) {
+                if (method.aim) replaceEntries(aim, *method.aim);
                 YamlNode value = scalar(fmt::format("{}", omega), aim_->mark);
                 aim.entries.insert(aim.entries.begin(), {"omega", aim_->mark, std::move(value)});
             }

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 
 namespace aimerge {
 namespace {
@@ -38,7 +39,7 @@ struct Workplace {
 class TensorRun {
 public:
     TensorRun(std::size_t number, const TensorMerge& tensor, std::span<const std::optional<double>> omegas,
-              DeltaRounding rounding, ThreadPool& threads, std::span<SourceWindow> windows,
+              DeltaRounding rounding, ThreadPool& threads, std::span<SourceWindow> windows, std::span<Workplace> places,
               [[maybe_unused]] const Device& device)
         : number_(number),
           tensor_(tensor),
@@ -47,10 +48,12 @@ public:
           sources_(tensor) {
         TensorReader reader(tensor, sources_, threads, windows);
         prepared_ = tensor.method->prepare(reader, tensor.parameters);
+        relaxesElements_ = tensor.elementImportance.has_value();
         if (tensor.elementImportance) largestImportance_ = largestOf(*tensor.elementImportance->values, threads, windows);
         if (tensor.importance || tensor.elementImportance)
             for (const std::optional<double>& omega : omegas)
                 relaxations_.push_back(omega ? std::optional(relaxationFor(*omega, rounding)) : std::nullopt);
+        if (tensor.scalesWhole) scaleWhole(rounding, threads, windows, places);
 #if AIMERGE_HAS_CUDA
         rounding_ = rounding;
         const bool hasKernel = prepared_->runsOnDevice() && kernelsTakeInputs() && !tensor.elementImportance;
@@ -122,7 +125,7 @@ private:
 
     /// 1 - A (1 - omega) of all points, on their way to the device.
     const float* placeFactors(DeviceCoefficients& coefficients) const {
-        const std::size_t channels = tensor_.importance->size();
+        const auto channels = static_cast<std::size_t>(tensor_.shape.back());
         const std::span<float> factors = coefficients.make(relaxations_.size() * channels);
         for (std::size_t point = 0; point < relaxations_.size(); ++point) {
             const std::span<float> own = factors.subspan(point * channels, channels);
@@ -151,7 +154,7 @@ private:
         tile.out.dtype = tensor_.dtype;
         tile.count = tile.pointStride = count;
         if (!relaxations_.empty()) {
-            const std::size_t channels = tensor_.importance->size();
+            const auto channels = static_cast<std::size_t>(tensor_.shape.back());
             tile.relaxation = {outputs, channels, static_cast<std::size_t>(begin) % channels,
                                placeFactors(*tile.coefficients), rounding_};
             tile.relaxedFrom = sources_.baseOf(values);
@@ -168,20 +171,83 @@ private:
 
     void mergeChunk(std::int64_t first, std::size_t size, std::span<const float* const> values, std::size_t offset,
                     Workplace& place) const {
-        const std::span<float> merged{place.merged.data(), size}, relaxed{place.relaxed.data(), size};
+        const std::span<const float> merged = combineChunk(first, size, values, place);
+        if (relaxations_.empty()) return store(merged, place.blocks[0].data() + offset);
+        for (std::size_t point = 0; point < relaxations_.size(); ++point) {
+            const std::span<const float> finished =
+                relaxations_[point] ? relaxChunk(*relaxations_[point], first, values, merged, place) : merged;
+            store(finished, place.blocks[point].data() + offset);
+        }
+    }
+
+    /// The merged values of a chunk, and its elements' importances where they are relaxed one by one; in `place`.
+    std::span<const float> combineChunk(std::int64_t first, std::size_t size, std::span<const float* const> values,
+                                        Workplace& place) const {
+        const std::span<float> merged{place.merged.data(), size};
         sources_.inputsOf(values, place.inputs);
         prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
-        if (relaxations_.empty()) return store(merged, place.blocks[0].data() + offset);
-        const std::span<float> importance{place.importance.data(), size};
-        if (tensor_.elementImportance) normaliseImportance(sources_.importanceOf(values), importance);
+        if (relaxesElements_) normaliseImportance(sources_.importanceOf(values), {place.importance.data(), size});
+        return merged;
+    }
+
+    /// In `place`. @pre combineChunk() of the same chunk
+    std::span<const float> relaxChunk(const Relaxation& relaxation, std::int64_t first, std::span<const float* const> values,
+                                      std::span<const float> merged, Workplace& place) const {
+        const std::span<float> relaxed{place.relaxed.data(), merged.size()};
+        const std::span<const float> base{sources_.baseOf(values), merged.size()};
+        if (relaxesElements_)
+            relaxation.applyElements(base, merged, {place.importance.data(), merged.size()}, relaxed);
+        else
+            relaxation.apply(first, base, merged, relaxed);
+        return relaxed;
+    }
+
+    /// In the place of every relaxation one by a single factor, with which the tensor's change has the same norm.
+    void scaleWhole(DeltaRounding rounding, ThreadPool& threads, std::span<SourceWindow> windows,
+                    std::span<Workplace> places) {
+        const std::vector<double> norms = squaredChanges(threads, windows, places);
         for (std::size_t point = 0; point < relaxations_.size(); ++point) {
-            const std::span<const float> base{sources_.baseOf(values), size};
-            if (relaxations_[point] && tensor_.elementImportance)
-                relaxations_[point]->applyElements(base, merged, importance, relaxed);
-            else if (relaxations_[point])
-                relaxations_[point]->apply(first, base, merged, relaxed);
-            store(relaxations_[point] ? relaxed : merged, place.blocks[point].data() + offset);
+            if (!relaxations_[point]) continue;
+            const float factor = norms[0] > 0 ? static_cast<float>(std::sqrt(norms[1 + point] / norms[0])) : 1.0f;
+            relaxations_[point] = Relaxation::uniform(factor, static_cast<std::size_t>(tensor_.shape.back()), rounding);
         }
+        relaxesElements_ = false;
+    }
+
+    /// The squared norms of the change from the base: of the merged values, and as every point has them. Summed in float64
+    /// by slabs, then over the slabs in order, so that the bits do not depend on the threads.
+    std::vector<double> squaredChanges(ThreadPool& threads, std::span<SourceWindow> windows,
+                                       std::span<Workplace> places) const {
+        const std::int64_t slabs = (elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements;
+        const std::size_t width = 1 + relaxations_.size();
+        std::vector<double> ofSlabs(static_cast<std::size_t>(slabs) * width);
+        threads.forEach(static_cast<std::size_t>(slabs), [&](std::size_t slab, int worker) {
+            Workplace& place = places[static_cast<std::size_t>(worker)];
+            const std::span<double> own{ofSlabs.data() + slab * width, width};
+            const std::int64_t first = static_cast<std::int64_t>(slab) * SourceWindow::kSlabElements;
+            const auto see = [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
+                const std::span<const float> base{sources_.baseOf(values), size};
+                const std::span<const float> merged = combineChunk(at, size, values, place);
+                own[0] += squaredDistance(base, merged);
+                for (std::size_t point = 0; point < relaxations_.size(); ++point)
+                    if (relaxations_[point])
+                        own[1 + point] += squaredDistance(base, relaxChunk(*relaxations_[point], at, values, merged, place));
+            };
+            windows[static_cast<std::size_t>(worker)].walk(sources_.all(), first,
+                                                           std::min(SourceWindow::kSlabElements, elements_ - first), see);
+        });
+        std::vector<double> sums(width);
+        for (std::size_t i = 0; i < ofSlabs.size(); ++i) sums[i % width] += ofSlabs[i];
+        return sums;
+    }
+
+    static double squaredDistance(std::span<const float> a, std::span<const float> b) {
+        double sum = 0;
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            const double difference = static_cast<double>(b[i]) - static_cast<double>(a[i]);
+            sum += difference * difference;
+        }
+        return sum;
     }
 
     void normaliseImportance(const float* values, std::span<float> importance) const {
@@ -204,6 +270,7 @@ private:
     std::size_t points_;
     TensorSources sources_;
     std::unique_ptr<PreparedParameter> prepared_;
+    bool relaxesElements_ = false;                        // one by one; else channel by channel
     float largestImportance_ = 0;                         // of single elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 #if AIMERGE_HAS_CUDA
@@ -234,7 +301,8 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
         while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers && heldBytes < kGroupHeldBytes) {
             for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block)
                 blocks.push_back({runs.size(), block});
-            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, device));
+            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, places,
+                                                       device));
             heldBytes += runs.back()->heldBytes();
             ++next;
         }

@@ -69,6 +69,12 @@ Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRou
 Relaxation::Relaxation(double omega, DeltaRounding rounding)
     : restraint_(static_cast<float>(1 - omega)), rounding_(rounding) {}
 
+Relaxation Relaxation::uniform(float factor, std::size_t channels, DeltaRounding rounding) {
+    Relaxation relaxation(0, rounding);
+    relaxation.factors_.assign(channels, factor);
+    return relaxation;
+}
+
 void Relaxation::applyElements(std::span<const float> base, std::span<const float> merged, std::span<const float> importance,
                                std::span<float> out) const {
     const auto relax =

@@ -5,6 +5,10 @@
 #include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"
 
+#include <cmath>
+#include <cstring>
+#include <functional>
+
 namespace aimerge {
 namespace {
 
@@ -60,13 +64,45 @@ std::vector<float> channelMeans(const TensorSource& source, const Shape& shape) 
     return row;
 }
 
+/// |w| times the root mean square of its input, in float32: the score by which Wanda prunes (Sun et al. 2023, arXiv
+/// 2306.11695), but for the number of tokens, which is the same for all.
+class WandaSource : public TensorSource {
+public:
+    WandaSource(std::shared_ptr<const TensorSource> weights, std::vector<float> inputRms)
+        : TensorSource(weights->origin(), Dtype::F32), weights_(std::move(weights)), inputRms_(std::move(inputRms)) {}
+
+    void fetch(std::int64_t first, std::span<std::byte> out) const override {
+        std::vector<float> values(out.size() / sizeof(float));
+        std::vector<std::byte> stored(values.size() * bytesPerElement(weights_->dtype()));
+        weights_->fetch(first, stored);
+        weights_->convert(first, stored.data(), values);
+        std::size_t channel = static_cast<std::size_t>(first) % inputRms_.size();
+        for (float& value : values) {
+            value = std::fabs(value) * inputRms_[channel];
+            if (++channel == inputRms_.size()) channel = 0;
+        }
+        std::memcpy(out.data(), values.data(), out.size());
+    }
+
+private:
+    std::shared_ptr<const TensorSource> weights_;
+    std::vector<float> inputRms_;  // per channel of the last axis
+};
+
 /// What holds the tensor's change back: nothing, or an importance per channel or element.
+/// @param base of the tensor, as the merge reads it
 void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTensor& matched, const Activity& activity,
-                   TensorMerge& merge) {
+                   const std::function<std::shared_ptr<const TensorSource>()>& base, TensorMerge& merge) {
     const std::string name = nameInBase(models, matched);
     const bool headIsWritten = models.headIsWritten();
+    merge.scalesWhole = aim.control == AimControl::Scale;
     if (!aim.usesSensitivity()) {
         merge.importance = importanceOf(name, merge.shape, aim, activity.statistics, headIsWritten);
+        if (aim.statistic != Statistic::Wanda || !merge.importance) return;
+        const std::string module = relaxedModule(name, merge.shape, aim, activity.statistics, headIsWritten);
+        auto scores = std::make_shared<WandaSource>(base(), activity.statistics.at(module).rms);
+        merge.elementImportance = ElementImportance{std::move(scores), &aim};
+        merge.importance.reset();
         return;
     }
     const std::string module = relaxedModule(name, merge.shape, aim, activity.statistics, headIsWritten);
@@ -106,14 +142,16 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
                           const Activity* activity, std::span<const ExpertStatistics> experts) {
     TensorMerge merge{matched.name, output.shape, output.dtype, &method, tensorParameters(method, config, models, matched),
                       {},           {},           {},           {},      {}};
-    if (activity) setImportance(config.aim.value(), models, matched, *activity, merge);
-
     std::vector<std::shared_ptr<const TensorSource>> sources(matched.inputs.size());
     const auto source = [&](std::size_t input) {
         if (!sources[input]) sources[input] = sourceOf(models, matched, matched.inputs[input], alignment);
         return sources[input];
     };
     const ModelSlice& slice = models.slices[matched.slice];
+    if (activity) {
+        const auto base = [&] { return source(slice.baseInput.value()); };
+        setImportance(config.aim.value(), models, matched, *activity, base, merge);
+    }
     const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
     for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
     if (method.info().needs != ExpertStatistic::None)

@@ -10,6 +10,7 @@ namespace aimerge {
 const std::vector<float>& ModuleStatistics::values(Statistic statistic) const {
     switch (statistic) {
         case Statistic::Rms:
+        case Statistic::Wanda:  // its part that the input has
             return rms;
         case Statistic::MaxAbs:
             return maxAbs;
@@ -20,6 +21,40 @@ const std::vector<float>& ModuleStatistics::values(Statistic statistic) const {
             break;  // is no statistic of a module's input
     }
     throw std::logic_error("a module has no " + std::string(statisticName(statistic)));
+}
+
+namespace {
+
+/// Of one of a module's statistics, channel by channel.
+std::vector<float> combinedValues(const std::vector<const ModuleStatistics*>& experts,
+                                  std::vector<float> ModuleStatistics::*values, ActivationSource source) {
+    const std::size_t channels = (experts.front()->*values).size();
+    std::vector<float> combined(channels);
+    for (std::size_t c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (const ModuleStatistics* expert : experts) {
+            const float value = (expert->*values)[c];
+            sum += static_cast<double>(value);
+            combined[c] = std::max(combined[c], value);
+        }
+        if (source == ActivationSource::ExpertsMean) combined[c] = static_cast<float>(sum / static_cast<double>(experts.size()));
+    }
+    return combined;
+}
+
+}  // namespace
+
+StatisticsByModule combineStatistics(const std::vector<StatisticsByModule>& experts, ActivationSource source) {
+    StatisticsByModule combined;
+    for (const auto& [module, first] : experts.at(0)) {
+        std::vector<const ModuleStatistics*> same;
+        for (const StatisticsByModule& expert : experts) same.push_back(&expert.at(module));
+        ModuleStatistics& result = combined[module];
+        for (const auto values : {&ModuleStatistics::meanAbs, &ModuleStatistics::rms, &ModuleStatistics::maxAbs})
+            result.*values = combinedValues(same, values, source);
+        result.tokens = first.tokens;
+    }
+    return combined;
 }
 
 std::vector<float> importance(const std::vector<float>& statistic) {

@@ -54,6 +54,16 @@ TEST(AimConfig, ImportancesAreThePapersUnlessSaidOtherwise) {
               RelaxationShape::Sigmoid);
 }
 
+TEST(AimConfig, ActivationsMayBeTheExperts) {
+    EXPECT_EQ(aimOf("{omega: 0, statistics: a.h5}").source, ActivationSource::Base);
+    EXPECT_EQ(aimOf("{omega: 0, calibration: {corpus: x}, source: mean}").source, ActivationSource::ExpertsMean);
+    const AimConfig aim = aimOf("{omega: 0, calibration: {corpus: x}, source: max, statistic: wanda, control: scale}");
+    EXPECT_EQ(aim.source, ActivationSource::ExpertsMax);
+    EXPECT_EQ(aim.control, AimControl::Scale);
+    EXPECT_TRUE(aim.isPerElement());
+    EXPECT_FALSE(aim.usesSensitivity());
+}
+
 TEST(AimConfig, ReadsEveryKey) {
     const AimConfig aim = aimOf(R"(
   omega: [1, 0.8, 0, "1e-3"]

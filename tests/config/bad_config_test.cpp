@@ -214,8 +214,8 @@ TEST(BadConfig, TheAimSection) {
             {"  omega: [0.4, 2]\n", ":6:16: aim.omega must lie in [0, 1]"},
             {"  omega: [0.4, ]\n  omega: 1\n", ":7:3: the key 'omega' is written twice"},
             {"  omega: 1\n  statistic: mean-abs\n",
-             ":7:14: aim.statistic must be one of mean_abs, rms, max_abs, sensitivity, sensitivity_channel, found "
-             "'mean-abs'; did you mean 'mean_abs'?"},
+             ":7:14: aim.statistic must be one of mean_abs, rms, max_abs, sensitivity, sensitivity_channel, wanda, "
+             "found 'mean-abs'; did you mean 'mean_abs'?"},
             {"  omega: 1\n  scope: all\n", ":7:10: aim.scope must be one of code, linear, found 'all'"},
             {"  omega: 1\n  preset: papr\n",
              ":7:11: aim.preset must be one of paper, reference-code, found 'papr'; did you mean 'paper'?"},

@@ -81,6 +81,22 @@ TEST(SweepConfig, APointIsTheMergeConfigThatMakesIt) {
     EXPECT_EQ(again.aim->calibration.corpus, "text.txt");
 }
 
+TEST(SweepConfig, AMethodMayBeRelaxedInAnotherWay) {
+    const SweepConfig sweep = parsed(with("  - task_arithmetic\n",
+                                          "  - {merge_method: task_arithmetic, name: plain}\n"
+                                          "  - {merge_method: task_arithmetic, name: other, aim: {statistic: rms, "
+                                          "control: shuffled}}\n"));
+    const auto configOf = [&](const std::string& name) -> const MergeConfig& {
+        return *std::ranges::find(sweep.points, name, &SweepPoint::name)->config;
+    };
+    EXPECT_EQ(configOf("plain-code+math-omega-0.4").aim->statistic, Statistic::MeanAbs);
+    const AimConfig& other = *configOf("other-code+math-omega-0.4").aim;
+    EXPECT_EQ(other.statistic, Statistic::Rms);
+    EXPECT_EQ(other.control, AimControl::Shuffled);
+    EXPECT_EQ(other.calibration.corpus, "text.txt");
+    EXPECT_EQ(configOf("other-code+math-omega-1.0").text, configOf("plain-code+math-omega-1.0").text);
+}
+
 TEST(SweepConfig, AWeightThatTheSweepNamesStays) {
     const SweepConfig sweep =
         parsed(with("  - task_arithmetic\n", "  - {merge_method: task_arithmetic, parameters: {weight: 0.5}}\n"));

@@ -113,6 +113,50 @@ TEST(MergeTensors, TreatsMoreInputsThanAreUnrolledAlike) {
     }
 }
 
+double normOfChange(const Floats& base, const Floats& values) {
+    double sum = 0;
+    for (std::size_t i = 0; i < base.size(); ++i) sum += std::pow(static_cast<double>(values[i]) - base[i], 2);
+    return std::sqrt(sum);
+}
+
+TEST(MergeTensors, ScaledWholeATensorChangesByAsMuchInItsOwnDirection) {
+    const Family family(2);
+    const auto values = parameters(taskArithmeticMethod(), {1, 0.5});
+    const std::vector<std::optional<double>> omegas{1, 0.4, 0};
+    auto tensors = listOf(family.merge(taskArithmeticMethod(), values));
+    tensors[0].importance = family.importance;
+    MemorySink relaxed;
+    run(tensors, omegas, relaxed);
+    tensors[0].scalesWhole = true;
+    MemorySink scaled, byOneThread;
+    run(tensors, omegas, scaled);
+    run(tensors, omegas, byOneThread, 1);
+
+    const Floats merged = relaxed.values<float>(0, 0);
+    EXPECT_EQ(bitsOf(scaled.values<float>(0, 0)), bitsOf(merged)) << "omega 1 is the merge";
+    for (const std::size_t point : {1u, 2u}) {
+        const Floats found = scaled.values<float>(0, point);
+        EXPECT_EQ(byOneThread.bytes(0, point), scaled.bytes(0, point));
+        const double expected = normOfChange(family.base, relaxed.values<float>(0, point));
+        EXPECT_NEAR(normOfChange(family.base, found) / expected, 1, 1e-5);
+        const double factor = expected / normOfChange(family.base, merged);
+        EXPECT_LT(factor, 0.95);
+        for (std::size_t i = 0; i < found.size(); i += 997)
+            EXPECT_NEAR(found[i], family.base[i] + factor * (static_cast<double>(merged[i]) - family.base[i]), 1e-7);
+    }
+}
+
+TEST(MergeTensors, ScaledWholeAnUnchangedTensorStays) {
+    Family family(1);
+    family.experts[0] = family.base;
+    auto tensors = listOf(family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {1})));
+    tensors[0].importance = family.importance;
+    tensors[0].scalesWhole = true;
+    MemorySink sink;
+    run(tensors, {0.4}, sink);
+    EXPECT_EQ(bitsOf(sink.values<float>(0)), bitsOf(family.base));
+}
+
 TEST(MergeTensors, ReadsOnceForAllOmegas) {
     const Family family(2);
     const auto values = parameters(tiesMethod(), {1, 0.5});

@@ -21,12 +21,22 @@ TEST(Importance, OfNoChannelsIsEmpty) {
     EXPECT_TRUE(importance({}).empty());
 }
 
+TEST(CombineStatistics, ChannelByChannelOverTheExperts) {
+    const std::vector<StatisticsByModule> experts{{{"m", {{1, 4}, {2, 6}, {3, 9}, 7}}}, {{"m", {{3, 2}, {2, 4}, {9, 1}, 7}}}};
+
+    const StatisticsByModule mean = combineStatistics(experts, ActivationSource::ExpertsMean);
+    EXPECT_EQ(mean, (StatisticsByModule{{"m", {{2, 3}, {2, 5}, {6, 5}, 7}}}));
+    const StatisticsByModule largest = combineStatistics(experts, ActivationSource::ExpertsMax);
+    EXPECT_EQ(largest, (StatisticsByModule{{"m", {{3, 4}, {2, 6}, {9, 9}, 7}}}));
+}
+
 TEST(ModuleStatistics, GivesTheVectorOfTheNamedStatistic) {
     const ModuleStatistics statistics{{1}, {2}, {3}, 7};
 
     EXPECT_EQ(statistics.values(Statistic::MeanAbs), std::vector<float>{1});
     EXPECT_EQ(statistics.values(Statistic::Rms), std::vector<float>{2});
     EXPECT_EQ(statistics.values(Statistic::MaxAbs), std::vector<float>{3});
+    EXPECT_EQ(statistics.values(Statistic::Wanda), std::vector<float>{2}) << "the input's part of |w| rms";
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ class Sensitivity(AimergeTest):
     def test_what_does_not_go_with_it(self):
         given = self.sensitive_config()
         given["aim"] = {"omega": 0.4, "statistic": "sensitivity", "statistics": "stats.h5"}
-        for config, word in ((given, "calibration"), (self.sensitive_config(control="shuffled"), "no control"),
+        for config, word in ((given, "calibration"), (self.sensitive_config(control="shuffled"), "control scale"),
                              (self.sensitive_config(shape="top:0.1"), "sensitivity_channel"),
                              (self.sensitive_config("sensitivity_channel", normalisation="layer"), "normalisation max")):
             failed = self.aimerge("merge", self.config(config), "--out", self.folder / "out", expect=2)

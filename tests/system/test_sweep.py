@@ -56,6 +56,18 @@ class Sweep(AimergeTest):
             self.assertEqual(float(points[name]["t"]), 100 * said["t"]["score"])
             self.assertEqual(float(points[name]["text:ppl"]), said["text"]["score"])
 
+    def test_a_method_is_relaxed_in_several_ways(self):
+        ways = [{"merge_method": "task_arithmetic", "name": name, "aim": aim}
+                for name, aim in (("plain", {}), ("wanda", {"statistic": "wanda"}), ("experts", {"source": "mean"}),
+                                  ("scaled", {"control": "scale"}), ("gradients", {"statistic": "sensitivity"}))]
+        self.aimerge("sweep", self.sweep(methods=ways), "--threads", 1)
+        self.aimerge("sweep", self.sweep(methods=ways, output={"directory": "memory", "keep": "scores"}), "--threads", 1, ranks=2)
+        scores = self.scores()
+        self.assertEqual(self.scores("memory"), scores)
+        names = [way["name"] for way in ways]
+        self.assertEqual(len({scores[f"{name}-a+b-omega-1.0"] for name in names}), 1)
+        self.assertEqual(len({scores[f"{name}-a+b-omega-0.4"] for name in names}), len(names))
+
     def test_scores_are_the_same_without_checkpoints_and_on_any_ranks(self):
         self.aimerge("sweep", self.sweep(), "--threads", 1)
         self.aimerge("sweep", self.sweep(output={"directory": "kept", "keep": "checkpoints"}), "--threads", 1, ranks=3)

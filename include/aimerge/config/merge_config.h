@@ -18,9 +18,17 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// Of a module's input channels; or of every parameter the gradient's magnitude, and its mean over a channel's outputs.
-enum class Statistic { MeanAbs, Rms, MaxAbs, Sensitivity, SensitivityChannel };
-std::string_view statisticName(Statistic statistic);  // "mean_abs", "rms", "max_abs", "sensitivity", "sensitivity_channel"
+/// Of a module's input channels; of every parameter the gradient's magnitude, and its mean over a channel's outputs; of every
+/// parameter |w| times the root mean square of its input.
+enum class Statistic { MeanAbs, Rms, MaxAbs, Sensitivity, SensitivityChannel, Wanda };
+std::string_view statisticName(Statistic statistic);  // "mean_abs", "sensitivity_channel", ...
+
+/// Whose activations a channel's importance is.
+enum class ActivationSource {
+    Base,         // as in the paper
+    ExpertsMean,  // the mean of the statistics of all experts
+    ExpertsMax    // the largest
+};
 
 /// Which weights AIM relaxes. Code: linear layers, norms and an untied lm_head, as the authors' code does. Linear: no norms.
 enum class AimScope { Code, Linear };
@@ -45,7 +53,8 @@ enum class RelaxationShape {
 enum class AimControl {
     None,
     Shuffled,  // the importances of a module, dealt out to its channels at random
-    Mean       // every channel of a module has the mean of their importances
+    Mean,      // every channel of a module has the mean of their importances
+    Scale      // every change of a tensor is scaled by the same factor, so that the tensor changes by as much
 };
 
 /// How the corpus becomes blocks of token ids.
@@ -98,6 +107,7 @@ struct AimConfig {
     std::vector<double> omegas;  // each in [0, 1], distinct; written as a number or a list
     bool omegaIsList = false;    // then the output folder holds one folder per value, "omega-0.4"
     Statistic statistic = Statistic::MeanAbs;
+    ActivationSource source = ActivationSource::Base;
     Normalisation normalisation = Normalisation::Max;
     double quantile = 1;  // in (0, 1], of Normalisation::Quantile
     RelaxationShape shape = RelaxationShape::Linear;
@@ -106,6 +116,8 @@ struct AimConfig {
     bool usesSensitivity() const {
         return statistic == Statistic::Sensitivity || statistic == Statistic::SensitivityChannel;
     }
+    /// Importances are of single elements, not of channels.
+    bool isPerElement() const { return statistic == Statistic::Sensitivity || statistic == Statistic::Wanda; }
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate
     CalibrationConfig calibration;
     bool hasCalibration = false;

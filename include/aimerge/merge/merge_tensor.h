@@ -41,6 +41,7 @@ struct TensorMerge {
     std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
     std::optional<std::vector<float>> importance;                 // of the channels
     std::optional<ElementImportance> elementImportance = {};      // neither: every point has the merged values
+    bool scalesWhole = false;  // AimControl::Scale: the importances only say by how much the whole tensor is held back
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.

@@ -41,6 +41,9 @@ public:
     /// A relaxation by importances of single elements.
     Relaxation(double omega, DeltaRounding rounding);
 
+    /// One factor for every channel, of any size.
+    static Relaxation uniform(float factor, std::size_t channels, DeltaRounding rounding);
+
     /// The same with A of each element. @pre made for single elements
     void applyElements(std::span<const float> base, std::span<const float> merged, std::span<const float> importance,
                        std::span<float> out) const;

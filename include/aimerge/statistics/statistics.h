@@ -17,13 +17,17 @@ struct ModuleStatistics {
     std::vector<float> maxAbs;   // max |x|
     std::int64_t tokens = 0;
 
-    /// @pre one of the three
+    /// @pre one of the three, or Wanda, whose part it is that the input has: rms
     const std::vector<float>& values(Statistic statistic) const;
     bool operator==(const ModuleStatistics&) const = default;
 };
 
 /// Keyed by module name: "model.layers.0.self_attn.q_proj", "model.norm", "lm_head". Embeddings have no entry.
 using StatisticsByModule = std::map<std::string, ModuleStatistics>;
+
+/// One for all experts, channel by channel. @pre at least one; the same modules and widths
+/// @param source ExpertsMean or ExpertsMax
+StatisticsByModule combineStatistics(const std::vector<StatisticsByModule>& experts, ActivationSource source);
 
 /// AIM's importance A = |a| / max |a| in [0, 1], float32 [in_features] (paper Eq. 4); all zeros when the maximum is 0.
 std::vector<float> importance(const std::vector<float>& statistic);
