@@ -75,17 +75,17 @@ private:
         bool relaxes = false;
         for (std::size_t i = 0; i < points().size(); ++i)
             relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
-        if (relaxes) provideStatistics(base);
+        if (relaxes) provideBaseStatistics(base);
         ledger_.writeTable();
     }
 
     /// Collective. The log lies in the sweep's folder, and in the cache for the points' own merges.
-    void provideStatistics(const Checkpoint& base) {
+    void provideBaseStatistics(const Checkpoint& base) {
         requireWholeModel(base);
         const AimConfig& aim = *sweep_.aim;
         StatisticsLog log;
         if (aim.statisticsPath.empty())
-            log = aimerge::provideStatistics(world_, options_, aim.calibration, base);
+            log = provideStatistics(world_, options_, aim.calibration, base);
         else if (world_.isRoot())
             log = readGivenStatistics(aim.statisticsPath, base, threads_);
         statistics_[""] = shared(log, kStatisticsLogName);
@@ -106,8 +106,7 @@ private:
         const char* name = job.config.aim->source == ActivationSource::ExpertsMean ? "mean" : "max";
         const std::string key = fmt::format("{}-{}", name, combination);
         if (!statistics_.contains(key)) {
-            const StatisticsLog log =
-                provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
+            const StatisticsLog log = provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
             statistics_[key] = shared(log, key + "-" + kStatisticsLogName);
         }
         return statistics_[key];
@@ -157,15 +156,9 @@ private:
     /// Points that differ by their AIM alone are one merge where omega is 1.
     EvaluationResult scoreOnce(std::size_t i, const std::function<EvaluationResult()>& work) {
         if (points()[i].isRelaxed()) return work();
-        const auto [entry, isNew] = scored_.try_emplace(points()[i].config->text);
-        if (!isNew) return entry->second;
-        try {
-            entry->second = work();
-        } catch (const SharedFailure&) {
-            scored_.erase(entry);
-            throw;
-        }
-        return entry->second;
+        const std::string& config = points()[i].config->text;
+        if (!scored_.contains(config)) scored_[config] = work();
+        return scored_[config];
     }
 
     void scoreAlone(std::size_t i) {

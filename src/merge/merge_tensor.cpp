@@ -301,8 +301,8 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
         while (next < tensors.size() && blocks.size() < kGroupBlocksPerThread * workers && heldBytes < kGroupHeldBytes) {
             for (std::uint64_t block = 0; block < TensorRun::blocksOf(tensors[next]); ++block)
                 blocks.push_back({runs.size(), block});
-            runs.push_back(std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, places,
-                                                       device));
+            runs.push_back(
+                std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, places, device));
             heldBytes += runs.back()->heldBytes();
             ++next;
         }

@@ -37,7 +37,8 @@ std::vector<float> combinedValues(const std::vector<const ModuleStatistics*>& ex
             sum += static_cast<double>(value);
             combined[c] = std::max(combined[c], value);
         }
-        if (source == ActivationSource::ExpertsMean) combined[c] = static_cast<float>(sum / static_cast<double>(experts.size()));
+        if (source == ActivationSource::ExpertsMean)
+            combined[c] = static_cast<float>(sum / static_cast<double>(experts.size()));
     }
     return combined;
 }

@@ -120,6 +120,8 @@ TEST(SweepConfig, NamesThePlaceOfWhatIsWrong) {
              {"aim: {calibration", "aim: {omega: 0.4, calibration",
               "s.yaml:8:7: aim.omega: a sweep's values stand in 'omega'"},
              {"  - task_arithmetic\n", "  - task_aritmetic\n", "task_arithmetic"},
+             {"  - task_arithmetic\n", "  - {merge_method: ties, aim: {calibration: {}}}\n", "s.yaml:4:31: "},
+             {"  - task_arithmetic\n", "  - {merge_method: ties, aim: {statistic: mean}}\n", "aim.statistic must be one of"},
              {"  - task_arithmetic\n", "  - {merge_method: ties, name: ties-half}\n", "two methods are called ties-half"},
              {"parameters: {density: 0.5}", "parameters: {dencity: 0.5}", "density"},
              {"parameters: {density: 0.5}", "parameters: {density: 1.5}", "s.yaml:5:"},

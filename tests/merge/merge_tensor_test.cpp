@@ -46,8 +46,8 @@ ResolvedParameters trimmedTies(std::size_t experts) {
     return values;
 }
 
-void run(std::vector<TensorMerge>& tensors, const std::vector<std::optional<double>>& omegas, MemorySink& sink, int threads = 2,
-         DeltaRounding rounding = DeltaRounding::None) {
+void run(std::vector<TensorMerge>& tensors, const std::vector<std::optional<double>>& omegas, MemorySink& sink,
+         int threads = 2, DeltaRounding rounding = DeltaRounding::None) {
     ThreadPool pool(threads);
     mergeTensors(tensors, omegas, rounding, pool, sink);
 }

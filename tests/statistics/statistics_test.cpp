@@ -22,7 +22,8 @@ TEST(Importance, OfNoChannelsIsEmpty) {
 }
 
 TEST(CombineStatistics, ChannelByChannelOverTheExperts) {
-    const std::vector<StatisticsByModule> experts{{{"m", {{1, 4}, {2, 6}, {3, 9}, 7}}}, {{"m", {{3, 2}, {2, 4}, {9, 1}, 7}}}};
+    const std::vector<StatisticsByModule> experts{{{"m", {{1, 4}, {2, 6}, {3, 9}, 7}}},
+                                                  {{"m", {{3, 2}, {2, 4}, {9, 1}, 7}}}};
 
     const StatisticsByModule mean = combineStatistics(experts, ActivationSource::ExpertsMean);
     EXPECT_EQ(mean, (StatisticsByModule{{"m", {{2, 3}, {2, 5}, {6, 5}, 7}}}));

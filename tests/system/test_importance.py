@@ -25,13 +25,13 @@ class Importance(AimergeTest):
 
     def statistic(self, folder, name):
         with h5py.File(self.folder / folder / "aimerge_statistics.h5") as log:
-            return {module: log[f"modules/{module}/{name}"][:].astype(np.float64) for module in log["modules"]}
+            return {module: log[f"statistics/{module}/{name}"][:].astype(np.float64) for module in log["statistics"]}
 
     def calibrated(self, model, name):
         config = {"base_model": str(FAMILY / model), "aim": self.merge_config(omega=OMEGA)["aim"]}
         self.aimerge("calibrate", self.config(config, f"{model}.yaml"), "--out", self.folder / f"{model}.h5", "--threads", 1)
         with h5py.File(self.folder / f"{model}.h5") as log:
-            return {module: log[f"modules/{module}/{name}"][:].astype(np.float64) for module in log["modules"]}
+            return {module: log[f"statistics/{module}/{name}"][:].astype(np.float64) for module in log["statistics"]}
 
     def assert_relaxed_by(self, got, importances):
         """@param importances of a tensor's name and its base values"""
