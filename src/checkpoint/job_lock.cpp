@@ -61,10 +61,11 @@ JobLock JobLock::acquire(const std::filesystem::path& path, const std::string& c
                                std::strerror(errno));
         }
         if (!isSameFile(file, path)) continue;
-        file.resize(0);
+        JobLock lock(std::move(file));  // removes the file when it cannot be written
         const std::string text = holderText(command);
-        file.writeAt(0, std::as_bytes(std::span(text)));
-        return JobLock(std::move(file));
+        lock.file_.resize(0);
+        lock.file_.writeAt(0, std::as_bytes(std::span(text)));
+        return lock;
     }
 }
 

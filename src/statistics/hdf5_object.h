@@ -28,8 +28,6 @@ public:
 
     hid_t id() const { return id_; }
     bool valid() const { return id_ >= 0; }
-    /// Closes now, so that a failure to write what HDF5 still held is seen.
-    herr_t closeNow() { return close(std::exchange(id_, H5I_INVALID_HID)); }
 
 private:
     hid_t id_ = H5I_INVALID_HID;

@@ -3,20 +3,22 @@
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
-#include <unistd.h>
-
 #include <span>
-#include <system_error>
+#include <string>
 
 namespace aimerge {
 namespace {
 
 using namespace statistics_log;
 
+/// Puts the file together in memory (a log is small): of a write that fails while it closes a dataset HDF5 says nothing.
 class LogWriter {
 public:
     explicit LogWriter(const std::filesystem::path& path) : path_(path) {
-        file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+        const hdf5::Properties inMemory(H5Pcreate(H5P_FILE_ACCESS));
+        constexpr std::size_t kGrowth = 1 << 20;
+        require(H5Pset_fapl_core(inMemory.id(), kGrowth, false) >= 0, "a property", "set");
+        file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, inMemory.id()));
         require(file_.valid(), "the file", "created");
         // The same statistics give the same bytes, whenever they are written.
         datasetCreation_ = hdf5::Properties(H5Pcreate(H5P_DATASET_CREATE));
@@ -54,7 +56,15 @@ public:
         writeDataset(kTimingTable, timingType.id(), timingType.id(), std::span<const TimingRow>(timing));
     }
 
-    void close() { require(file_.closeNow() >= 0, "the file", "closed"); }
+    /// The whole file.
+    std::string image() const {
+        require(H5Fflush(file_.id(), H5F_SCOPE_GLOBAL) >= 0, "the file", "completed");
+        const ssize_t bytes = H5Fget_file_image(file_.id(), nullptr, 0);
+        require(bytes > 0, "the file", "completed");
+        std::string image(static_cast<std::size_t>(bytes), '\0');
+        require(H5Fget_file_image(file_.id(), image.data(), image.size()) == bytes, "the file", "completed");
+        return image;
+    }
 
 private:
     void require(bool done, const std::string& object, const char* what) const {
@@ -101,46 +111,15 @@ private:
     hdf5::Properties datasetCreation_;
 };
 
-/// Removes the file unless it was renamed to its final name.
-class TemporaryFile {
-public:
-    explicit TemporaryFile(const std::filesystem::path& finalPath)
-        : path_(finalPath.parent_path() / fmt::format(".{}.{}.tmp", finalPath.filename().string(), ::getpid())) {}
-    ~TemporaryFile() {
-        std::error_code ignored;
-        if (!published_) std::filesystem::remove(path_, ignored);
-    }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-    const std::filesystem::path& path() const { return path_; }
-
-    void publishAs(const std::filesystem::path& finalPath) {
-        File::openForWriting(path_).sync();
-        std::error_code failure;
-        std::filesystem::rename(path_, finalPath, failure);
-        if (failure) throw RuntimeFault("{}: cannot be put in place: {}", finalPath.string(), failure.message());
-        published_ = true;
-        const std::filesystem::path folder = finalPath.parent_path();
-        syncDirectory(folder.empty() ? "." : folder);
-    }
-
-private:
-    std::filesystem::path path_;
-    bool published_ = false;
-};
-
 }  // namespace
 
 void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log) {
     const hdf5::SilentErrors silent;
-    TemporaryFile temporary(path);
-    LogWriter writer(temporary.path());
+    LogWriter writer(path);
     writer.writeOrigin(log.origin);
     writer.writeModules(log.modules);
     writer.writeTables(log.stages);
-    writer.close();
-    temporary.publishAs(path);
+    writeTextFile(path, writer.image());
 }
 
 }  // namespace aimerge

@@ -1,0 +1,105 @@
+// Preloaded: one call on a file below FAIL_IO_UNDER goes wrong. FAIL_IO is "CALL:N:ERROR": the N-th call (from 1) of open, write, pwrite,
+// pread, fsync, rename or ftruncate fails with the error number, or with ERROR "short" transfers the first byte alone.
+// With FAIL_IO_COUNT standard error has the number of calls when the process ends.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static atomic_long calls;
+
+enum Fate { FINE, FAILS, SHORT };
+
+/// Counts the call, and says what becomes of it.
+static enum Fate fate(const char* name, const char* path) {
+    const char *wanted = getenv("FAIL_IO"), *under = getenv("FAIL_IO_UNDER");
+    const size_t length = strlen(name);
+    if (!wanted || !under || strncmp(path, under, strlen(under)) != 0) return FINE;
+    if (strncmp(wanted, name, length) != 0 || wanted[length] != ':') return FINE;
+    char* error = NULL;
+    const long number = strtol(wanted + length + 1, &error, 10);
+    if (atomic_fetch_add(&calls, 1) + 1 != number) return FINE;
+    if (strcmp(error + 1, "short") == 0) return SHORT;
+    errno = atoi(error + 1);
+    return FAILS;
+}
+
+static enum Fate fateOfFile(const char* name, int file) {
+    char link[64], path[PATH_MAX];
+    const int saved = errno;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    const ssize_t length = readlink(link, path, sizeof path - 1);
+    errno = saved;
+    if (length < 0) return FINE;
+    path[length] = 0;
+    return fate(name, path);
+}
+
+__attribute__((destructor)) static void tell(void) {
+    if (getenv("FAIL_IO_COUNT")) fprintf(stderr, "FAIL_IO calls %ld\n", atomic_load(&calls));
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define MODE(flags)                           \
+    mode_t mode = 0;                          \
+    if ((flags) & (O_CREAT | O_TMPFILE)) {    \
+        va_list more;                         \
+        va_start(more, flags);                \
+        mode = va_arg(more, mode_t);          \
+        va_end(more);                         \
+    }
+#define OPENS(name)                                        \
+    int name(const char* path, int flags, ...) {           \
+        MODE(flags)                                        \
+        if (fate("open", path) == FAILS) return -1;        \
+        return REAL(name)(path, flags, mode);              \
+    }
+OPENS(open)
+OPENS(open64)
+
+#define MOVES(name, call, buffer, offset_type)                                         \
+    ssize_t name(int file, buffer data, size_t bytes, offset_type offset) {            \
+        const enum Fate how = fateOfFile(call, file);                                  \
+        if (how == FAILS) return -1;                                                   \
+        return REAL(name)(file, data, how == SHORT && bytes > 1 ? 1 : bytes, offset);  \
+    }
+MOVES(pwrite, "pwrite", const void*, off_t)
+MOVES(pwrite64, "pwrite", const void*, off64_t)
+MOVES(pread, "pread", void*, off_t)
+MOVES(pread64, "pread", void*, off64_t)
+
+ssize_t write(int file, const void* data, size_t bytes) {
+    const enum Fate how = fateOfFile("write", file);
+    if (how == FAILS) return -1;
+    return REAL(write)(file, data, how == SHORT && bytes > 1 ? 1 : bytes);
+}
+
+ssize_t writev(int file, const struct iovec* parts, int count) {
+    const enum Fate how = fateOfFile("write", file);
+    if (how == FAILS) return -1;
+    return how == SHORT ? REAL(write)(file, parts->iov_base, parts->iov_len > 0) : REAL(writev)(file, parts, count);
+}
+
+int fsync(int file) {
+    return fateOfFile("fsync", file) == FAILS ? -1 : REAL(fsync)(file);
+}
+
+int rename(const char* from, const char* to) {
+    return fate("rename", from) == FAILS ? -1 : REAL(rename)(from, to);
+}
+
+int ftruncate(int file, off_t size) {
+    return fateOfFile("ftruncate", file) == FAILS ? -1 : REAL(ftruncate)(file, size);
+}
+
+int ftruncate64(int file, off64_t size) {
+    return fateOfFile("ftruncate", file) == FAILS ? -1 : REAL(ftruncate64)(file, size);
+}

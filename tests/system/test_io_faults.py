@@ -1,0 +1,105 @@
+"""Calls on files that fail at the n-th time: the output is absent or whole, nothing lies beside it, and a rerun has the same bytes.
+
+A preloaded library (fail_io.c) lets one call fail. AIMERGE_FAULT_TRIALS says how many calls of each kind are hit, spread over all
+(default 10).
+"""
+import errno
+import os
+import re
+import shutil
+import unittest
+
+import numpy as np
+
+from aimerge_command import GOLDENS, AimergeTest, file_bytes
+
+TRIALS = int(os.environ.get("AIMERGE_FAULT_TRIALS", "10"))
+LIBRARY = os.environ["AIMERGE_FAIL_IO"]
+
+
+class IoFaults(AimergeTest):
+    def setUp(self):
+        super().setUp()
+        self.log = self.folder / "stats.h5"
+        self.aimerge("calibrate", self.config(self.merge_config(omega=0.4)), "--out", self.log)
+        config = self.merge_config("ties", parameters={"density": 0.5})
+        config["aim"] = {"omega": [0.4, 1.0], "statistics": str(self.log)}
+        self.merge = self.config(config)
+        self.work = self.folder / "work"
+        self.work.mkdir()
+        self.out = self.work / "out"
+        self.aimerge("merge", self.merge, "--out", self.folder / "whole", "--threads", 2)
+        self.whole = self.bytes_of(self.folder / "whole")
+
+    def bytes_of(self, out):
+        return {point: file_bytes(out / point, ("*.safetensors", "*.index.json", "tokenizer*", "config.json")) for point in ("omega-0.4", "omega-1.0")}
+
+    def run_with(self, call, number, error, under, expect):
+        return self.aimerge("merge", self.merge, "--out", self.out, "--threads", 2, expect=expect, LD_PRELOAD=LIBRARY,
+                            FAIL_IO=f"{call}:{number}:{error}", FAIL_IO_UNDER=str(under), FAIL_IO_COUNT="1")
+
+    def calls_of(self, call, under):
+        """How many there are in an undisturbed run."""
+        result = self.run_with(call, 0, 0, under, 0)
+        shutil.rmtree(self.out)
+        return int(re.search(r"FAIL_IO calls (\d+)", result.stderr)[1])
+
+    def numbers(self, calls):
+        self.assertGreater(calls, 0)
+        return sorted({int(n) for n in np.linspace(1, calls, min(TRIALS, calls)).round()})
+
+    def check_afterwards(self, what):
+        """Absent or whole; then whole."""
+        self.assertLessEqual({path.name for path in self.work.iterdir()}, {"out", "out.partial", "out.partial.lock"}, what)
+        if self.out.exists():  # what failed came after it was put in place
+            self.aimerge("verify", self.out)
+            shutil.rmtree(self.work / "out.partial", ignore_errors=True)
+        else:
+            self.aimerge("merge", self.merge, "--out", self.out, "--threads", 2)
+        self.assertEqual(self.bytes_of(self.out), self.whole, what)
+        self.assertLessEqual({path.name for path in self.work.iterdir()}, {"out"}, what)
+        shutil.rmtree(self.out)
+
+    def hit(self, call, error, under):
+        for number in self.numbers(self.calls_of(call, under)):
+            what = f"call {number} of {call} fails: {os.strerror(error)}"
+            for left in self.work.iterdir():  # by a trial that failed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            with self.subTest(what):
+                result = self.run_with(call, number, error, under, expect=None)
+                if call == "open" and result.returncode == 0:  # HDF5 looks whether the file it makes is there
+                    self.check_afterwards(what)
+                    continue
+                self.assertIn(result.returncode, (2, 3, 4), f"{what}\n{result.stderr}")
+                said = [line for line in result.stderr.splitlines() if line.startswith("aimerge: ")]
+                self.assertEqual(len(said), 1, result.stderr)
+                # Of a file that it cannot open, HDF5 says that it is none of its own.
+                self.assertRegex(said[0], f"(?i){os.strerror(error)}|aimerge_statistics.h5: ")
+                self.check_afterwards(what)
+
+    def test_the_disk_is_full(self):
+        self.hit("pwrite", errno.ENOSPC, self.work)
+
+    def test_the_disk_is_damaged(self):
+        self.hit("pwrite", errno.EIO, self.work)
+        self.hit("fsync", errno.EIO, self.work)
+        self.hit("pread", errno.EIO, GOLDENS)
+
+    def test_the_file_system_became_read_only(self):
+        for call in ("rename", "ftruncate"):
+            self.hit(call, errno.EROFS, self.work)
+
+    def test_no_more_files_may_be_open(self):
+        for under in (self.work, GOLDENS):
+            self.hit("open", errno.EMFILE, under)
+
+    def test_calls_that_move_a_part_go_on(self):
+        for call, under in (("pwrite", self.work), ("pread", GOLDENS)):
+            for number in self.numbers(self.calls_of(call, under)):
+                self.run_with(call, number, "short", under, expect=0)
+                self.assertEqual(self.bytes_of(self.out), self.whole, f"call {number} of {call}")
+                shutil.rmtree(self.out)
+
+
+if __name__ == "__main__":
+    unittest.main()
