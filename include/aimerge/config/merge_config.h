@@ -18,8 +18,8 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// Of a module's input channels; of every parameter the gradient's magnitude, and its mean over a channel's outputs; of every
-/// parameter |w| times the root mean square of its input.
+/// Of a module's input channels; of every parameter the gradient's magnitude, and its mean over a channel's outputs; of
+/// every parameter |w| times the root mean square of its input.
 enum class Statistic { MeanAbs, Rms, MaxAbs, Sensitivity, SensitivityChannel, Wanda };
 std::string_view statisticName(Statistic statistic);  // "mean_abs", "sensitivity_channel", ...
 
