@@ -100,18 +100,31 @@ private:
 
     float largestOf(const TensorSource& source, ThreadPool& threads, std::span<SourceWindow> windows) const {
         const TensorSource* const sources[] = {&source};
-        const std::int64_t spans = (elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements;
         std::vector<float> largest(windows.size());
-        threads.forEach(static_cast<std::size_t>(spans), [&](std::size_t span, int worker) {
-            float& own = largest[static_cast<std::size_t>(worker)];
-            const std::int64_t first = static_cast<std::int64_t>(span) * SourceWindow::kSlabElements;
-            const auto see = [&](std::int64_t, std::size_t size, std::span<const float* const> values) {
-                for (std::size_t i = 0; i < size; ++i) own = std::max(own, values[0][i]);
-            };
-            windows[static_cast<std::size_t>(worker)].walk(sources, first,
-                                                           std::min(SourceWindow::kSlabElements, elements_ - first), see);
-        });
+        walkSlabs(
+            sources, threads, windows,
+            [&](std::size_t, std::size_t worker, std::int64_t, std::size_t size, std::span<const float* const> values) {
+                for (std::size_t i = 0; i < size; ++i) largest[worker] = std::max(largest[worker], values[0][i]);
+            });
         return *std::ranges::max_element(largest);
+    }
+
+    std::size_t slabs() const {
+        return static_cast<std::size_t>((elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements);
+    }
+
+    /// The whole tensor, slab by slab on all threads: see(slab, worker, first element, elements, values) for every chunk.
+    template <typename See>
+    void walkSlabs(std::span<const TensorSource* const> sources, ThreadPool& threads, std::span<SourceWindow> windows,
+                   const See& see) const {
+        threads.forEach(slabs(), [&](std::size_t slab, int thread) {
+            const auto worker = static_cast<std::size_t>(thread);
+            const std::int64_t first = static_cast<std::int64_t>(slab) * SourceWindow::kSlabElements;
+            windows[worker].walk(sources, first, std::min(SourceWindow::kSlabElements, elements_ - first),
+                                 [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
+                                     see(slab, worker, at, size, values);
+                                 });
+        });
     }
 
 #if AIMERGE_HAS_CUDA
@@ -218,24 +231,20 @@ private:
     /// by slabs, then over the slabs in order, so that the bits do not depend on the threads.
     std::vector<double> squaredChanges(ThreadPool& threads, std::span<SourceWindow> windows,
                                        std::span<Workplace> places) const {
-        const std::int64_t slabs = (elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements;
         const std::size_t width = 1 + relaxations_.size();
-        std::vector<double> ofSlabs(static_cast<std::size_t>(slabs) * width);
-        threads.forEach(static_cast<std::size_t>(slabs), [&](std::size_t slab, int worker) {
-            Workplace& place = places[static_cast<std::size_t>(worker)];
+        std::vector<double> ofSlabs(slabs() * width);
+        const auto see = [&](std::size_t slab, std::size_t worker, std::int64_t at, std::size_t size,
+                             std::span<const float* const> values) {
+            Workplace& place = places[worker];
             const std::span<double> own{ofSlabs.data() + slab * width, width};
-            const std::int64_t first = static_cast<std::int64_t>(slab) * SourceWindow::kSlabElements;
-            const auto see = [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
-                const std::span<const float> base{sources_.baseOf(values), size};
-                const std::span<const float> merged = combineChunk(at, size, values, place);
-                own[0] += squaredDistance(base, merged);
-                for (std::size_t point = 0; point < relaxations_.size(); ++point)
-                    if (relaxations_[point])
-                        own[1 + point] += squaredDistance(base, relaxChunk(*relaxations_[point], at, values, merged, place));
-            };
-            windows[static_cast<std::size_t>(worker)].walk(sources_.all(), first,
-                                                           std::min(SourceWindow::kSlabElements, elements_ - first), see);
-        });
+            const std::span<const float> base{sources_.baseOf(values), size};
+            const std::span<const float> merged = combineChunk(at, size, values, place);
+            own[0] += squaredDistance(base, merged);
+            for (std::size_t point = 0; point < relaxations_.size(); ++point)
+                if (relaxations_[point])
+                    own[1 + point] += squaredDistance(base, relaxChunk(*relaxations_[point], at, values, merged, place));
+        };
+        walkSlabs(sources_.all(), threads, windows, see);
         std::vector<double> sums(width);
         for (std::size_t i = 0; i < ofSlabs.size(); ++i) sums[i % width] += ofSlabs[i];
         return sums;

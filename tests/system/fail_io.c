@@ -1,17 +1,11 @@
-// Preloaded: one call on a file below FAIL_IO_UNDER goes wrong. FAIL_IO is "CALL:N:ERROR": the N-th call (from 1) of open, write, pwrite,
-// pread, fsync, rename or ftruncate fails with the error number, or with ERROR "short" transfers the first byte alone.
+// Preloaded: one call on a file below FAIL_IO_UNDER goes wrong. FAIL_IO is "CALL:N:ERROR": the N-th call (from 1) of open, pwrite, pread,
+// fsync, rename or ftruncate fails with the error number, or with ERROR "short" transfers the first byte alone.
 // With FAIL_IO_COUNT standard error has the number of calls when the process ends.
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
+#include "preloaded.h"
+
 #include <limits.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_long calls;
@@ -47,15 +41,6 @@ __attribute__((destructor)) static void tell(void) {
     if (getenv("FAIL_IO_COUNT")) fprintf(stderr, "FAIL_IO calls %ld\n", atomic_load(&calls));
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define MODE(flags)                           \
-    mode_t mode = 0;                          \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {    \
-        va_list more;                         \
-        va_start(more, flags);                \
-        mode = va_arg(more, mode_t);          \
-        va_end(more);                         \
-    }
 #define OPENS(name)                                        \
     int name(const char* path, int flags, ...) {           \
         MODE(flags)                                        \
@@ -75,18 +60,6 @@ MOVES(pwrite, "pwrite", const void*, off_t)
 MOVES(pwrite64, "pwrite", const void*, off64_t)
 MOVES(pread, "pread", void*, off_t)
 MOVES(pread64, "pread", void*, off64_t)
-
-ssize_t write(int file, const void* data, size_t bytes) {
-    const enum Fate how = fateOfFile("write", file);
-    if (how == FAILS) return -1;
-    return REAL(write)(file, data, how == SHORT && bytes > 1 ? 1 : bytes);
-}
-
-ssize_t writev(int file, const struct iovec* parts, int count) {
-    const enum Fate how = fateOfFile("write", file);
-    if (how == FAILS) return -1;
-    return how == SHORT ? REAL(write)(file, parts->iov_base, parts->iov_len > 0) : REAL(writev)(file, parts, count);
-}
 
 int fsync(int file) {
     return fateOfFile("fsync", file) == FAILS ? -1 : REAL(fsync)(file);

@@ -1,12 +1,7 @@
 // Preloaded into ranks: on every rank but 0 the folders of HIDDEN_FOLDERS (with colons between) are not there, as on a machine without the
 // shared file system.
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
+#include "preloaded.h"
+
 #include <sys/stat.h>
 
 static int is_hidden(const char* path) {
@@ -21,19 +16,10 @@ static int is_hidden(const char* path) {
     return 0;
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define DENY(path, value)           \
     if (is_hidden(path)) {          \
         errno = ENOENT;             \
         return value;               \
-    }
-#define MODE(flags)                                          \
-    mode_t mode = 0;                                         \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {                   \
-        va_list more;                                        \
-        va_start(more, flags);                               \
-        mode = va_arg(more, mode_t);                         \
-        va_end(more);                                        \
     }
 
 int open(const char* path, int flags, ...) {
