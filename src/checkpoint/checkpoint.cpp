@@ -113,11 +113,11 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
 
     const WeightFiles weights = findWeightFiles(result.folder_);
     for (const fs::path& path : weights.paths) {
-        for (TensorInfo& tensor : readSafetensorsHeader(path).tensors) {
-            tensor.fileIndex = result.files_.size();
+        const std::size_t number = result.addFile(path);
+        for (TensorInfo& tensor : readSafetensorsHeader(result.files_[number]).tensors) {
+            tensor.fileIndex = number;
             result.tensors_.push_back(std::move(tensor));
         }
-        result.addFile(path);
     }
     if (result.tensors_.empty()) throw InputError("{}: its weight files hold no tensors", result.folder_.string());
     result.indexTensors();
@@ -133,7 +133,7 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
 std::size_t Checkpoint::addFile(const fs::path& path) {
     paths_.push_back(path);
     files_.push_back(File::openForReading(path));
-    mappings_.emplace_back(files_.back());
+    stamps_.push_back(stampOf(files_.back()));
     return files_.size() - 1;
 }
 
@@ -163,10 +163,6 @@ void Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
     files_.at(tensor.fileIndex).readAt(tensor.bytes.begin + offset, out);
 }
 
-std::span<const std::byte> Checkpoint::map(const TensorInfo& tensor) const {
-    return mappings_.at(tensor.fileIndex).bytes().subspan(tensor.bytes.begin, tensor.bytes.size());
-}
-
 std::uint64_t Checkpoint::totalBytes() const {
     std::uint64_t total = 0;
     for (const TensorInfo& tensor : tensors_) total += tensor.bytes.size();
@@ -178,6 +174,14 @@ std::string Checkpoint::fileStamps() const {
     for (const File& file : files_) stamps += stampOf(file);
     if (adapter_) stamps += digestOf(adapterConfigText(*adapter_)).hex() + "\n";
     return stamps;
+}
+
+void Checkpoint::requireUnchanged() const {
+    for (std::size_t i = 0; i < files_.size(); ++i) {
+        if (stampOf(files_[i]) != stamps_[i])
+            throw InputError("{}: was written to while it was read; run the same command again when nothing changes it",
+                             paths_[i].string());
+    }
 }
 
 Digest Checkpoint::contentDigest(ThreadPool& threads) const {

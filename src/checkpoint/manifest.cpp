@@ -62,7 +62,10 @@ Manifest manifestFrom(const ordered_json& json) {
     manifest.created = json.at("created");
     manifest.inputDigest = json.value("input_digest", "");
     manifest.method = json.at("method");
-    if (json.contains("omega")) manifest.omega = json.at("omega").get<double>();
+    if (json.contains("omega")) {
+        const ordered_json& omega = json.at("omega");
+        manifest.omegas = omega.is_array() ? omega.get<std::set<double>>() : std::set{omega.get<double>()};
+    }
     for (const auto& [name, seed] : json.at("seeds").items()) manifest.seeds[name] = seed;
     if (json.contains("base")) manifest.base = modelFrom(json.at("base"));
     for (const ordered_json& expert : json.at("experts")) manifest.experts.push_back(modelFrom(expert));
@@ -124,6 +127,11 @@ ManifestFile fileEntry(const std::filesystem::path& folder, const std::string& n
     return {name, bytes, hasher.digest(), std::nullopt};
 }
 
+ordered_json valuesJson(const std::set<double>& values) {
+    if (values.size() == 1) return *values.begin();
+    return values;
+}
+
 std::string manifestText(const Manifest& manifest) {
     ordered_json json;
     json["format"] = kFormat;
@@ -131,7 +139,7 @@ std::string manifestText(const Manifest& manifest) {
     json["created"] = manifest.created;
     json["input_digest"] = manifest.inputDigest;
     json["method"] = manifest.method;
-    if (manifest.omega) json["omega"] = *manifest.omega;
+    if (!manifest.omegas.empty()) json["omega"] = valuesJson(manifest.omegas);
     json["seeds"] = manifest.seeds;
     if (manifest.base) json["base"] = modelJson(*manifest.base);
     json["experts"] = ordered_json::array();

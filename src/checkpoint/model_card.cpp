@@ -31,7 +31,9 @@ std::string methodText(const ModelCard& card) {
     text += ".\n";
     if (card.base) text += fmt::format("\nThe base model is {}.\n", nameText(*card.base));
     if (card.seed) text += fmt::format("\nThe seed of its random numbers is {}.\n", *card.seed);
-    if (!card.omega) return text;
+    if (card.omegas.empty()) return text;
+    const double least = *card.omegas.begin(), most = *card.omegas.rbegin();
+    const std::string omega = least == most ? fmt::format("{}", least) : fmt::format("{} to {}, by tensor", least, most);
     text += fmt::format(
         "\nActivation-Informed Merging holds back the change on the input channels that the base model uses most\n"
         "(omega = {}, statistic {}):\n\n"
@@ -39,7 +41,7 @@ std::string methodText(const ModelCard& card) {
         "A is the activity of each input channel over a calibration corpus, scaled to [0, 1] per layer: omega = 1 is the "
         "plain\n"
         "merge, and at omega = 0 the most active channel of each layer keeps the base model's weights.\n",
-        *card.omega, card.statistic);
+        omega, card.statistic);
     return text;
 }
 

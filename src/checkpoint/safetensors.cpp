@@ -148,8 +148,11 @@ SafetensorsHeader parseSafetensorsHeader(std::string_view json, std::uint64_t da
 }
 
 SafetensorsHeader readSafetensorsHeader(const std::filesystem::path& path) {
-    const File file = File::openForReading(path);
-    const std::string fileName = path.string();
+    return readSafetensorsHeader(File::openForReading(path));
+}
+
+SafetensorsHeader readSafetensorsHeader(const File& file) {
+    const std::string fileName = file.path().string();
     const std::uint64_t fileBytes = file.size();
     std::string json(readHeaderLength(file, fileBytes, fileName), '\0');
     file.readAt(kLengthBytes, std::as_writable_bytes(std::span(json)));

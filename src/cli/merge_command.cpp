@@ -19,7 +19,7 @@ void declareMerge(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Merge config (YAML)")->required();
     app.add_option("--out", options.out, "Folder to write")->required();
     app.add_flag("--overwrite", options.overwrite, "Replace the folder if it exists, when the new one is complete");
-    app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    declareShardSize(app, options);
     declareScatter(app, options);
     declareGather(app, options);
     app.add_flag("--verify-after", options.verifyAfter, "Read the result back and check it before the command ends");

@@ -31,6 +31,7 @@ std::optional<Dtype> requestedDtype(const MergeConfig& config) {
 
 std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
     if (!config.aim) return {{"", std::nullopt}};
+    if (config.aim->omegaByTensor) return {{"", std::nullopt}};
     if (!config.aim->omegaIsList) return {{"", config.aim->omegas.front()}};
     std::vector<OutputPoint> points;
     for (const double omega : config.aim->omegas) points.push_back({omegaFolderName(omega), omega});
@@ -100,6 +101,15 @@ std::vector<std::size_t> MergeJob::experts() const {
     return experts;
 }
 
+std::set<double> MergeJob::omegasOf(const OutputPoint& point) const {
+    if (point.omega) return {*point.omega};
+    std::set<double> omegas;
+    if (!config.aim || !config.aim->omegaByTensor) return omegas;
+    for (const MatchedTensor& tensor : tensors)
+        if (tensor.action == MatchedTensor::Action::Merge) omegas.insert(tensorOmega(*config.aim, tensor).value());
+    return omegas;
+}
+
 std::vector<const Checkpoint*> MergeJob::expertCheckpoints() const {
     std::vector<const Checkpoint*> checkpoints;
     for (const std::size_t expert : experts()) checkpoints.push_back(&models.models[expert]);
@@ -112,7 +122,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
     if (job.config.aim) requireWholeModel(job.base());
-    if (job.config.aim && job.config.aim->source != ActivationSource::Base) requireMeasurableExperts(job);
+    if (job.config.aim && job.config.aim->usesExperts()) requireMeasurableExperts(job);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
     if (!job.config.chatTemplate.empty()) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace aimerge {
 /// One checkpoint that the merge writes.
 struct OutputPoint {
     std::string folder;           // below --out: "" alone, "omega-0.4" when omega is a list
-    std::optional<double> omega;  // absent without AIM
+    std::optional<double> omega;  // absent without AIM, and where every tensor has its own
 };
 
 struct MergeJob {
@@ -37,6 +38,8 @@ struct MergeJob {
     /// Index of every model that is not base_model, in the order of the config.
     std::vector<std::size_t> experts() const;
     std::vector<const Checkpoint*> expertCheckpoints() const;
+    /// The values of omega of the point's tensors; empty without AIM.
+    std::set<double> omegasOf(const OutputPoint& point) const;
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
 };
 

@@ -206,7 +206,7 @@ void MergeRun::requireSharedFiles() const {
     if (job_.method->info().needs != ExpertStatistic::None)
         throw UsageError("{}: {} measures the experts, which every rank must see for it; use --io direct",
                          config_.methodMark.text(), config_.method);
-    if (config_.aim && config_.aim->source != ActivationSource::Base)
+    if (config_.aim && config_.aim->usesExperts())
         throw UsageError("{}: aim.source measures the experts, which every rank must see for it; use --io direct",
                          config_.aim->mark.text());
     if (config_.aim && config_.aim->usesSensitivity())

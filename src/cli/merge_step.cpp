@@ -181,6 +181,14 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
     }
     progress.finish();
     phase.lookAtMemoryOf(device);
+    if (!world.isRoot()) return;  // others may have copies of their own
+    for (MergePass& pass : passes) {
+        try {
+            for (const Checkpoint& model : pass.job.models.models) model.requireUnchanged();
+        } catch (const InputError&) {
+            pass.error = std::current_exception();
+        }
+    }
 }
 
 }  // namespace aimerge

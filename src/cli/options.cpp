@@ -21,6 +21,21 @@ void declareAlternative(CLI::App& app, const char* name, bool& isOther, const st
         ->type_name("direct|" + other);
 }
 
+/// A size in bytes, checked when the command line is.
+CLI::Option* declareSize(CLI::App& app, const char* name, std::string& size, const char* description) {
+    const CLI::Validator isSize(
+        [](std::string& text) {
+            try {
+                parseSize(text);
+                return std::string();
+            } catch (const UsageError& error) {
+                return std::string(error.what());
+            }
+        },
+        "");
+    return app.add_option(name, size, description)->check(isSize);
+}
+
 }  // namespace
 
 void declareCommonOptions(CLI::App& app, Options& options) {
@@ -35,13 +50,17 @@ void declareComputeOptions(CLI::App& app, Options& options) {
         ->capture_default_str();
     app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the processors)")
         ->check(CLI::Range(1, 1024));
-    app.add_option("--memory-limit", options.memoryLimit,
-                   "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
+    declareSize(app, "--memory-limit", options.memoryLimit,
+                "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
     app.add_option("--log-dir", options.logDirectory,
                    "Folder for a log file per rank, with everything that --log-level debug would say (appended)");
     app.add_option("--progress", options.progress, "Progress display")
         ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
         ->capture_default_str();
+}
+
+void declareShardSize(CLI::App& app, Options& options) {
+    declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
 }
 
 void declareScatter(CLI::App& app, Options& options) {

@@ -67,6 +67,8 @@ void declareComputeOptions(CLI::App& app, Options& options);
 /// Those and the options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.
+void declareShardSize(CLI::App& app, Options& options);
+
 void declareScatter(CLI::App& app, Options& options);
 /// --gather, for ranks that do not see the output.
 void declareGather(CLI::App& app, Options& options);

@@ -19,7 +19,7 @@ namespace {
 void declarePlan(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Merge config (YAML)")->required();
     app.add_option("--out", options.out, "Output folder, for the check of free disk space (default: here)");
-    app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    declareShardSize(app, options);
     app.add_option("--ranks", options.plannedRanks, "Plan for this many ranks (default: those the command runs on)")
         ->check(CLI::Range(1, 65536));
     app.add_option("--hardware", options.hardware, "Plan for a node of this kind and estimate the times: h100x4");

@@ -59,7 +59,7 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
     card.methodDescription = method.description;
     card.paper = method.paper;
     if (method.isRandom) card.seed = job.config.seed;
-    card.omega = point.omega;
+    card.omegas = job.omegasOf(point);
     if (job.config.aim) card.statistic = statisticName(job.config.aim->statistic);
     card.dtype = torchName(job.outputDtype());
     card.config = job.config.text;
@@ -68,12 +68,6 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
 
 ManifestModel manifestModel(const MergeJob& job, const Checkpoint& model) {
     return {job.config.nameInFile(model.name()), model.headerDigest(), model.totalBytes()};
-}
-
-/// A number, or for a value that differs between tensors (a gradient, a filter) all that occur.
-nlohmann::ordered_json valuesText(const std::set<double>& values) {
-    if (values.size() == 1) return *values.begin();
-    return values;
 }
 
 /// The parameters as they were used, defaults included; those with one value per input by model.
@@ -98,12 +92,12 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     nlohmann::ordered_json settings = nlohmann::ordered_json::object();
     for (std::size_t p = 0; p < specs.size(); ++p) {
         if (specs[p].scope == ParameterScope::Shared) {
-            settings[specs[p].name] = valuesText(shared[p]);
+            settings[specs[p].name] = valuesJson(shared[p]);
             continue;
         }
         for (std::size_t i = 0; i < job.models.models.size(); ++i)
             if (!perModel[p][i].empty())
-                settings[specs[p].name][job.config.nameInFile(job.models.models[i].name())] = valuesText(perModel[p][i]);
+                settings[specs[p].name][job.config.nameInFile(job.models.models[i].name())] = valuesJson(perModel[p][i]);
     }
     return settings;
 }
@@ -114,7 +108,7 @@ Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const O
     manifest.created = utcTimeText();
     manifest.inputDigest = inputDigest;
     manifest.method = job.method->info().name;
-    manifest.omega = point.omega;
+    manifest.omegas = job.omegasOf(point);
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         manifest.seeds["calibration"] = job.config.aim->calibration.seed;
     if (job.method->info().isRandom) manifest.seeds["merge"] = job.config.seed;

@@ -134,6 +134,7 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};
     if (!world.isRoot()) return log;
+    base.requireUnchanged();
     log.origin.ranks = world.size();
     log.origin.threadsPerRank = threads;
     log.origin.commandLine = commandLine();

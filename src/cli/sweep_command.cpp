@@ -101,7 +101,7 @@ private:
 
     /// Collective. What the job's AIM goes by: the base's activations, or those of its experts.
     const StatisticsByModule& statisticsFor(const MergeJob& job, const std::string& combination) {
-        const bool usesExperts = job.config.aim && job.config.aim->source != ActivationSource::Base;
+        const bool usesExperts = job.config.aim && job.config.aim->usesExperts();
         if (!usesExperts) return statistics_[""];
         const char* name = job.config.aim->source == ActivationSource::ExpertsMean ? "mean" : "max";
         const std::string key = fmt::format("{}-{}", name, combination);
@@ -409,7 +409,7 @@ void declareSweep(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Sweep config (YAML)")->required();
     app.add_option("--only", options.only,
                    "Only these merged points: method=ties,omega=0.4,combination=code+math (repeatable)");
-    app.add_option("--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    declareShardSize(app, options);
     app.add_flag("--list-combinations", options.listCombinations,
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);

@@ -3,6 +3,8 @@
 #include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
 #include "config/calibration_config.h"
+#include "config/parameter_reader.h"
+#include "config/scalar_text.h"
 
 #include <charconv>
 #include <cmath>
@@ -26,15 +28,35 @@ void applyPreset(AimConfig& aim) {
     }
 }
 
-void addOmega(AimConfig& aim, const YamlNode& node) {
-    const double omega = numberOf(node, "aim.omega");
+void requireOmega(double omega, const SourceMark& mark, const std::string& text) {
     if (omega < 0 || omega > 1)
         throw UsageError(
             "{}: aim.omega must lie in [0, 1] (1 = plain merge, 0 = the most active channels of the base), found {}",
-            node.mark.text(), node.text);
+            mark.text(), text);
+}
+
+void addOmega(AimConfig& aim, const YamlNode& node) {
+    const double omega = numberOf(node, "aim.omega");
+    requireOmega(omega, node.mark, node.text);
     if (std::find(aim.omegas.begin(), aim.omegas.end(), omega) != aim.omegas.end())
         throw UsageError("{}: aim.omega lists {} twice", node.mark.text(), node.text);
     aim.omegas.push_back(omega + 0.0);  // -0 is 0
+}
+
+/// As mergekit's parameters: the first entry whose filter is in the tensor's name, a list of values as a gradient over
+/// depth.
+ParameterSetting omegaByTensor(const YamlNode& node) {
+    ParameterSetting setting = readSetting(node, "aim.omega");
+    for (const ConditionalValue& condition : setting.conditions)
+        for (const Scalar& value : condition.values) {
+            const std::optional<double> omega = numberFromText(value.text);
+            if (!omega) throw UsageError("{}: aim.omega must be a finite number, found '{}'", value.mark.text(), value.text);
+            requireOmega(*omega, value.mark, value.text);
+        }
+    if (setting.conditionFor("") == nullptr)
+        throw UsageError("{}: aim.omega needs an entry without a filter, for the tensors that no filter names",
+                         node.mark.text());
+    return setting;
 }
 
 void readOmega(AimConfig& aim, const MappingReader& reader, const SourceMark& sectionMark, ConfigUse use) {
@@ -42,6 +64,10 @@ void readOmega(AimConfig& aim, const MappingReader& reader, const SourceMark& se
     if (omega == nullptr) {
         if (use == ConfigUse::Calibrate) return;
         throw UsageError("{}: aim needs 'omega', a number in [0, 1] or a list of them", sectionMark.text());
+    }
+    if (isConditional(omega->value)) {
+        aim.omegaByTensor = omegaByTensor(omega->value);
+        return;
     }
     aim.omegaIsList = omega->value.kind == YamlNode::Kind::Sequence;
     if (!aim.omegaIsList) {
@@ -122,13 +148,12 @@ void checkStatistic(const AimConfig& aim, const MappingReader& reader) {
     if (aim.isPerElement() && isPerChannel)
         throw UsageError(
             "{}: aim.statistic {} is per element, and goes with normalisation max, the shapes linear, power and sigmoid, "
-            "and "
-            "control scale; statistics of channels go with all",
+            "and control scale; statistics of channels go with all",
             mark, name);
 }
 
 void checkSource(const AimConfig& aim, const MappingReader& reader) {
-    if (aim.source == ActivationSource::Base) return;
+    if (!aim.usesExperts()) return;
     const std::string mark = reader.find("source")->value.mark.text();
     if (aim.usesSensitivity())
         throw UsageError("{}: aim.statistic {} is measured on the base; aim.source is for activations", mark,

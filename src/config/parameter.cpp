@@ -9,16 +9,16 @@
 namespace aimerge {
 namespace {
 
-double numberOf(const Scalar& scalar) {
+double numberOf(const Scalar& scalar, const std::string& name) {
     const auto number = numberFromText(scalar.text);
-    if (!number) throw UsageError("{}: expected a finite number, found '{}'", scalar.mark.text(), scalar.text);
+    if (!number) throw UsageError("{}: {} must be a finite number, found '{}'", scalar.mark.text(), name, scalar.text);
     return *number;
 }
 
-bool booleanOf(const Scalar& scalar) {
+bool booleanOf(const Scalar& scalar, const std::string& name) {
     if (const auto boolean = booleanFromText(scalar.text)) return *boolean;
     if (const auto number = numberFromText(scalar.text)) return *number != 0;
-    throw UsageError("{}: expected true or false, found '{}'", scalar.mark.text(), scalar.text);
+    throw UsageError("{}: {} must be true or false, found '{}'", scalar.mark.text(), name, scalar.text);
 }
 
 }  // namespace
@@ -39,12 +39,12 @@ std::optional<double> ParameterSetting::number(std::string_view tensorName, doub
     const ConditionalValue* condition = conditionFor(tensorName);
     if (condition == nullptr) return std::nullopt;
     const std::vector<Scalar>& values = condition->values;
-    if (values.size() == 1) return numberOf(values[0]);
+    if (values.size() == 1) return numberOf(values[0], name);
     const double position = depth * static_cast<double>(values.size() - 1);
     const auto lower = static_cast<std::size_t>(position);
     const std::size_t upper = std::min(values.size() - 1, lower + 1);
     const double fraction = position - static_cast<double>(lower);
-    return (1 - fraction) * numberOf(values[lower]) + fraction * numberOf(values[upper]);
+    return (1 - fraction) * numberOf(values[lower], name) + fraction * numberOf(values[upper], name);
 }
 
 const Scalar* ParameterSetting::scalar(std::string_view tensorName, double depth) const {
@@ -55,7 +55,7 @@ const Scalar* ParameterSetting::scalar(std::string_view tensorName, double depth
 
 std::optional<bool> ParameterSetting::boolean(std::string_view tensorName, double depth) const {
     const Scalar* decisive = scalar(tensorName, depth);
-    return decisive == nullptr ? std::nullopt : std::optional(booleanOf(*decisive));
+    return decisive == nullptr ? std::nullopt : std::optional(booleanOf(*decisive, name));
 }
 
 }  // namespace aimerge

@@ -25,16 +25,19 @@ ConditionalValue conditionOf(const YamlNode& node, const std::string& name) {
     return condition;
 }
 
-bool isListOfMappings(const YamlNode& node) {
-    return node.kind == YamlNode::Kind::Sequence && !node.items.empty() && node.items[0].kind == YamlNode::Kind::Mapping;
+}  // namespace
+
+bool isConditional(const YamlNode& node) {
+    const bool isList = node.kind == YamlNode::Kind::Sequence && !node.items.empty();
+    return (isList ? node.items[0] : node).kind == YamlNode::Kind::Mapping;
 }
 
-ParameterSetting settingOf(const YamlNode& node, const std::string& name) {
-    ParameterSetting setting{.conditions = {}, .mark = node.mark};
+ParameterSetting readSetting(const YamlNode& node, const std::string& name) {
+    ParameterSetting setting{.conditions = {}, .mark = node.mark, .name = name};
     if (node.kind == YamlNode::Kind::Null) return setting;
     if (node.kind == YamlNode::Kind::Mapping) {
         setting.conditions.push_back(conditionOf(node, name));
-    } else if (isListOfMappings(node)) {
+    } else if (isConditional(node)) {
         for (std::size_t i = 0; i < node.items.size(); ++i)
             setting.conditions.push_back(conditionOf(node.items[i], fmt::format("{}[{}]", name, i)));
     } else if (std::vector<Scalar> values = scalarOrGradient(node, name); !values.empty()) {
@@ -43,8 +46,6 @@ ParameterSetting settingOf(const YamlNode& node, const std::string& name) {
     return setting;
 }
 
-}  // namespace
-
 ParameterMap readParameters(const YamlNode& node, const std::string& name) {
     ParameterMap parameters;
     if (node.kind == YamlNode::Kind::Null) return parameters;
@@ -52,7 +53,7 @@ ParameterMap readParameters(const YamlNode& node, const std::string& name) {
         throw UsageError("{}: {} must be a mapping from parameter names to values, found {}", node.mark.text(), name,
                          describe(node));
     for (const YamlEntry& entry : node.entries)
-        parameters.emplace(entry.key, settingOf(entry.value, fmt::format("{}.{}", name, entry.key)));
+        parameters.emplace(entry.key, readSetting(entry.value, fmt::format("{}.{}", name, entry.key)));
     return parameters;
 }
 

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -131,6 +132,8 @@ YamlNode parse(const std::string& text, const SourceMark& place, bool marksOfNod
             throw UsageError("{}: another YAML document begins after '...'; begin it with a line '---'",
                              builder.markOf(documents[1].Mark()).text());
         return builder.build(documents[0], 0);
+    } catch (const YAML::DeepRecursion& error) {
+        throw UsageError("{}: not valid YAML: nested too deeply", builder.markOf(error.mark).text());
     } catch (const YAML::Exception& error) {
         SourceMark mark = builder.markOf(error.mark);
         if (const int column = columnOfIndentingTab(text, mark.line); column > 0) {

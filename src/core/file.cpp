@@ -3,7 +3,6 @@
 #include "aimerge/core/error.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,13 +39,15 @@ struct stat statusOf(int descriptor, const std::filesystem::path& path) {
 }  // namespace
 
 File File::openForReading(const std::filesystem::path& path) {
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for a writer
     if (descriptor < 0) {
         if (errno == ENOENT) throw InputError("{}: the file does not exist", path.string());
         throw InputError("{}: cannot be opened for reading: {}", path.string(), errorText(errno));
     }
     File file(descriptor, path);
-    if (S_ISDIR(statusOf(descriptor, path).st_mode)) throw InputError("{}: is a folder, a file was expected", path.string());
+    const mode_t mode = statusOf(descriptor, path).st_mode;
+    if (S_ISDIR(mode)) throw InputError("{}: is a folder, a file was expected", path.string());
+    if (!S_ISREG(mode)) throw InputError("{}: is a pipe or a device, a file was expected", path.string());
     return file;
 }
 
@@ -128,27 +129,6 @@ void File::sync() {
         throw RuntimeFault("{}: forcing the {} bytes to disk failed: {}{}", path_.string(), size(), errorText(errno),
                            remedyOf(errno));
     }
-}
-
-Mapping::Mapping(const File& file) : size_(file.size()) {
-    if (size_ == 0) return;
-    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-    if (address == MAP_FAILED)
-        throw InputError("{}: mapping {} bytes into memory failed: {}", file.path().string(), size_, errorText(errno));
-    data_ = static_cast<const std::byte*>(address);
-}
-
-Mapping::~Mapping() {
-    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
-Mapping::Mapping(Mapping&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-Mapping& Mapping::operator=(Mapping&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
 }
 
 std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit) {

@@ -38,7 +38,7 @@ std::string rangeText(const ParameterSpec& spec) {
 
 /// Gradients interpolate, so what holds for every scalar holds for every tensor.
 void checkScalar(const ParameterSpec& spec, const Scalar& scalar) {
-    const ParameterSetting alone{{{"", {scalar}}}, scalar.mark};
+    const ParameterSetting alone{{{"", {scalar}}}, scalar.mark, spec.name};
     if (spec.type == ParameterType::Boolean) {
         alone.boolean("", 0);
         return;

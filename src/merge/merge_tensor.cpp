@@ -51,8 +51,10 @@ public:
         relaxesElements_ = tensor.elementImportance.has_value();
         if (tensor.elementImportance) largestImportance_ = largestOf(*tensor.elementImportance->values, threads, windows);
         if (tensor.importance || tensor.elementImportance)
-            for (const std::optional<double>& omega : omegas)
+            for (const std::optional<double>& ofPoint : omegas) {
+                const std::optional<double>& omega = tensor.omega ? tensor.omega : ofPoint;
                 relaxations_.push_back(omega ? std::optional(relaxationFor(*omega, rounding)) : std::nullopt);
+            }
         if (tensor.scalesWhole) scaleWhole(rounding, threads, windows, places);
 #if AIMERGE_HAS_CUDA
         rounding_ = rounding;

@@ -118,6 +118,10 @@ void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTe
 
 }  // namespace
 
+std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& matched) {
+    return aim.omegaByTensor ? aim.omegaByTensor->number(matched.name, matched.depth) : std::nullopt;
+}
+
 ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
                                     const MatchedTensor& matched) {
     const bool isInLayer = placeOf(matched.name).part == Part::Layer;
@@ -151,6 +155,7 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     if (activity) {
         const auto base = [&] { return source(slice.baseInput.value()); };
         setImportance(config.aim.value(), models, matched, *activity, base, merge);
+        merge.omega = tensorOmega(*config.aim, matched);
     }
     const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
     for (const std::size_t input : inputs) merge.inputs.push_back(source(input));

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::ThrowsMessage;
 
 std::string readAll(const Checkpoint& checkpoint, const TensorInfo& tensor) {
     std::string bytes(tensor.bytes.size(), '\0');
@@ -27,12 +28,7 @@ std::string readAll(const Checkpoint& checkpoint, const TensorInfo& tensor) {
     return bytes;
 }
 
-std::string mapped(const Checkpoint& checkpoint, const TensorInfo& tensor) {
-    const std::span<const std::byte> bytes = checkpoint.map(tensor);
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-TEST(Checkpoint, ReadsATensorsBytesAnyWay) {
+TEST(Checkpoint, ReadsATensorsBytes) {
     const TempFolder folder;
     const TinyLlama model;
     model.write(folder.path());
@@ -45,7 +41,6 @@ TEST(Checkpoint, ReadsATensorsBytesAnyWay) {
         ASSERT_NE(found, nullptr) << name;
         EXPECT_EQ(found->shape, tensor.shape);
         EXPECT_EQ(readAll(checkpoint, *found), tensor.bytes) << name;
-        EXPECT_EQ(mapped(checkpoint, *found), tensor.bytes) << name;
     }
     std::string part(8, '\0');
     checkpoint.read(*checkpoint.find("lm_head.weight"), 4, std::as_writable_bytes(std::span(part)));
@@ -93,7 +88,7 @@ TEST(Checkpoint, MovesWithItsTensors) {
     models.clear();
 
     EXPECT_EQ(moved.find("model.norm.weight"), before);
-    EXPECT_EQ(mapped(moved, *before), bytesOf<float>({0, 1, 2, 3}));
+    EXPECT_EQ(readAll(moved, *before), bytesOf<float>({0, 1, 2, 3}));
 }
 
 TEST(Checkpoint, ContentDigestDoesNotDependOnShardingOrThreads) {
@@ -144,6 +139,23 @@ TEST(Checkpoint, StampsChangeWhenAFileIsWritten) {
     fs::last_write_time(file, fs::last_write_time(file) + std::chrono::nanoseconds(1000));
 
     EXPECT_NE(Checkpoint::open(folder.path().string()).fileStamps(), before);
+}
+
+TEST(Checkpoint, NoticesThatItIsWrittenToWhileItIsRead) {
+    const TempFolder folder;
+    TinyLlama().write(folder.path());
+    const fs::path file = folder / "model.safetensors";
+    const Checkpoint checkpoint = Checkpoint::open(folder.path().string());
+    EXPECT_NO_THROW(checkpoint.requireUnchanged());
+
+    fs::copy_file(file, folder / "copy");
+    fs::rename(folder / "copy", file);  // the old file is still there, for who has it open
+    EXPECT_NO_THROW(checkpoint.requireUnchanged());
+
+    const Checkpoint cut = Checkpoint::open(folder.path().string());
+    fs::resize_file(file, fs::file_size(file) - 1);
+    EXPECT_THAT([&] { cut.requireUnchanged(); },
+                ThrowsMessage<InputError>(HasSubstr("model.safetensors: was written to while it was read")));
 }
 
 TEST(Checkpoint, OpensTheRealFamilies) {

@@ -36,13 +36,19 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(read.created, written.created);
     EXPECT_EQ(read.inputDigest, written.inputDigest);
     EXPECT_EQ(read.method, "ties");
-    EXPECT_EQ(read.omega, 0.4);
+    EXPECT_EQ(read.omegas, std::set{0.4});
     EXPECT_EQ(read.seeds, written.seeds);
     EXPECT_EQ(read.base, written.base);
     EXPECT_EQ(read.experts, written.experts);
     EXPECT_EQ(read.settings, written.settings);
     EXPECT_EQ(read.config, written.config);
     EXPECT_EQ(read.files, written.files);
+}
+
+TEST(Manifest, ListsTheOmegasOfTensorsThatHaveTheirOwn) {
+    Manifest written = manifestWithFiles();
+    written.omegas = {0.2, 0.5, 1};
+    EXPECT_EQ(parseManifest(manifestText(written), "manifest").omegas, written.omegas);
 }
 
 TEST(Manifest, EndsWithTheChecksumOfAllBytesBeforeIt) {

@@ -17,7 +17,7 @@ TEST(ModelCard, HasFrontMatterOfHubNamesOnlyAndTheConfig) {
                          "ties",
                          "TIES-Merging",
                          "arXiv:2306.01708",
-                         0.4,
+                         {0.4},
                          "mean_abs",
                          "bfloat16",
                          "note: ```\n"};
@@ -33,9 +33,14 @@ TEST(ModelCard, HasFrontMatterOfHubNamesOnlyAndTheConfig) {
     EXPECT_THAT(text, HasSubstr("torch.bfloat16"));
 }
 
+TEST(ModelCard, SaysBetweenWhichValuesTheOmegasOfTheTensorsLie) {
+    const ModelCard card{"m", CardModel{"base", false}, {}, "linear", "Linear", "", {0.2, 0.5, 1}, "mean_abs", "bfloat16",
+                         ""};
+    EXPECT_THAT(modelCardText(card), HasSubstr("omega = 0.2 to 1, by tensor, statistic mean_abs"));
+}
+
 TEST(ModelCard, SaysNothingOfActivationsWithoutAim) {
-    const ModelCard card{"m",       std::nullopt, {{"/data/code", false}}, "linear", "Mean", "", std::nullopt, "",
-                         "float16", "a: 1"};
+    const ModelCard card{"m", std::nullopt, {{"/data/code", false}}, "linear", "Mean", "", {}, "", "float16", "a: 1"};
 
     const std::string text = modelCardText(card);
 

@@ -38,7 +38,7 @@ inline Manifest smallManifest() {
     manifest.created = "2025-01-31T12:00:00Z";
     manifest.inputDigest = "0123456789abcdef0123456789abcdef";
     manifest.method = "ties";
-    manifest.omega = 0.4;
+    manifest.omegas = {0.4};
     manifest.seeds = {{"calibration", 42}};
     manifest.base = ManifestModel{"org/base", digestOf("base header"), 544};
     manifest.experts = {{"experts/math", digestOf("math header"), 544}, {"experts/code", digestOf("code header"), 544}};
@@ -68,7 +68,7 @@ inline void writeSmallCheckpoint(const OutputFolder& output, const std::string& 
                    "ties",
                    "trims",
                    "",
-                   0.4,
+                   {0.4},
                    "mean_abs",
                    "bfloat16",
                    manifest.config};

@@ -86,6 +86,7 @@ TEST(AimConfig, ReadsEveryKey) {
 
     EXPECT_THAT(aim.omegas, testing::ElementsAre(1, 0.8, 0, 1e-3));
     EXPECT_TRUE(aim.omegaIsList);
+    EXPECT_FALSE(aim.omegaByTensor);
     EXPECT_EQ(aim.statistic, Statistic::MaxAbs);
     EXPECT_EQ(aim.statisticsPath, "log.h5");
     EXPECT_EQ(aim.scope, AimScope::Linear);
@@ -150,6 +151,18 @@ TEST(AimConfig, StatisticsHaveTheNamesOfTheLog) {
     EXPECT_EQ(statisticName(Statistic::MeanAbs), "mean_abs");
     EXPECT_EQ(statisticName(Statistic::Rms), "rms");
     EXPECT_EQ(statisticName(Statistic::MaxAbs), "max_abs");
+}
+
+TEST(AimConfig, MayGiveTensorsOmegasOfTheirOwn) {
+    const AimConfig aim = aimOf("{omega: [{filter: mlp, value: [0.2, 0.8]}, {value: 1}], statistics: a.h5}");
+    EXPECT_THAT(aim.omegas, testing::IsEmpty());
+    EXPECT_FALSE(aim.omegaIsList);
+    EXPECT_EQ(aim.omegaByTensor->number("model.layers.0.mlp.up_proj.weight", 0), 0.2);
+    EXPECT_EQ(aim.omegaByTensor->number("model.layers.1.mlp.up_proj.weight", 0.5), 0.5);
+    EXPECT_EQ(aim.omegaByTensor->number("model.layers.1.self_attn.q_proj.weight", 0.5), 1);
+
+    const AimConfig overDepth = aimOf("{omega: {value: [0, 1]}, statistics: a.h5}");
+    EXPECT_EQ(overDepth.omegaByTensor->number("model.norm.weight", 1), 1);
 }
 
 }  // namespace

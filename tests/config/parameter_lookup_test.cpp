@@ -58,7 +58,8 @@ TEST(ParameterLookup, IsNothingWhereNoPlaceHasAValue) {
 TEST(ParameterLookup, NamesThePlaceOfABadValue) {
     EXPECT_EQ(findParameter(config(), "density", 1, kMlp)->mark.text(), "merge.yaml:10:39");
     EXPECT_THAT([] { lookUpNumber(config(), "density", 1, kMlp); },
-                testing::ThrowsMessage<UsageError>("merge.yaml:10:39: expected a finite number, found 'x'"));
+                testing::ThrowsMessage<UsageError>(
+                    "merge.yaml:10:39: models[1].parameters.density must be a finite number, found 'x'"));
 }
 
 TEST(DepthOfLayer, IsTheFractionOfTheWayThroughTheLayers) {

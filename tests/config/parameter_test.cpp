@@ -18,7 +18,7 @@ ConditionalValue condition(const std::string& filter, const std::vector<std::str
 }
 
 ParameterSetting gradient(const std::vector<std::string>& values) {
-    return {.conditions = {condition("", values)}, .mark = {}};
+    return {.conditions = {condition("", values)}, .mark = {}, .name = "parameters.weight"};
 }
 
 TEST(ParameterSetting, AScalarIsTheSameEverywhere) {
@@ -54,14 +54,15 @@ TEST(ParameterSetting, BooleansAreNotInterpolated) {
 TEST(ParameterSetting, TheFirstMatchingFilterWins) {
     const ParameterSetting setting{.conditions = {condition("mlp", {"1"}), condition("self_attn", {"2"}),
                                                   condition("q_proj", {"3"}), condition("*", {"4"}), condition("", {"5"})},
-                                   .mark = {}};
+                                   .mark = {},
+                                   .name = {}};
     EXPECT_EQ(setting.number(kTensor, 0), 2);
     EXPECT_EQ(setting.number("model.layers.0.mlp.up_proj.weight", 0), 1);
     EXPECT_EQ(setting.number("lm_head.weight", 0), 4);
 }
 
 TEST(ParameterSetting, HasNoValueWhereNoFilterMatches) {
-    const ParameterSetting setting{.conditions = {condition("mlp", {"1"})}, .mark = {}};
+    const ParameterSetting setting{.conditions = {condition("mlp", {"1"})}, .mark = {}, .name = {}};
     EXPECT_EQ(setting.number(kTensor, 0), std::nullopt);
     EXPECT_EQ(setting.boolean(kTensor, 0), std::nullopt);
     EXPECT_EQ(ParameterSetting{}.number(kTensor, 0), std::nullopt);
@@ -76,9 +77,9 @@ TEST(ParameterSetting, ReadsNumbersInDecimalNotation) {
 TEST(ParameterSetting, RefusesWhatIsNoNumberWithItsPlace) {
     for (const char* text :
          {"", "abc", "true", "1.0x", ".nan", "nan", ".inf", "inf", "-inf", "1e999", "0x10", "1 2", "+-1", "++1"})
-        EXPECT_THAT(
-            [&] { gradient({text}).number(kTensor, 0); },
-            testing::ThrowsMessage<UsageError>(fmt::format("merge.yaml:12:7: expected a finite number, found '{}'", text)))
+        EXPECT_THAT([&] { gradient({text}).number(kTensor, 0); },
+                    testing::ThrowsMessage<UsageError>(
+                        fmt::format("merge.yaml:12:7: parameters.weight must be a finite number, found '{}'", text)))
             << text;
 }
 
@@ -88,9 +89,9 @@ TEST(ParameterSetting, ReadsBooleansInAllSpellings) {
     for (const char* text : {"false", "FALSE", "no", "0", "0.0"})
         EXPECT_EQ(gradient({text}).boolean(kTensor, 0), false) << text;
     for (const char* text : {"", "on", "maybe", ".nan"})
-        EXPECT_THAT(
-            [&] { gradient({text}).boolean(kTensor, 0); },
-            testing::ThrowsMessage<UsageError>(fmt::format("merge.yaml:12:7: expected true or false, found '{}'", text)))
+        EXPECT_THAT([&] { gradient({text}).boolean(kTensor, 0); },
+                    testing::ThrowsMessage<UsageError>(
+                        fmt::format("merge.yaml:12:7: parameters.weight must be true or false, found '{}'", text)))
             << text;
 }
 

@@ -16,5 +16,10 @@ TEST(Error, CarriesItsMessageAndTheExitCodeOfItsType) {
     EXPECT_EQ(static_cast<int>(Interrupted("x").exitCode()), 75);
 }
 
+TEST(Error, HasAMessageOfOneLine) {
+    EXPECT_STREQ(InputError("tensor {}", "a\nb\x1b[31m\t\u00e9").what(), "tensor a\\nb\\x1b[31m\\x09\u00e9");
+    EXPECT_STREQ(InputError("tensor {}", std::string("a\0b", 3)).what(), "tensor a\\x00b");
+}
+
 }  // namespace
 }  // namespace aimerge

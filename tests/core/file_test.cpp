@@ -100,17 +100,6 @@ TEST_F(FileTest, MovingHandsTheDescriptorOver) {
     EXPECT_EQ(readText(third, 0, 3), "abc");
 }
 
-TEST_F(FileTest, MappingShowsTheBytesAndOutlivesTheFileObject) {
-    Mapping mapping{File::openForReading(given("a", "abc"))};
-    const Mapping empty{File::openForReading(given("b", ""))};
-
-    const Mapping moved = std::move(mapping);
-
-    EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(moved.bytes().data()), moved.bytes().size()), "abc");
-    EXPECT_TRUE(mapping.bytes().empty());
-    EXPECT_TRUE(empty.bytes().empty());
-}
-
 TEST_F(FileTest, TextFilesHaveALimit) {
     const std::filesystem::path path = given("big.json", "0123456789");
 

@@ -46,7 +46,7 @@ TEST(CheckMergeConfig, RefusesWhatTheyDoNot) {
         {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {density: [0.5, 1.5]}\n",
          "'density' is 1.5; it must be above 0 and at most 1"},
         {"merge_method: ties\nbase_model: a\nmodels: [{model: b}]\nparameters: {weight: [{filter: mlp, value: .inf}]}\n",
-         "expected a finite number, found '.inf'"},
+         "weight must be a finite number, found '.inf'"},
         {"merge_method: ties\nmodels: [{model: b}]\nparameters: {weight: 1}\n", "ties needs base_model"},
         {"merge_method: ties\nbase_model: b\nmodels: [{model: b}]\nparameters: {weight: 1}\n",
          "ties needs at least 1 model under 'models' besides the base, found 0"},

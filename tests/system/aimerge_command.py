@@ -29,6 +29,20 @@ def environment(cache, **extra):
             "AIMERGE_CACHE_DIR": str(cache), **extra}
 
 
+def ranks_of(mpirun):
+    """Process ids of the aimerge ranks below an mpirun."""
+    found = []
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            name = status.read_text().split("(")[1].split(")")[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name == "aimerge" and int(fields[1]) == mpirun.pid:
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
 def bf16_to_float(bits):
     return (bits.astype(np.uint32) << 16).view(np.float32)
 

@@ -1,5 +1,6 @@
 // Preloaded: one call on a file below FAIL_IO_UNDER goes wrong. FAIL_IO is "CALL:N:ERROR": the N-th call (from 1) of open, pwrite, pread,
 // fsync, rename or ftruncate fails with the error number, or with ERROR "short" transfers the first byte alone.
+// FAIL_IO_SLOW: every one of these calls takes so many microseconds more.
 // With FAIL_IO_COUNT standard error has the number of calls when the process ends.
 #include "preloaded.h"
 
@@ -14,9 +15,11 @@ enum Fate { FINE, FAILS, SHORT };
 
 /// Counts the call, and says what becomes of it.
 static enum Fate fate(const char* name, const char* path) {
-    const char *wanted = getenv("FAIL_IO"), *under = getenv("FAIL_IO_UNDER");
+    const char *wanted = getenv("FAIL_IO"), *under = getenv("FAIL_IO_UNDER"), *slow = getenv("FAIL_IO_SLOW");
     const size_t length = strlen(name);
-    if (!wanted || !under || strncmp(path, under, strlen(under)) != 0) return FINE;
+    if (!under || strncmp(path, under, strlen(under)) != 0) return FINE;
+    if (slow) usleep((useconds_t)atoi(slow));
+    if (!wanted) return FINE;
     if (strncmp(wanted, name, length) != 0 || wanted[length] != ':') return FINE;
     char* error = NULL;
     const long number = strtol(wanted + length + 1, &error, 10);

@@ -1,26 +1,12 @@
 """Killed ranks, interrupted and resumed jobs, two jobs on one output."""
 import os
-import pathlib
+import shutil
 import signal
 import subprocess
 import time
 import unittest
 
-from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_bytes, launcher
-
-
-def ranks_of(mpirun):
-    """Process ids of the aimerge ranks below an mpirun."""
-    found = []
-    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-            name = status.read_text().split("(")[1].split(")")[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name == "aimerge" and int(fields[1]) == mpirun.pid:
-            found.append(int(status.parent.name))
-    return sorted(found)
+from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_bytes, launcher, ranks_of
 
 
 class Faults(AimergeTest):
@@ -97,6 +83,24 @@ class Faults(AimergeTest):
         _, errors = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0, errors)
         self.assertTrue((out / "omega-0.5").is_dir())
+
+    def test_an_input_that_changes_meanwhile(self):
+        expert = self.folder / "expert"
+        shutil.copytree(GOLDENS / "family_f32/expert_a", expert, copy_function=shutil.copyfile)
+        config = self.slow_config()
+        text = config.read_text().replace(str(GOLDENS / "family_f32/expert_a"), str(expert))
+        process = self.start("merge", self.config(text, "changing.yaml"), "--out", self.folder / "out", ranks=2)
+        self.wait_for_journal(self.folder / "out.partial", process, 40)
+        with open(expert / "model.safetensors", "r+b") as weights:
+            weights.seek(-1, os.SEEK_END)
+            weights.write(b"\0")
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 3, errors)
+        said = [line for line in errors.splitlines() if line.startswith("aimerge:")]
+        self.assertEqual(len(said), 1, errors)
+        self.assertIn(f"{expert}/model.safetensors: was written to while it was read", said[0])
+        self.assertFalse((self.folder / "out").exists())
+        self.assertFalse((self.folder / "out.partial").exists())
 
     def test_an_unfinished_job_with_another_config_is_not_continued(self):
         config = self.slow_config()

@@ -1,4 +1,5 @@
 """AIM by other scores, sources and controls: `aimerge merge` against the formulas in numpy."""
+import json
 import unittest
 
 import h5py
@@ -75,6 +76,22 @@ class Importance(AimergeTest):
                 self.assertLess(factor, 1, name)
                 np.testing.assert_allclose(as_float(scaled[name]), base + factor * (merged - base), rtol=1e-5, atol=1e-6, err_msg=name)
             self.folder.joinpath("plain").rename(self.folder / f"plain-{number}")
+
+    def test_omega_by_layer_and_by_name(self):
+        got = self.merged("by-tensor", omega=[{"filter": "mlp", "value": [0.2, 0.8]}, {"value": 1}])
+        layers = json.loads((FAMILY / "base/config.json").read_text())["num_hidden_layers"]
+        self.assertGreater(layers, 2)
+        want = self.merged("nowhere", omega=1)
+        for layer in range(layers):
+            depth = layer / (layers - 1)
+            omega = (1 - depth) * 0.2 + depth * 0.8
+            of_layer = self.merged(f"layer-{layer}", omega=omega)
+            want.update({name: entry for name, entry in of_layer.items() if f"layers.{layer}.mlp" in name})
+        self.assertEqual(got, want)
+        manifest = json.loads((self.folder / "by-tensor/aimerge_manifest.json").read_text())
+        self.assertEqual([min(manifest["omega"]), max(manifest["omega"])], [0.2, 1])
+        self.merged("two-ranks", ranks=2, omega=[{"filter": "mlp", "value": [0.2, 0.8]}, {"value": 1}])
+        self.assertEqual(file_bytes(self.folder / "two-ranks"), file_bytes(self.folder / "by-tensor"))
 
     def test_what_does_not_go_together(self):
         for aim, word in (({"statistic": "wanda", "control": "mean"}, "control scale"),

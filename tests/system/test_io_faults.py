@@ -1,7 +1,6 @@
 """Calls on files that fail at the n-th time: the output is absent or whole, nothing lies beside it, and a rerun has the same bytes.
 
-A preloaded library (fail_io.c) lets one call fail. AIMERGE_FAULT_TRIALS says how many calls of each kind are hit, spread over all
-(default 10).
+A preloaded library (fail_io.c) lets one call fail; AIMERGE_FAULT_TRIALS calls of each kind are hit, spread over all.
 """
 import errno
 import os
@@ -11,28 +10,18 @@ import unittest
 
 import numpy as np
 
-from aimerge_command import GOLDENS, AimergeTest, file_bytes
-
-TRIALS = int(os.environ.get("AIMERGE_FAULT_TRIALS", "10"))
-LIBRARY = os.environ["AIMERGE_FAIL_IO"]
+from aimerge_command import GOLDENS
+from disturbed_merge import LIBRARY, TRIALS, DisturbedMerge
 
 
-class IoFaults(AimergeTest):
+class IoFaults(DisturbedMerge):
     def setUp(self):
         super().setUp()
         self.log = self.folder / "stats.h5"
         self.aimerge("calibrate", self.config(self.merge_config(omega=0.4)), "--out", self.log)
         config = self.merge_config("ties", parameters={"density": 0.5})
         config["aim"] = {"omega": [0.4, 1.0], "statistics": str(self.log)}
-        self.merge = self.config(config)
-        self.work = self.folder / "work"
-        self.work.mkdir()
-        self.out = self.work / "out"
-        self.aimerge("merge", self.merge, "--out", self.folder / "whole", "--threads", 2)
-        self.whole = self.bytes_of(self.folder / "whole")
-
-    def bytes_of(self, out):
-        return {point: file_bytes(out / point, ("*.safetensors", "*.index.json", "tokenizer*", "config.json")) for point in ("omega-0.4", "omega-1.0")}
+        self.prepare(config)
 
     def run_with(self, call, number, error, under, expect):
         return self.aimerge("merge", self.merge, "--out", self.out, "--threads", 2, expect=expect, LD_PRELOAD=LIBRARY,
@@ -48,23 +37,10 @@ class IoFaults(AimergeTest):
         self.assertGreater(calls, 0)
         return sorted({int(n) for n in np.linspace(1, calls, min(TRIALS, calls)).round()})
 
-    def check_afterwards(self, what):
-        """Absent or whole; then whole."""
-        self.assertLessEqual({path.name for path in self.work.iterdir()}, {"out", "out.partial", "out.partial.lock"}, what)
-        if self.out.exists():  # what failed came after it was put in place
-            self.aimerge("verify", self.out)
-            shutil.rmtree(self.work / "out.partial", ignore_errors=True)
-        else:
-            self.aimerge("merge", self.merge, "--out", self.out, "--threads", 2)
-        self.assertEqual(self.bytes_of(self.out), self.whole, what)
-        self.assertLessEqual({path.name for path in self.work.iterdir()}, {"out"}, what)
-        shutil.rmtree(self.out)
-
     def hit(self, call, error, under):
         for number in self.numbers(self.calls_of(call, under)):
             what = f"call {number} of {call} fails: {os.strerror(error)}"
-            for left in self.work.iterdir():  # by a trial that failed
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            self.clear()  # of what a trial that failed has left
             with self.subTest(what):
                 result = self.run_with(call, number, error, under, expect=None)
                 if call == "open" and result.returncode == 0:  # HDF5 looks whether the file it makes is there

@@ -57,20 +57,21 @@ public:
     const std::vector<TensorInfo>& tensors() const { return tensors_; }
     const TensorInfo* find(std::string_view name) const override;
 
-    /// What the adapter adds to a tensor of tensors(); null when nothing. Its factors can be given to read() and map().
+    /// What the adapter adds to a tensor of tensors(); null when nothing. Its factors can be given to read().
     const LowRankUpdate* updateOf(const TensorInfo& tensor) const;
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
-
-    /// The tensor's bytes in the mapped file, valid as long as this object.
-    std::span<const std::byte> map(const TensorInfo& tensor) const;
 
     std::uint64_t totalBytes() const;  // of all tensors
 
     /// Names, sizes and modification times of the weight files, and the digest of an adapter's config: equal stamps mean
     /// that nothing was written since.
     std::string fileStamps() const;
+
+    /// @throws InputError when a weight file was written to or cut since it was opened: what was read of it may be neither
+    /// the old model nor the new one. A file that another took the place of is read on as it was.
+    void requireUnchanged() const;
 
     /// Digest of every tensor's name, dtype, shape and bytes, whatever the sharding, and of an adapter's factors and
     /// scaling. Reads the whole checkpoint once.
@@ -104,7 +105,7 @@ private:
     ModelConfig modelConfig_;
     std::vector<std::filesystem::path> paths_;
     std::vector<File> files_;
-    std::vector<Mapping> mappings_;
+    std::vector<std::string> stamps_;  // of files_, when they were opened
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, std::size_t>
         byName_;  // views into tensors_, whose heap block moves with the object

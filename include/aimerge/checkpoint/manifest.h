@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,7 +58,7 @@ struct Manifest {
     std::string created;      // utcTimeText()
     std::string inputDigest;  // hex, of what was asked for and the state of the inputs; empty in those of older versions
     std::string method;
-    std::optional<double> omega;  // absent without AIM
+    std::set<double> omegas;  // of its tensors, most often one; empty without AIM
     std::map<std::string, std::uint64_t> seeds;
     std::optional<ManifestModel> base;
     std::vector<ManifestModel> experts;
@@ -69,6 +70,9 @@ struct Manifest {
 
 /// One entry per shard. @throws RuntimeFault naming the tensor when one of the layout was not finished
 std::vector<ManifestFile> shardEntries(const ShardLayout& layout, const std::vector<FinishedTensor>& finished);
+
+/// A number, or for a value that differs between tensors (a gradient, a filter) the list of those that occur.
+nlohmann::ordered_json valuesJson(const std::set<double>& values);
 
 /// Entry of a file that lies in the folder already, such as the statistics log; reads it. Not for shards.
 ManifestFile fileEntry(const std::filesystem::path& folder, const std::string& name);

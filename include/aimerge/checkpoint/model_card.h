@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ struct ModelCard {
     std::string method;                      // "ties"
     std::string methodDescription;           // MethodInfo::description
     std::string paper;                       // MethodInfo::paper; may be empty
-    std::optional<double> omega;             // absent without AIM
+    std::set<double> omegas;                 // of its tensors; empty without AIM
     std::string statistic;                   // "mean_abs"; with AIM
     std::string dtype;                       // torchName() of the output
     std::string config;                      // the YAML text

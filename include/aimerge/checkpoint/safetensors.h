@@ -4,6 +4,7 @@
 
 #include "aimerge/core/byte_range.h"
 #include "aimerge/core/dtype.h"
+#include "aimerge/core/file.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -43,6 +44,7 @@ inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 /// Reads and validates the header of one file (length, JSON, duplicate keys, dtype, shape x dtype = bytes, offsets in
 /// bounds, no overlap, no hole, file size). A git-lfs pointer file is recognised by its text.
 /// @throws InputError naming file and tensor
+SafetensorsHeader readSafetensorsHeader(const File& file);
 SafetensorsHeader readSafetensorsHeader(const std::filesystem::path& path);
 
 /// The same for header text in memory, `dataBytes` being what follows it; `fileName` is for messages.

@@ -104,8 +104,9 @@ struct Slice {
 };
 
 struct AimConfig {
-    std::vector<double> omegas;  // each in [0, 1], distinct; written as a number or a list
+    std::vector<double> omegas;  // each in [0, 1], distinct; written as a number or a list. Empty beside omegaByTensor
     bool omegaIsList = false;    // then the output folder holds one folder per value, "omega-0.4"
+    std::optional<ParameterSetting> omegaByTensor;  // {filter, value} or a list of them, the last for every tensor
     Statistic statistic = Statistic::MeanAbs;
     ActivationSource source = ActivationSource::Base;
     Normalisation normalisation = Normalisation::Max;
@@ -116,6 +117,7 @@ struct AimConfig {
     bool usesSensitivity() const {
         return statistic == Statistic::Sensitivity || statistic == Statistic::SensitivityChannel;
     }
+    bool usesExperts() const { return source != ActivationSource::Base; }
     /// Importances are of single elements, not of channels.
     bool isPerElement() const { return statistic == Statistic::Sensitivity || statistic == Statistic::Wanda; }
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate

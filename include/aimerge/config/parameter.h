@@ -36,6 +36,7 @@ struct ConditionalValue {
 struct ParameterSetting {
     std::vector<ConditionalValue> conditions;  // first match wins; a plain scalar or gradient is one unconditional entry
     SourceMark mark;
+    std::string name;  // as messages have it: "models[1].parameters.weight"
 
     /// The first condition whose filter matches, nullptr when none does.
     const ConditionalValue* conditionFor(std::string_view tensorName) const;

@@ -12,12 +12,15 @@ namespace aimerge {
 
 enum class ExitCode : int { Done = 0, Usage = 2, Input = 3, Fault = 4, Damage = 6, Interrupted = 75 };
 
+/// The text with escapes in place of line breaks and other control characters, which names out of files may have.
+std::string oneLine(std::string text);
+
 class Error : public std::runtime_error {
 public:
     ExitCode exitCode() const { return exitCode_; }
 
 protected:
-    Error(ExitCode exitCode, const std::string& message) : std::runtime_error(message), exitCode_(exitCode) {}
+    Error(ExitCode exitCode, const std::string& message) : std::runtime_error(oneLine(message)), exitCode_(exitCode) {}
 
 private:
     ExitCode exitCode_;

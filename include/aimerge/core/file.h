@@ -45,22 +45,6 @@ private:
     std::filesystem::path path_;
 };
 
-/// Move-only owner of a read-only mapping of a whole file. An empty file gives an empty span.
-class Mapping {
-public:
-    explicit Mapping(const File& file);
-    Mapping() = default;
-    ~Mapping();
-    Mapping(Mapping&& other) noexcept;
-    Mapping& operator=(Mapping&& other) noexcept;
-
-    std::span<const std::byte> bytes() const { return {data_, size_}; }
-
-private:
-    const std::byte* data_ = nullptr;
-    std::size_t size_ = 0;
-};
-
 /// The whole file; longer than `limit` bytes is an InputError.
 std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);
 

@@ -41,6 +41,7 @@ struct TensorMerge {
     std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
     std::optional<std::vector<float>> importance;                 // of the channels
     std::optional<ElementImportance> elementImportance = {};      // neither: every point has the merged values
+    std::optional<double> omega = {};                             // its own, in place of that of every point
     bool scalesWhole = false;  // AimControl::Scale: the importances only say by how much the whole tensor is held back
 };
 

@@ -10,6 +10,7 @@
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/statistics/statistics.h"
 
+#include <optional>
 #include <span>
 
 namespace aimerge {
@@ -30,6 +31,10 @@ struct Activity {
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const Activity* activity, std::span<const ExpertStatistics> experts);
+
+/// The omega that the config gives this tensor, by its name in the output and its depth; nullopt when all points' are for
+/// every tensor.
+std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& matched);
 
 /// The parameter values of assembleMerge, which need neither weights nor statistics; per input as methodInputs() lists them.
 /// @throws UsageError, as assembleMerge
