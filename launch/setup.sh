@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
-# usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--no-packages]
+# usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--sanitizers] [--no-packages]
 #   --test         also what the tests compare with (transformers, and the CUDA libraries that `import torch` loads)
 #   --slurm        also the daemons with which the tests start a Slurm of their own (nothing is started now)
 #   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs
+#   --sanitizers   also clang with its sanitizers and fuzzer, for launch/sanitize.sh
 #   --no-packages  leave system packages alone, e.g. on a cluster whose modules provide them
 #
 # Installs only what is missing; when nothing is, it takes about a second and needs no network. System packages are installed
@@ -25,13 +26,14 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 readonly slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2)
-with_test=no with_slurm=no with_lm_eval=no with_cuda=no with_packages=yes
+with_test=no with_slurm=no with_lm_eval=no with_cuda=no with_sanitizers=no with_packages=yes
 for argument in "$@"; do
     case "$argument" in
         --test) with_test=yes ;;
         --slurm) with_slurm=yes ;;
         --lm-eval) with_test=yes with_lm_eval=yes ;;
         --cuda) with_cuda=yes ;;
+        --sanitizers) with_sanitizers=yes ;;
         --no-packages) with_packages=no ;;
         -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
         *) fail "unknown option '$argument'; see launch/setup.sh --help" ;;
@@ -121,6 +123,11 @@ has_cuda_compiler() {
 }
 
 if [[ $with_slurm == yes ]]; then packages+=("${slurm_packages[@]}"); fi
+if [[ $with_sanitizers == yes ]]; then
+    packages+=(clang llvm)
+    # In Ubuntu 22.04 clang's runtime is no package of its own.
+    grep -qs '^VERSION_ID="22.04"' /etc/os-release || packages+=(libclang-rt-dev)
+fi
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "aimerge builds on Linux x86-64; this is $(uname -sm)"
 if [[ $with_packages == yes ]]; then install_packages; fi
 make_environment

@@ -2,18 +2,20 @@
 # Sets the machine up, builds with warnings as errors and runs every test. The CUDA build is compiled and linked too, where
 # its compiler is there or can be installed; its test needs a GPU and says so where there is none.
 #
-# usage: launch/test.sh [--quick] [--slurm]
-#   --quick  without the system tests, which run whole commands on a real model
-#   --slurm  installs what the tests of the batch scripts need; without it they are skipped where there is no Slurm
+# usage: launch/test.sh [--quick] [--slurm] [--sanitizers]
+#   --quick       without the system tests, which run whole commands on a real model
+#   --slurm       installs what the tests of the batch scripts need; without it they are skipped where there is no Slurm
+#   --sanitizers  also launch/sanitize.sh: sanitizers, fuzzers and line coverage, with clang
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-quick=no slurm=()
+quick=no slurm=() sanitizers=no
 for argument in "$@"; do
     case "$argument" in
         --quick) quick=yes ;;
         --slurm) slurm=(--slurm) ;;
-        *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick] [--slurm]\n" "$argument" >&2; exit 1 ;;
+        --sanitizers) sanitizers=yes ;;
+        *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick] [--slurm] [--sanitizers]\n" "$argument" >&2; exit 1 ;;
     esac
 done
 
@@ -30,6 +32,8 @@ if reason="$(./launch/setup.sh --cuda 2>&1)"; then
 else
     printf 'test: the CUDA build is left out: %s\n' "${reason##*$'\n'}"
 fi
+
+if [[ $sanitizers == yes ]]; then ./launch/sanitize.sh; fi
 
 selection=()
 if [[ $quick == yes ]]; then

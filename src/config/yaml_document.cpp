@@ -2,7 +2,9 @@
 
 #include "aimerge/core/error.h"
 
+#include <yaml-cpp/anchor.h>
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -119,19 +121,45 @@ int columnOfIndentingTab(const std::string& text, int line) {
     return tab != std::string::npos && (content == std::string::npos || tab < content) ? static_cast<int>(tab) + 1 : 0;
 }
 
+/// Where the documents of a text begin; of each nothing else.
+class DocumentStarts : public YAML::EventHandler {
+public:
+    void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+
+    std::vector<YAML::Mark> marks;
+};
+
+/// False for a text without any. YAML::LoadAll finds documents without end in a text such as ",".
+bool holdsDocument(const std::string& text, const TreeBuilder& builder) {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStarts starts;
+    if (!parser.HandleNextDocument(starts)) return false;
+    if (!parser.HandleNextDocument(starts)) return true;
+    const YAML::Mark &first = starts.marks.front(), &second = starts.marks.back();
+    const std::string mark = builder.markOf(second).text();
+    if (first.pos == second.pos)
+        throw UsageError("{}: not valid YAML: nothing begins with '{}'", mark, text[static_cast<std::size_t>(second.pos)]);
+    throw UsageError("{}: another YAML document begins after '...'; begin it with a line '---'", mark);
+}
+
 YamlNode parse(const std::string& text, const SourceMark& place, bool marksOfNodes) {
     TreeBuilder builder(place, marksOfNodes);
     try {
-        const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-        if (documents.empty()) {
+        if (!holdsDocument(text, builder)) {
             YamlNode nothing;
             nothing.mark = place;
             return nothing;
         }
-        if (documents.size() > 1)
-            throw UsageError("{}: another YAML document begins after '...'; begin it with a line '---'",
-                             builder.markOf(documents[1].Mark()).text());
-        return builder.build(documents[0], 0);
+        return builder.build(YAML::Load(text), 0);
     } catch (const YAML::DeepRecursion& error) {
         throw UsageError("{}: not valid YAML: nested too deeply", builder.markOf(error.mark).text());
     } catch (const YAML::Exception& error) {

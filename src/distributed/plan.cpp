@@ -177,7 +177,7 @@ std::vector<PlannedRank> severalPipelines(const ModelWork& calibration, const Mo
     std::vector<PlannedRank> ranks;
     for (std::size_t r = 0; r < merging.size(); ++r) {
         const Share& stage = stages[r % stages.size()];
-        PlannedRank& rank = ranks.emplace_back(rankPlanOf(stage), stage.weights);
+        PlannedRank& rank = ranks.emplace_back(PlannedRank{rankPlanOf(stage), stage.weights});
         rank.plan.replica = static_cast<int>(r / stages.size());
         rank.plan.calibrationFlops /= replicas;
         setMerging(rank.plan, merging[r].work);

@@ -5,10 +5,16 @@
 #include "statistics/hdf5_object.h"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 
 namespace aimerge::statistics_log {
+
+/// A block before the HDF5 file, which such files may have (a "user block"): this text, and the XXH3-128 of what follows.
+inline constexpr std::string_view kSeal = "aimerge statistics log; XXH3-128 of all after this block: ";
+inline constexpr std::size_t kSealBytes = 512;
 
 inline constexpr std::int64_t kFormatVersion = 1;
 inline constexpr const char* kFormatVersionName = "format_version";

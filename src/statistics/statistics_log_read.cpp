@@ -1,4 +1,6 @@
 #include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/hash.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
@@ -12,12 +14,25 @@ namespace {
 
 using namespace statistics_log;
 
+/// HDF5 finds few kinds of damage, and can crash by others. Logs that other programs write have no seal.
+void checkSeal(const std::filesystem::path& path) {
+    const std::string file = readTextFile(path);
+    if (!file.starts_with(kSeal)) return;
+    const std::string_view digest = std::string_view(file).substr(kSeal.size(), 32);
+    if (file.size() < kSealBytes || digest != digestOf(std::string_view(file).substr(kSealBytes)).hex())
+        throw InputError(
+            "{}: its checksum does not fit, the log is damaged; calibrate again (or, if it was changed on purpose, take the "
+            "checksum off: tail -c +513)",
+            path.string());
+}
+
 class LogReader {
 public:
     explicit LogReader(const std::filesystem::path& path) : path_(path) {
         std::error_code ignored;
         if (!std::filesystem::is_regular_file(path, ignored))
             throw InputError("{}: no such file; expected a statistics log written by `aimerge calibrate`", path.string());
+        checkSeal(path);
         if (H5Fis_hdf5(path.c_str()) <= 0)
             throw InputError("{}: not an HDF5 file; expected a statistics log written by `aimerge calibrate`",
                              path.string());
@@ -120,7 +135,11 @@ private:
 
     hdf5::Attribute openAttribute(hid_t owner, const std::string& object, const char* name) const {
         hdf5::Attribute attribute(H5Aopen(owner, name, H5P_DEFAULT));
-        require(attribute.valid(), "attribute " + std::string(name) + " of " + object, "opened");
+        const std::string what = "attribute " + std::string(name) + " of " + object;
+        require(attribute.valid(), what, "opened");
+        const hdf5::Space space(H5Aget_space(attribute.id()));
+        const hssize_t values = H5Sget_simple_extent_npoints(space.id());
+        if (values != 1) throw InputError("{}: {} has {} values, expected one", path_.string(), what, values);
         return attribute;
     }
 

@@ -1,5 +1,6 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/hash.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
@@ -111,6 +112,13 @@ private:
     hdf5::Properties datasetCreation_;
 };
 
+/// With the block before it that tells damage.
+std::string sealed(const std::string& image) {
+    std::string file = std::string(kSeal) + digestOf(image).hex() + "\n";
+    file.resize(kSealBytes);
+    return file + image;
+}
+
 }  // namespace
 
 void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log) {
@@ -119,7 +127,7 @@ void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& 
     writer.writeOrigin(log.origin);
     writer.writeModules(log.modules);
     writer.writeTables(log.stages);
-    writeTextFile(path, writer.image());
+    writeTextFile(path, sealed(writer.image()));
 }
 
 }  // namespace aimerge

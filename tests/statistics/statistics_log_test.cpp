@@ -125,7 +125,9 @@ void PrintTo(const BadLog& bad, std::ostream* out) {
     *out << bad.name;
 }
 
+/// Takes the checksum off and changes the rest.
 void inFile(const std::filesystem::path& path, const std::function<void(hid_t)>& change) {
+    writeTextFile(path, readTextFile(path).substr(512));
     const hdf5::FileObject file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
     change(file.id());
 }
@@ -145,8 +147,37 @@ const BadLog kBadLogs[] = {
     {"Text", [](const auto& path) { writeTextFile(path, "mean_abs: 1\n"); }, {"not an HDF5 file"}},
     {"Empty", [](const auto& path) { writeTextFile(path, ""); }, {"not an HDF5 file"}},
     {"Truncated",
-     [](const auto& path) { std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2); },
+     [](const auto& path) {
+         inFile(path, [](hid_t) {});
+         std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+     },
      {"cannot be opened", "truncated"}},
+    {"CutShort",
+     [](const auto& path) { std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1); },
+     {"its checksum does not fit"}},
+    {"CutWithinTheChecksum",
+     [](const auto& path) { std::filesystem::resize_file(path, 100); },
+     {"its checksum does not fit"}},
+    {"FlippedBit",
+     [](const auto& path) {
+         std::string bytes = readTextFile(path);
+         bytes[bytes.size() / 2] ^= 1;
+         writeTextFile(path, bytes);
+     },
+     {"its checksum does not fit"}},
+    {"TwoNumbersForOne",
+     [](const auto& path) {
+         inFile(path, [](hid_t file) {
+             H5Adelete(file, "tokens");
+             const hsize_t extent = 2;
+             const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
+             const hdf5::Attribute attribute(
+                 H5Acreate2(file, "tokens", H5T_NATIVE_INT64, space.id(), H5P_DEFAULT, H5P_DEFAULT));
+             const std::int64_t values[2] = {1, 2};
+             H5Awrite(attribute.id(), H5T_NATIVE_INT64, values);
+         });
+     },
+     {"attribute tokens of / has 2 values, expected one"}},
     {"OtherVersion",
      [](const auto& path) {
          inFile(path, [](hid_t file) {

@@ -134,7 +134,7 @@ class Case(AimergeTest):
         """A merge by a log that was spoilt. @param change of the open h5py file; @param content instead of it"""
         log = self.folder / "stats.h5"
         if content is None:
-            log.write_bytes(statistics_log())
+            log.write_bytes(statistics_log()[512:])  # without its checksum
             with h5py.File(log, "r+") as file:
                 change(file)
         else:
@@ -434,6 +434,10 @@ CALIBRATION = [
     Row("npy: big-endian", INPUT, ("ids.npy", ">i8"), ids_file("ids.npy", npy(IDS.astype(">i8")))),
 ]
 
+def flipped(content, position):
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1:]
+
+
 A_MODULE = "statistics/model.layers.0.mlp.up_proj"
 
 
@@ -450,6 +454,10 @@ STATISTICS = [
     Row("not HDF5", INPUT, ("stats.h5", "not an HDF5 file"), lambda c: c.statistics(content=b"text")),
     Row("an empty log", INPUT, ("stats.h5",), lambda c: c.statistics(content=b"")),
     Row("a log cut in half", INPUT, ("stats.h5",), lambda c: c.statistics(content=statistics_log()[:len(statistics_log()) // 2])),
+    Row("a flipped bit", INPUT, ("stats.h5", "checksum"), lambda c: c.statistics(content=flipped(statistics_log(), 5000))),
+    Row("a flipped bit of the checksum", INPUT, ("stats.h5", "checksum"), lambda c: c.statistics(content=flipped(statistics_log(), 80))),
+    Row("two numbers for one", INPUT, ("format_version", "2 values"), lambda c: c.statistics(lambda file: file.attrs.__setitem__("format_version", [1, 1]))),
+    Row("many texts for one", INPUT, ("corpus", "1000 values"), lambda c: c.statistics(lambda file: file.attrs.__setitem__("corpus", ["a"] * 1000))),
     Row("a log cut at the end", INPUT, ("stats.h5",), lambda c: c.statistics(content=statistics_log()[:-100])),
     Row("an HDF5 file of another program", INPUT, ("stats.h5",), lambda c: c.statistics(lambda file: [file.pop(key) for key in list(file)])),
     Row("a newer format", INPUT, ("format_version", "99"), lambda c: c.statistics(lambda file: file.attrs.__setitem__("format_version", 99))),
@@ -492,6 +500,7 @@ CONFIGS = [
     Row("a text", USAGE, ("merge.yaml:1:1",), lambda c: c.text("hello\n")),
     Row("a list", USAGE, ("merge.yaml:1:1",), lambda c: c.text("- a\n")),
     Row("not YAML", USAGE, ("merge.yaml:3", "not valid YAML"), lambda c: c.text("a: 1\nb: [\n")),
+    Row("a comma first", USAGE, ("merge.yaml:1:1", "nothing begins with ','"), lambda c: c.text(",\nmerge_method: ties\n")),
     Row("a tab", USAGE, ("merge.yaml:2", "tab"), lambda c: c.text("models:\n\t- model: a\n")),
     Row("not UTF-8", USAGE, ("merge.yaml",), lambda c: c.text(b"merge_method: \xff\xfe\n")),
     Row("a NUL", USAGE, ("merge.yaml",), lambda c: c.text(b"merge_method: ties\0\n")),

@@ -88,6 +88,7 @@ class Identities(AimergeTest):
         """The config with a log whose importance is 0 or 1 everywhere."""
         log = self.folder / "stats.h5"
         self.aimerge("calibrate", self.config(self.merge_config(omega=0.4)), "--out", log)
+        log.write_bytes(log.read_bytes()[512:])  # without its checksum
         with h5py.File(log, "r+") as file:
             for group in file["statistics"].values():
                 group["mean_abs"][:] = value

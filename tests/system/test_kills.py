@@ -69,7 +69,7 @@ class Kills(DisturbedMerge):
                     self.assertNotEqual(process.returncode, 0, errors)
                 self.check_afterwards(errors)
             self.clear()
-        self.assertLessEqual({"before", "merging"}, states)
+        self.assertLessEqual({"opened", "merging"}, states)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+// The JSON header of a safetensors file. What passes keeps the promises that reading by it depends on.
+
+#include "fuzz_target.h"
+
+#include "aimerge/checkpoint/safetensors.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace aimerge::fuzz {
+
+void fuzzOne(std::string_view input) {
+    std::uint64_t dataBytes = 0;  // the input begins with it, so that offsets can fit
+    if (input.size() < sizeof dataBytes) return;
+    std::memcpy(&dataBytes, input.data(), sizeof dataBytes);
+    input.remove_prefix(sizeof dataBytes);
+    const SafetensorsHeader header = parseSafetensorsHeader(input, dataBytes, "model.safetensors");
+    std::uint64_t end = header.dataBegin;
+    for (const TensorInfo& tensor : header.tensors) {
+        const auto bytes = static_cast<std::uint64_t>(tensor.elements()) * bytesPerElement(tensor.dtype);
+        if (tensor.bytes.begin != end || tensor.bytes.size() != bytes) std::abort();
+        end = tensor.bytes.end;
+    }
+    if (end - header.dataBegin != dataBytes) std::abort();
+}
+
+}  // namespace aimerge::fuzz
