@@ -36,12 +36,12 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 rooms=(core config checkpoint statistics report)
 fuzzers=(fuzzers)
 commands=()
-threaded=(core/all checkpoint/all merge/merge_tensor_test)
+threaded=(tests/core/all tests/checkpoint/all merge_tensor_test)
 if [[ $all == yes ]]; then
     rooms+=(distributed merge model calibration evaluation experiment)
     fuzzers+=(fuzz_sweep_config)
     commands=(aimerge print_logits hide_folders fail_io)
-    threaded=(core/all checkpoint/all merge/all distributed/all)
+    threaded=(tests/core/all tests/checkpoint/all tests/merge/all)
     build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads
 fi
 
@@ -66,5 +66,7 @@ ASAN_OPTIONS='' tests/fuzz/run.sh "$seconds"
 
 say "ThreadSanitizer"
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1  # OpenMPI, libgomp and libtorch are not built with it
-build tsan "${threaded[@]/#/tests/}"
-for target in "${threaded[@]}"; do run tsan "${target%/*}" --tests-regex "$( [[ $target == */all ]] && echo . || echo "^${target#*/}$")"; done
+build tsan "${threaded[@]}"
+run tsan core
+run tsan checkpoint
+if [[ $all == yes ]]; then run tsan merge; else run tsan merge --tests-regex '^merge_tensor_test$'; fi

@@ -233,8 +233,8 @@ TEST(Safetensors, ReadsAQuarterOfAMillionTensorsInSeconds) {
 
     const SafetensorsHeader header = parseSafetensorsHeader(json, 2 * kTensors, "f");
 
-    // Takes about 0.3 s. A time that grows with the square of the number would be minutes.
-    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 20);
+    // Takes about 0.3 s, with sanitizers half a minute. A time that grows with the square of the number would be hours then.
+    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 100);
     EXPECT_EQ(header.tensors.size(), kTensors);
 }
 

@@ -16,10 +16,10 @@ struct BadConfig {
 };
 
 void expectRefused(const std::vector<BadConfig>& rows, const std::string& prefix, ConfigUse use) {
-    for (const auto& [text, message] : rows) {
-        EXPECT_THAT([&] { parsed(prefix + text, {}, use); },
-                    testing::ThrowsMessage<UsageError>(testing::StartsWith("merge.yaml" + message)))
-            << text;
+    for (const BadConfig& row : rows) {
+        EXPECT_THAT([&] { parsed(prefix + row.text, {}, use); },
+                    testing::ThrowsMessage<UsageError>(testing::StartsWith("merge.yaml" + row.message)))
+            << row.text;
     }
 }
 

@@ -107,7 +107,7 @@ TEST(Documents, RefusesWhatCannotBeMeant) {
         {"name: a\n" + body + "---\na:\n\tb: 1\n", ":6:1: not valid YAML: a tab in the indentation; use blanks"},
     };
     for (const auto& [text, message] : rows)
-        EXPECT_THAT([&] { documentsOf(text); },
+        EXPECT_THAT([&text = text] { documentsOf(text); },
                     testing::ThrowsMessage<UsageError>(testing::StartsWith("merge.yaml" + message)))
             << text;
     EXPECT_EQ(documentsOf("name: org/merged\n" + body).at(0).name, "org/merged") << "of a single document it is free";

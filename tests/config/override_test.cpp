@@ -58,7 +58,7 @@ TEST(Override, ErrorsNameTheOverride) {
         {"dtype=float8", "--set dtype=float8: dtype must be one of bfloat16, float16, float32, found 'float8'"},
     };
     for (const auto& [override, message] : rows)
-        EXPECT_THAT([&] { parsed(kThreeLines + "aim: {omega: 1, statistics: x}\n", {override}); },
+        EXPECT_THAT([& override = override] { parsed(kThreeLines + "aim: {omega: 1, statistics: x}\n", {override}); },
                     testing::ThrowsMessage<UsageError>(testing::StartsWith(message)))
             << override;
 }

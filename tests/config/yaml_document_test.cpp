@@ -71,7 +71,8 @@ TEST(YamlDocument, RefusesWhatYamlCppLetsPass) {
         {"a: {<<: 3}\n", "f.yaml:1:9: '<<' merges a mapping or a list of mappings, found '3'"},
     };
     for (const auto& [text, message] : rows)
-        EXPECT_THAT([&] { parseYaml({text}, "f.yaml"); }, testing::ThrowsMessage<UsageError>(testing::StartsWith(message)))
+        EXPECT_THAT([&text = text] { parseYaml({text}, "f.yaml"); },
+                    testing::ThrowsMessage<UsageError>(testing::StartsWith(message)))
             << text;
 }
 
@@ -84,7 +85,7 @@ TEST(YamlDocument, NamesThePlaceOfASyntaxError) {
         {"a: [1, 2\nb: 3\n", "f.yaml:2:2: not valid YAML: end of sequence flow not found"},
     };
     for (const auto& [text, message] : rows)
-        EXPECT_THAT([&] { parseYaml({text}, "f.yaml"); }, testing::ThrowsMessage<UsageError>(message)) << text;
+        EXPECT_THAT([&text = text] { parseYaml({text}, "f.yaml"); }, testing::ThrowsMessage<UsageError>(message)) << text;
 }
 
 TEST(YamlDocument, OfSeveralKnowsItsPlaceInTheFile) {

@@ -11,7 +11,7 @@ import unittest
 from aimerge_command import BINARY, environment, launcher, ranks_of
 from disturbed_merge import LIBRARY, TRIALS, DisturbedMerge
 
-SLOWNESS = 20_000  # microseconds of a write: the merge takes as long as the calibration
+SLOWNESS = 8_000  # microseconds of a write: the merge takes as long as the calibration
 
 
 class Kills(DisturbedMerge):
