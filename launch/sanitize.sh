@@ -36,7 +36,7 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 rooms=(core config checkpoint statistics report)
 fuzzers=(fuzzers)
 commands=()
-threaded=(tests/core/all tests/checkpoint/all merge_tensor_test)
+threaded=(tests/core/all merge_tensor_test)
 if [[ $all == yes ]]; then
     rooms+=(distributed merge model calibration evaluation experiment)
     fuzzers+=(fuzz_sweep_config)
@@ -68,5 +68,9 @@ say "ThreadSanitizer"
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1  # OpenMPI, libgomp and libtorch are not built with it
 build tsan "${threaded[@]}"
 run tsan core
-run tsan checkpoint
-if [[ $all == yes ]]; then run tsan merge; else run tsan merge --tests-regex '^merge_tensor_test$'; fi
+if [[ $all == yes ]]; then
+    run tsan checkpoint
+    run tsan merge
+else
+    run tsan merge --tests-regex '^merge_tensor_test$'
+fi
