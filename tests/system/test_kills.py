@@ -1,6 +1,7 @@
 """A merge with its calibration, on a slow disk, is killed or told to end at moments spread over its whole run: the output is absent
 or whole, nothing lies beside it, and a rerun has the same bytes."""
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -43,6 +44,21 @@ class Kills(DisturbedMerge):
         else:
             process.send_signal(number)
 
+    def wait_for_all(self, process):
+        """mpirun may end before the ranks that it was just starting."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            sessions = set()
+            for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    sessions.add(int(status.read_text().rsplit(")", 1)[1].split()[3]))
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+            if process.pid not in sessions:
+                return
+            time.sleep(0.05)
+        self.fail("a process of the job is still there")
+
     def state(self):
         if self.out.exists():
             return "published"
@@ -64,6 +80,7 @@ class Kills(DisturbedMerge):
                 if process.poll() is None:
                     self.hit(process, number, ranks)
                 _, errors = process.communicate(timeout=60)
+                self.wait_for_all(process)
                 states.add(self.state())
                 if not self.out.exists():
                     self.assertNotEqual(process.returncode, 0, errors)
