@@ -66,9 +66,9 @@ extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepComma
 void declareComputeOptions(CLI::App& app, Options& options);
 /// Those and the options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);
-/// --io, for ranks that do not see the models.
+/// --max-shard-size.
 void declareShardSize(CLI::App& app, Options& options);
-
+/// --io, for ranks that do not see the models.
 void declareScatter(CLI::App& app, Options& options);
 /// --gather, for ranks that do not see the output.
 void declareGather(CLI::App& app, Options& options);
