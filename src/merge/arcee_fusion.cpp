@@ -1,5 +1,6 @@
 #include "aimerge/merge/arcee_fusion.h"
 
+#include "aimerge/core/bfloat.h"
 #include "aimerge/merge/selection.h"
 #include "merge/derived_reader.h"
 #include "merge/exponential.h"
@@ -22,21 +23,26 @@ double totalOf(const std::vector<double>& values) {
     return sumOf(lanes);
 }
 
-/// The largest of value(i). @pre count > 0
+/// The bits of a float32 as a number that is the greater, the greater the float is, and back.
+AIMERGE_INLINE_BODY inline std::int32_t orderOf(float value) {
+    const auto bits = static_cast<std::int32_t>(bitsOfFloat(value));
+    return bits ^ (bits >> 31 & 0x7FFFFFFF);
+}
+float floatOfOrder(std::int32_t order) {
+    return floatOfBits(static_cast<std::uint32_t>(order ^ (order >> 31 & 0x7FFFFFFF)));
+}
+
+/// The largest of value(i), by their bits, because the compiler vectorises maxima of whole numbers alone. @pre count > 0
 template <typename Value>
 float largestOf(std::size_t count, const Value& value) {
-    return vectorised([=]() AIMERGE_INLINE_BODY {
-        float largest[kLanes];
-        for (float& lane : largest) lane = value(0);
-        std::size_t i = 0;
-        for (; i + kLanes <= count; i += kLanes)
-            for (std::size_t lane = 0; lane < kLanes; ++lane) {
-                const float own = value(i + lane);
-                largest[lane] = own > largest[lane] ? own : largest[lane];
-            }
-        for (; i < count; ++i) largest[0] = std::max(largest[0], value(i));
-        return *std::max_element(largest, largest + kLanes);
-    });
+    return floatOfOrder(vectorised([=]() AIMERGE_INLINE_BODY {
+        std::int32_t largest = orderOf(value(0));
+        for (std::size_t i = 1; i < count; ++i) {
+            const std::int32_t own = orderOf(value(i));
+            largest = own > largest ? own : largest;
+        }
+        return largest;
+    }));
 }
 
 /// to[i] = e^(value - the largest value).

@@ -78,9 +78,7 @@ private:
                 for (std::size_t i = 0; i < trimmed.size(); ++i) {
                     expandKeptBits(samples[trimmed[i]].bits.data(), first, 1.0f, {kept, count});
                     const ChangeMagnitude magnitude{chunk.base + offset, chunk.inputs[trimmed[i]] + offset};
-                    const auto left = [=](std::size_t e)
-                                          AIMERGE_INLINE_BODY { return selectBits(kept[e] != 0, magnitude(e), 0u); };
-                    addMagnitudes(count, first % kLanes, magnitude, left, sums[i][chunk.span]);
+                    addMagnitudes(count, first % kLanes, magnitude, Sampled{magnitude, kept}, sums[i][chunk.span]);
                 }
             }
         });

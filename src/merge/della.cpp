@@ -56,6 +56,7 @@ private:
         std::vector<DoubleRank> ranks;
         RankSampler sampler;
         UpperDraws draws;
+        std::vector<std::uint16_t> marks;
     };
 
     void prepareInput(std::size_t i) {
@@ -92,9 +93,10 @@ private:
     void sampleRow(std::size_t i, std::int64_t row, Row& place, MagnitudeSums& sums) {
         const std::vector<std::uint32_t>& keys = place.keys[i];
         const std::int64_t first = row * matrix_.columns;
-        std::uint16_t* const marks =
-            place.draws.fill(streams_[i], first, keys.size(), wholeBitGroups(keys.size()) * kBitGroup);
-        place.sampler.sample(keys, bounds_[i], streams_[i], static_cast<std::uint64_t>(first), marks);
+        const std::uint16_t* const draws = place.draws.fill(streams_[i], first, keys.size());
+        place.marks.resize(wholeBitGroups(keys.size()) * kBitGroup);
+        std::uint16_t* const marks = place.marks.data();
+        place.sampler.sample(keys, bounds_[i], streams_[i], static_cast<std::uint64_t>(first), draws, marks);
         Sample& sample = samples_[trimmed_[i]];
         if (!sample.factors.empty()) return storeFactors(i, row, marks, place, sample);
         std::uint32_t* const words = sample.bits.data() + static_cast<std::size_t>(row) * rowWords_;
@@ -104,9 +106,7 @@ private:
         place.kept.resize(keys.size());
         expandKeptBits(words, 0, 1.0f, place.kept);
         const auto magnitude = [key = keys.data()](std::size_t e) AIMERGE_INLINE_BODY { return key[e]; };
-        const auto left = [key = keys.data(), kept = place.kept.data()](std::size_t e)
-                              AIMERGE_INLINE_BODY { return selectBits(kept[e] != 0, key[e], 0u); };
-        addMagnitudes(keys.size(), 0, magnitude, left, sums);
+        addMagnitudes(keys.size(), 0, magnitude, Sampled{magnitude, place.kept.data()}, sums);
     }
 
     void storeFactors(std::size_t i, std::int64_t row, const std::uint16_t* marks, Row& place, Sample& sample) const {

@@ -42,12 +42,11 @@ std::uint32_t keepBound(double probability) {
     return static_cast<std::uint32_t>(std::min(std::ceil(probability * 0x1p32), 0x1p32 - 1));
 }
 
-std::uint16_t* UpperDraws::fill(const RandomStream& stream, std::int64_t first, std::size_t count, std::size_t room) {
+const std::uint16_t* UpperDraws::fill(const RandomStream& stream, std::int64_t first, std::size_t count) {
     const auto begin = static_cast<std::uint64_t>(first), firstGroup = begin / kGroup;
     const std::uint64_t endGroup = (begin + count + kGroup - 1) / kGroup;
     const auto groups = static_cast<std::size_t>(endGroup - firstGroup);
-    const std::size_t needed = std::max(groups * kGroup, begin % kGroup + room);
-    if (draws_.size() < needed) draws_.resize(needed);
+    if (draws_.size() < groups * kGroup) draws_.resize(groups * kGroup);
     fillGroups(stream, firstGroup, groups, draws_.data());
     return draws_.data() + begin % kGroup;
 }

@@ -43,9 +43,9 @@ inline std::uint32_t elementDraw(const RandomStream& stream, std::uint64_t e) {
     return upperDraw(stream, e) << 16 | lowerDraw(stream, e);
 }
 
-/// elementDraw() < bound.
-inline bool isDrawBelow(std::uint32_t bound, const RandomStream& stream, std::uint64_t e) {
-    const std::uint32_t upper = upperDraw(stream, e), upperBound = bound >> 16;
+/// elementDraw() < bound. @param upper upperDraw(stream, e)
+inline bool isDrawBelow(std::uint32_t bound, std::uint32_t upper, const RandomStream& stream, std::uint64_t e) {
+    const std::uint32_t upperBound = bound >> 16;
     return upper != upperBound ? upper < upperBound : lowerDraw(stream, e) < (bound & 0xFFFFu);
 }
 
@@ -55,9 +55,8 @@ std::uint32_t keepBound(double probability);
 /// One thread's room for the upper halves of a stretch of elements.
 class UpperDraws {
 public:
-    /// @param room how many values may be written from the result on
-    /// @return those of elements [first, first + count), to be overwritten at will; valid until the next call
-    std::uint16_t* fill(const RandomStream& stream, std::int64_t first, std::size_t count, std::size_t room);
+    /// @return those of elements [first, first + count); valid until the next call
+    const std::uint16_t* fill(const RandomStream& stream, std::int64_t first, std::size_t count);
 
 private:
     std::vector<std::uint16_t> draws_;

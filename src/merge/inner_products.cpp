@@ -34,14 +34,6 @@ void addProductsByColumn(const double* a, const double* b, std::size_t count, do
     });
 }
 
-/// The pairs i <= j, in the order in which sums are kept.
-template <typename Use>
-void forEachPair(std::size_t vectors, const Use& use) {
-    std::size_t pair = 0;
-    for (std::size_t i = 0; i < vectors; ++i)
-        for (std::size_t j = i; j < vectors; ++j) use(pair++, i, j);
-}
-
 /// One worker's vectors of a chunk, in float64.
 class ChunkVectors {
 public:
@@ -70,7 +62,7 @@ public:
         : parameter_(parameter),
           kind_(kind),
           vectors_(parameter.inputs() + (kind == Vectors::ChangesAndBase ? 1 : 0)),
-          pairs_(vectors_ * (vectors_ + 1) / 2),
+          pairs_(kind == Vectors::ChangesAndBase ? 2 * vectors_ - 1 : vectors_ * (vectors_ + 1) / 2),
           wanted_(parameter.allInputs()),
           places_(static_cast<std::size_t>(parameter.threads().threads())) {}
 
@@ -79,12 +71,12 @@ public:
         parameter_.visitAll(wanted_, [&](const ParameterChunk& chunk) {
             const ChunkVectors& values = loaded(chunk);
             const std::size_t lane = static_cast<std::size_t>(chunk.first) % kLanes;
-            forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+            forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
                 addProducts(values[i], values[j], chunk.count, lane, sums[chunk.span * pairs_ + pair]);
             });
         });
         InnerProducts products(1, vectors_);
-        forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+        forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
             double sum = 0;
             for (std::size_t span = 0; span < parameter_.spans(); ++span) sum += sumOf(sums[span * pairs_ + pair]);
             products.set(0, i, j, sum);
@@ -103,11 +95,11 @@ public:
             const auto addRun = [&](const ChunkVectors& values, std::int64_t row, std::int64_t column, std::size_t offset,
                                     std::size_t count) {
                 const std::size_t lane = static_cast<std::size_t>(column) % kLanes;
-                forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+                forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
                     addProducts(values[i] + offset, values[j] + offset, count, lane, sums[pair]);
                 });
                 if (column + static_cast<std::int64_t>(count) < matrix.columns) return;
-                forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+                forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
                     products.set(static_cast<std::size_t>(row), i, j, sumOf(sums[pair]));
                     sums[pair] = {};
                 });
@@ -128,14 +120,14 @@ public:
             visitRows(
                 begin, end, matrix.columns, worker,
                 [&](const ChunkVectors& values, std::int64_t, std::int64_t column, std::size_t offset, std::size_t count) {
-                    forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+                    forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
                         addProductsByColumn(values[i] + offset, values[j] + offset, count,
                                             sums[block].data() + pair * columns + column);
                     });
                 });
         });
         InnerProducts products(columns, vectors_);
-        forEachPair(vectors_, [&](std::size_t pair, std::size_t i, std::size_t j) {
+        forEachPair([&](std::size_t pair, std::size_t i, std::size_t j) {
             for (std::size_t column = 0; column < columns; ++column) {
                 double sum = 0;
                 for (const std::vector<double>& part : sums) sum += part[pair * columns + column];
@@ -146,6 +138,16 @@ public:
     }
 
 private:
+    /// The pairs i <= j that are wanted, in the order in which sums are kept.
+    template <typename Use>
+    void forEachPair(const Use& use) const {
+        const std::size_t last = vectors_ - 1;
+        std::size_t pair = 0;
+        for (std::size_t i = 0; i < vectors_; ++i)
+            for (std::size_t j = i; j < vectors_; ++j)
+                if (kind_ != Vectors::ChangesAndBase || i == j || j == last) use(pair++, i, j);
+    }
+
     const ChunkVectors& loaded(const ParameterChunk& chunk) {
         ChunkVectors& values = places_[static_cast<std::size_t>(chunk.worker)];
         values.load(chunk, kind_);

@@ -25,6 +25,16 @@ struct ChangeMagnitude {
     }
 };
 
+/// What a sample leaves of a magnitude, as bits. @param kept 1 or 0 for every element
+template <typename Magnitude>
+struct Sampled {
+    Magnitude magnitude;
+    const float* kept;
+    std::uint32_t operator()(std::size_t i) const AIMERGE_INLINE_BODY {
+        return bitsOfFloat(floatOfBits(magnitude(i)) * kept[i]);
+    }
+};
+
 /// @param magnitude |d| of element i as bits, kept what is left of it; for vectorised loops
 template <typename Magnitude, typename Kept>
 void addMagnitudes(std::size_t count, std::size_t firstLane, const Magnitude& magnitude, const Kept& kept,

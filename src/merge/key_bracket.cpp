@@ -86,15 +86,17 @@ std::size_t tallyPortably(const float* base, const float* input, std::size_t cou
 }
 
 #if defined(__x86_64__)
-/// The same with compressing stores, which compilers do not find by themselves.
+/// The same with compressing stores, which compilers do not find by themselves; without a branch on whether something is
+/// inside, which would often be foretold wrongly.
 AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* input, std::size_t count, KeyBracket bracket,
                                               BracketTally& tally, std::uint32_t* collected) {
     const Comparands with(bracket);
     const __m512i highKey = everywhere(with.high), lowKey = everywhere(with.low), firstInside = everywhere(with.firstInside);
     const __m512i insideWidth = everywhere(with.insideWidth), signless = everywhere(0x7FFFFFFFu), one = everywhere(1);
     __m512i above = _mm512_setzero_si512(), high = above, low = above;
-    std::size_t appended = 0;
-    std::uint32_t insideCount = 0;
+    std::uint32_t unwanted[16];
+    std::uint32_t* const to = collected ? collected : unwanted;
+    std::size_t insideCount = 0;
     for (std::size_t i = 0; i < count; i += 16) {
         const __mmask16 valid = count - i >= 16 ? __mmask16{0xFFFF} : static_cast<__mmask16>((1u << (count - i)) - 1);
         const __m512 delta = _mm512_sub_ps(_mm512_maskz_loadu_ps(valid, input + i), _mm512_maskz_loadu_ps(valid, base + i));
@@ -103,18 +105,14 @@ AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* in
         high = _mm512_mask_add_epi32(high, _mm512_mask_cmpeq_epu32_mask(valid, key, highKey), high, one);
         low = _mm512_mask_add_epi32(low, _mm512_mask_cmpeq_epu32_mask(valid, key, lowKey), low, one);
         const __mmask16 inside = _mm512_mask_cmplt_epu32_mask(valid, _mm512_sub_epi32(key, firstInside), insideWidth);
-        if (inside == 0) continue;
-        const auto found = static_cast<std::uint32_t>(std::popcount(inside));
-        insideCount += found;
-        if (collected == nullptr) continue;
-        _mm512_storeu_si512(collected + appended, _mm512_maskz_compress_epi32(inside, key));
-        appended += found;
+        _mm512_storeu_si512(collected ? to + insideCount : to, _mm512_maskz_compress_epi32(inside, key));
+        insideCount += static_cast<std::size_t>(std::popcount(inside));
     }
     tally.above += sumOfLanes(above);
     tally.high += sumOfLanes(high);
     tally.low += sumOfLanes(low);
-    tally.inside += insideCount;
-    return appended;
+    tally.inside += static_cast<std::uint32_t>(insideCount);
+    return collected ? insideCount : 0;
 }
 #endif
 

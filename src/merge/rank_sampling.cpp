@@ -7,14 +7,15 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 namespace aimerge {
 namespace {
 
-/// Bins are a fraction of an octave wide and reach this many octaves down from the largest magnitude; what is smaller, zeros
-/// above all, shares the lowest bin.
+/// Zeros have bin 0 to themselves. Other bins are a fraction of an octave wide and reach this many octaves down from the
+/// largest magnitude; what is smaller shares bin 1.
 constexpr std::uint32_t kOctaves = 10, kMantissaBits = 23, kMostBinsPerOctave = 64;
-constexpr std::size_t kMostBins = kOctaves * kMostBinsPerOctave + 1;
+constexpr std::size_t kMostBins = kOctaves * kMostBinsPerOctave + 2;
 
 /// Longer rows take narrower bins, so that about as few elements are left undecided.
 /// @return the bits of a key that its bin does not look at
@@ -27,8 +28,13 @@ unsigned shiftFor(std::size_t elements) {
 /// Neighbours count in different histograms, so that none waits for the one before.
 constexpr std::size_t kHistograms = 4;
 
-/// Ranks of up to so many different keys are counted by looking at the whole row; for more, the row is sorted.
-constexpr std::size_t kFewKeys = 64;
+/// A bin with more than this part of a row is looked at for whether its magnitudes are all equal, as those of small changes
+/// of bf16 values are.
+constexpr std::size_t kLargeBinPart = 16;
+
+/// Ranks of up to so many different keys are counted by looking at the whole row, for a few at a time; for more, the row is
+/// sorted.
+constexpr std::size_t kFewKeys = 64, kKeysAtOnce = 4;
 
 std::uint32_t largestOf(std::span<const std::uint32_t> keys) {
     const std::uint32_t* const key = keys.data();
@@ -45,17 +51,23 @@ DoubleRank doubleRank(std::size_t below, std::size_t equal) {
     return static_cast<DoubleRank>(2 * below + equal - 1);
 }
 
-DoubleRank rankWithin(std::span<const std::uint32_t> keys, std::uint32_t own) {
-    const std::uint32_t* const key = keys.data();
+/// doubleRank() of `own`: every element counts once if it is below, and once if it is not above.
+std::array<DoubleRank, kKeysAtOnce> ranksWithin(std::span<const std::uint32_t> keys,
+                                                const std::array<std::uint32_t, kKeysAtOnce>& own) {
+    const auto* const key =
+        reinterpret_cast<const std::int32_t*>(keys.data());  // keys have no top bit, and signed compare faster
     const std::size_t count = keys.size();
+    const auto own0 = static_cast<std::int32_t>(own[0]), own1 = static_cast<std::int32_t>(own[1]),
+               own2 = static_cast<std::int32_t>(own[2]), own3 = static_cast<std::int32_t>(own[3]);
     return vectorised([=]() AIMERGE_INLINE_BODY {
-        const auto signedOwn = static_cast<std::int32_t>(own);  // keys have no top bit, and signed ones compare faster
-        std::uint32_t below = 0, above = 0;
+        std::uint32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            below += static_cast<std::int32_t>(key[i]) < signedOwn;
-            above += static_cast<std::int32_t>(key[i]) > signedOwn;
+            sum0 += (key[i] < own0) + (key[i] <= own0);
+            sum1 += (key[i] < own1) + (key[i] <= own1);
+            sum2 += (key[i] < own2) + (key[i] <= own2);
+            sum3 += (key[i] < own3) + (key[i] <= own3);
         }
-        return doubleRank(below, count - below - above);
+        return std::array<DoubleRank, kKeysAtOnce>{sum0 - 1, sum1 - 1, sum2 - 1, sum3 - 1};
     });
 }
 
@@ -87,14 +99,17 @@ void RankSampler::countBins(std::span<const std::uint32_t> keys) {
     const std::uint32_t largest = largestOf(keys), reach = kOctaves << kMantissaBits;
     const std::uint32_t floor = largest > reach ? largest - reach : 0;
     const unsigned shift = shiftFor(keys.size());
-    const std::size_t bins = ((largest - floor) >> shift) + 1;
+    const std::size_t bins = ((largest - floor) >> shift) + 2;
     binOf_.resize(keys.size());
     const std::uint32_t* const key = keys.data();
     std::uint32_t* const bin = binOf_.data();
     const std::size_t count = keys.size();
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) bin[i] = ((key[i] > floor ? key[i] : floor) - floor) >> shift;
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::uint32_t own = (((key[i] > floor ? key[i] : floor) - floor) >> shift) + 1;
+            bin[i] = key[i] == 0 ? 0 : own;
+        }
     });
 
     std::array<std::array<std::uint32_t, kMostBins>, kHistograms> counts;
@@ -108,56 +123,102 @@ void RankSampler::countBins(std::span<const std::uint32_t> keys) {
         for (std::size_t b = 0; b < bins; ++b) counts_[b] += histogram[b];
 }
 
+/// Fills below_ and limits_.
+void RankSampler::limitBins(std::span<const std::uint32_t> keys, const RankBounds& bounds) {
+    const std::size_t bins = counts_.size();
+    below_.resize(bins);
+    limits_.resize(bins);
+    std::exclusive_scan(counts_.begin(), counts_.end(), below_.begin(), 0u);
+
+    // Of the upper halves of the bounds the least and the greatest that an element of the bin can have; in units of 2^-16,
+    // of which a bound, being rounded up, may be one of its last place above its probability.
+    const double least = bounds.least() * 0x1p16, step = bounds.step() * 0x1p16;
+    const std::uint32_t *const below = below_.data(), *const counts = counts_.data();
+    std::uint32_t* const limits = limits_.data();
+    vectorised([=]() AIMERGE_INLINE_BODY {
+#pragma GCC ivdep
+        for (std::size_t b = 0; b < bins; ++b) {
+            const auto firstRank = static_cast<std::int32_t>(2 * below[b]);
+            const auto lastRank = static_cast<std::int32_t>(2 * (below[b] + counts[b]) - 2);
+            const auto kept = static_cast<std::int32_t>(least + step * firstRank);
+            const auto dropped = static_cast<std::int32_t>(least + step * lastRank + 0x1p-16);
+            limits[b] = static_cast<std::uint32_t>(kept) | static_cast<std::uint32_t>(dropped) << 16;
+        }
+    });
+    for (std::size_t b = 0; b < bins; ++b) {
+        if (counts_[b] <= keys.size() / kLargeBinPart || !hasOneKey(keys, b)) continue;
+        const std::uint32_t upper = bounds.bound(doubleRank(below_[b], counts_[b])) >> 16;
+        limits_[b] = upper | upper << 16;
+    }
+}
+
+bool RankSampler::hasOneKey(std::span<const std::uint32_t> keys, std::size_t bin) const {
+    const std::uint32_t* const key = keys.data();
+    const std::size_t count = keys.size();
+    const std::uint32_t own = key[std::ranges::find(binOf_, bin) - binOf_.begin()];
+    const std::uint32_t equal = vectorised([=]() AIMERGE_INLINE_BODY {
+        std::uint32_t sum = 0;
+        for (std::size_t i = 0; i < count; ++i) sum += key[i] == own;
+        return sum;
+    });
+    return equal == counts_[bin];
+}
+
 void RankSampler::sample(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
-                         std::uint64_t first, std::uint16_t* marks) {
+                         std::uint64_t first, const std::uint16_t* draws, std::uint16_t* marks) {
     if (keys.empty()) return;
     countBins(keys);
-    limits_.resize(counts_.size());
-    std::size_t below = 0;
-    for (std::size_t b = 0; b < counts_.size(); ++b) {
-        if (counts_[b] == 0) continue;
-        const std::uint32_t least = bounds.bound(doubleRank(below, 1));
-        const std::uint32_t greatest = bounds.bound(doubleRank(below + counts_[b] - 1, 1));
-        limits_[b] = least >> 16 | (greatest & 0xFFFF0000u);
-        below += counts_[b];
-    }
-
+    limitBins(keys, bounds);
     const std::uint32_t *const bin = binOf_.data(), *const limits = limits_.data();
     const std::size_t count = keys.size();
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint32_t limit = limits[bin[i]];
-            marks[i] = markOf(marks[i], limit & 0xFFFFu, limit >> 16);
+            marks[i] = markOf(draws[i], limit & 0xFFFFu, limit >> 16);
         }
     });
-    settle(keys, bounds, stream, first, marks);
+    settle(keys, bounds, stream, first, draws, marks);
 }
 
 /// Decides what is undecided by the rank of its key.
 void RankSampler::settle(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
-                         std::uint64_t first, std::uint16_t* marks) {
+                         std::uint64_t first, const std::uint16_t* draws, std::uint16_t* marks) {
     open_.clear();
     settleUndecided(marks, keys.size(), [&](std::size_t i) {
         open_.push_back(std::uint64_t{keys[i]} << 32 | i);
         return false;
     });
+    if (open_.empty()) return;
     std::ranges::sort(open_);
-    std::size_t different = 0;
-    for (std::size_t i = 0; i < open_.size(); ++i) different += i == 0 || keyOf(open_[i]) != keyOf(open_[i - 1]);
-    const bool isSorted = different > kFewKeys;
-    if (isSorted) {
+    rankOpenKeys(keys);
+
+    std::size_t at = 0;
+    for (const std::uint64_t open : open_) {
+        at += keyOf(open) != openKeys_[at];
+        const auto element = static_cast<std::uint32_t>(open);
+        const std::uint32_t bound = bounds.bound(openRanks_[at]);
+        marks[element] = isDrawBelow(bound, draws[element], stream, first + element) ? kKept : kDropped;
+    }
+}
+
+/// Fills openKeys_ and openRanks_ from open_.
+void RankSampler::rankOpenKeys(std::span<const std::uint32_t> keys) {
+    openKeys_.clear();
+    for (const std::uint64_t open : open_)
+        if (openKeys_.empty() || keyOf(open) != openKeys_.back()) openKeys_.push_back(keyOf(open));
+    openRanks_.resize(openKeys_.size());
+    if (openKeys_.size() > kFewKeys) {
         sorted_.assign(keys.begin(), keys.end());
         std::ranges::sort(sorted_);
+        for (std::size_t k = 0; k < openKeys_.size(); ++k) openRanks_[k] = rankWithinSorted(sorted_, openKeys_[k]);
+        return;
     }
-
-    std::uint32_t bound = 0;
-    for (std::size_t i = 0; i < open_.size(); ++i) {
-        const std::uint32_t key = keyOf(open_[i]);
-        if (i == 0 || key != keyOf(open_[i - 1]))
-            bound = bounds.bound(isSorted ? rankWithinSorted(sorted_, key) : rankWithin(keys, key));
-        const auto element = static_cast<std::uint32_t>(open_[i]);
-        marks[element] = isDrawBelow(bound, stream, first + element) ? kKept : kDropped;
+    for (std::size_t k = 0; k < openKeys_.size(); k += kKeysAtOnce) {
+        const std::size_t number = std::min(kKeysAtOnce, openKeys_.size() - k);
+        std::array<std::uint32_t, kKeysAtOnce> own{};
+        std::copy_n(openKeys_.begin() + static_cast<std::ptrdiff_t>(k), number, own.begin());
+        std::copy_n(ranksWithin(keys, own).begin(), number, openRanks_.begin() + static_cast<std::ptrdiff_t>(k));
     }
 }
 
