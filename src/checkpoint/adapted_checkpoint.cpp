@@ -82,6 +82,10 @@ void Checkpoint::replaceTensor(TensorInfo replacement, const Adapter& adapter) {
     if (!fits)
         throw InputError("{}: stores {} with shape {}, but it has {} in {}", adapter.weights.string(), replacement.name,
                          shapeText(replacement.shape), shapeText(expected), folder_.string());
+    if (replacement.name == kEmbedding && replacement.shape != expected) {
+        modelConfig_.vocabSize = replacement.shape[0];
+        config_["vocab_size"] = replacement.shape[0];
+    }
     *target = std::move(replacement);
 }
 

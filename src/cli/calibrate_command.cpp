@@ -66,7 +66,6 @@ void runCalibrate(World& world, const Options& options) {
     const Checkpoint base =
         openInTurn(world, [&] { return Checkpoint::open(staged ? staged->nameHere(config.baseModel) : config.baseModel); });
     if (staged) staged->dropNames();
-    requireWholeModel(base);
 
     CalibrationInput input;
     Source source = Source::Calibration;

@@ -4,12 +4,12 @@
 #include "cli/options.h"
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
-#include "cli/statistics_step.h"
 
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/phase.h"
 #include "aimerge/evaluation/evaluate.h"
+#include "aimerge/merge/adapted_weights.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -70,12 +70,11 @@ void writeSamples(const std::string& path, const Evaluation& evaluation, const E
 
 void runEvaluate(World& world, const Options& options) {
     const Checkpoint model = openInTurn(world, [&] { return Checkpoint::open(options.subject); });
-    requireWholeModel(model);
     const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
 
     const Plan plan = planEvaluation(world, options, evaluation, model);
 
-    const EvaluationResult result = scoreModel(world, options, evaluation, model, plan);
+    const EvaluationResult result = scoreModel(world, options, evaluation, AdaptedWeights(model), plan);
     if (!world.isRoot()) return;
     if (!options.samples.empty()) writeSamples(options.samples, evaluation, result);
     if (options.json)

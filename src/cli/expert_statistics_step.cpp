@@ -12,6 +12,7 @@
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
+#include "aimerge/merge/adapted_weights.h"
 #include "aimerge/merge/resolve_parameters.h"
 #include "aimerge/torch/torch_library.h"
 
@@ -56,7 +57,8 @@ void measureInto(World& world, const Options& options, const Measurement& measur
     settings.stages = 0;
     settings.replicas = 1;  // stages work one after another
     const Plan plan = makePlan(measurement.expert, {}, settings);
-    const CalibrationJob job{measurement.expert,
+    const AdaptedWeights weights(measurement.expert);
+    const CalibrationJob job{weights,
                              measurement.calibration,
                              plan,
                              blocks,
@@ -203,7 +205,6 @@ std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
 void requireExpertCalibration(const MergeJob& job) {
     const bool isFisher = job.method->info().needs == ExpertStatistic::Fisher;
     for (const auto& [model, measurement] : measurementsOf(job)) {
-        requireWholeModel(measurement.expert);
         if (isFisher && job.vocabulary && !job.vocabulary->maps.at(model).isIdentity())
             throw UsageError(
                 "{}: {} weighs the rows of the embedding by what was measured on each model's own; the vocabulary of {} "

@@ -1,7 +1,5 @@
 #include "cli/merge_job.h"
 
-#include "cli/statistics_step.h"
-
 #include "aimerge/checkpoint/chat_template.h"
 #include "aimerge/checkpoint/output_folder.h"
 #include "aimerge/checkpoint/parameter_name.h"
@@ -81,7 +79,6 @@ void requireMeasurableExperts(const MergeJob& job) {
     if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
         throw UsageError("{}: aim.source measures whole experts, listed as 'models'; with 'slices' use source base",
                          job.config.aim->mark.text());
-    for (const Checkpoint* expert : job.expertCheckpoints()) requireWholeModel(*expert);
 }
 
 }  // namespace
@@ -121,7 +118,6 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.method = &findMethod(config.method, config.methodMark);
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
-    if (job.config.aim) requireWholeModel(job.base());
     if (job.config.aim && job.config.aim->usesExperts()) requireMeasurableExperts(job);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);

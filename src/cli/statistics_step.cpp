@@ -10,6 +10,7 @@
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
+#include "aimerge/merge/adapted_weights.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "aimerge/torch/torch_library.h"
 
@@ -58,14 +59,6 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
     std::memcpy(blocks.ids.data(), text.data() + sizeof blocks.blocks + sizeof blocks.length,
                 blocks.ids.size() * sizeof blocks.ids[0]);
     return blocks;
-}
-
-void requireWholeModel(const Checkpoint& model) {
-    if (model.isAdapted())
-        throw InputError(
-            "{}: a model with an adapter cannot be calibrated; merge the two into a checkpoint first "
-            "(merge_method: linear, weight: 1)",
-            model.name());
 }
 
 std::string contentDigestOf(const Checkpoint& base, int threads) {
@@ -121,7 +114,8 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              const Plan& plan, CalibrationInput input) {
     const int threads = threadsPerRank(world, options);
     const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
-    const CalibrationJob job{base,
+    const AdaptedWeights weights(base);
+    const CalibrationJob job{weights,
                              config,
                              plan,
                              blocks,
@@ -146,7 +140,6 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
 
 StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,
                                 const Checkpoint& model) {
-    requireWholeModel(model);
     CalibrationInput input;
     std::string planText;
     if (world.isRoot()) {

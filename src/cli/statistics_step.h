@@ -18,9 +18,6 @@
 
 namespace aimerge {
 
-/// @throws InputError when this is a model with an adapter: its activations would be those without
-void requireWholeModel(const Checkpoint& model);
-
 /// Hex digest of the checkpoint's contents. Read once: later runs take it from the cache as long as the files' names, sizes
 /// and modification times are the same.
 std::string contentDigestOf(const Checkpoint& base, int threads);

@@ -13,6 +13,7 @@
 #include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/merge/adapted_weights.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -68,10 +69,7 @@ private:
 
     void prepare() {
         const Checkpoint base = openInTurn(world_, [&] { return Checkpoint::open(sweep_.baseModel); });
-        if (scores()) {
-            requireWholeModel(base);
-            evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
-        }
+        if (scores()) evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
         bool relaxes = false;
         for (std::size_t i = 0; i < points().size(); ++i)
             relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
@@ -81,7 +79,6 @@ private:
 
     /// Collective. The log lies in the sweep's folder, and in the cache for the points' own merges.
     void provideBaseStatistics(const Checkpoint& base) {
-        requireWholeModel(base);
         const AimConfig& aim = *sweep_.aim;
         StatisticsLog log;
         if (aim.statisticsPath.empty())
@@ -146,11 +143,8 @@ private:
 
     EvaluationResult scoreFolder(const std::string& folder) {
         std::optional<Checkpoint> model;
-        shareFailures(world_, [&] {
-            model = Checkpoint::openOver(sweep_.baseModel, folder);
-            requireWholeModel(*model);
-        });
-        return score(*model, planEvaluation(world_, options_, *evaluation_, *model));
+        shareFailures(world_, [&] { model = Checkpoint::openOver(sweep_.baseModel, folder); });
+        return score(AdaptedWeights(*model), planEvaluation(world_, options_, *evaluation_, *model));
     }
 
     /// Points that differ by their AIM alone are one merge where omega is 1.

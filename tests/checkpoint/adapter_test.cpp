@@ -147,6 +147,18 @@ TEST_F(AdapterTest, StoresModulesInFull) {
     EXPECT_EQ(first, 5);
 }
 
+TEST_F(AdapterTest, MayEnlargeTheVocabulary) {
+    TinyAdapter adapter;
+    adapter.config["modules_to_save"] = {"lm_head", "embed_tokens"};
+    adapter.addFloats("base_model.model.lm_head.weight", {9, 4}, 5);
+    adapter.addFloats("base_model.model.model.embed_tokens.weight", {9, 4}, 5);
+
+    const Checkpoint model = open(adapter);
+
+    EXPECT_EQ(model.modelConfig().vocabSize, 9);
+    EXPECT_EQ(model.config()["vocab_size"], 9);
+}
+
 TEST_F(AdapterTest, GivesATiedModelAHeadOfItsOwnWhenEmbeddingsAreStored) {
     TinyLlama tied;
     tied.config["tie_word_embeddings"] = true;

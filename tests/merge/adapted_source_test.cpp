@@ -1,6 +1,7 @@
 #include "aimerge/merge/adapted_source.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/merge/adapted_weights.h"
 #include "aimerge/merge/instruction_set.h"
 #include "merge/memory_parameter.h"
 #include "support/expect_error.h"
@@ -38,6 +39,14 @@ public:
 
     InputView view() const { return {&*model_, model_->find(parameter_)}; }
     std::shared_ptr<const TensorSource> source() const { return directSource(view()); }
+
+    /// What AdaptedWeights gives, elements [first, first + count).
+    template <typename Element>
+    std::vector<Element> weights(std::size_t first, std::size_t count) const {
+        std::vector<Element> elements(count);
+        AdaptedWeights(*model_).read(*view().tensor, first * sizeof(Element), std::as_writable_bytes(std::span(elements)));
+        return elements;
+    }
 
 private:
     TempFolder folder_;
@@ -99,6 +108,30 @@ TEST(AdaptedSource, NamesAWeightThatIsNotFinite) {
                    .add("base_model.model.x.lora_B.weight", "F32", {1, 1}, bytesOf<float>({1})));
 
     EXPECT_THAT(messageOf<InputError>([&] { valuesOf(*model.source(), 0, 2); }), HasSubstr("x.weight is nan at element 1;"));
+}
+
+/// x + (2^-9, 3 2^-9), where x is one element of the base for each.
+template <typename Element>
+std::vector<Element> changedWeights(Dtype dtype, const std::vector<Element>& base, float factor = 0x1p-9f) {
+    OneAdapted model("x.weight", form(dtype, {1, 2}), bytesOf<Element>(base), {{"r", 1}, {"lora_alpha", 1}});
+    model.open(SafetensorsBuilder()
+                   .add("base_model.model.x.lora_A.weight", "F32", {1, 2}, bytesOf<float>({1, 3}))
+                   .add("base_model.model.x.lora_B.weight", "F32", {1, 1}, bytesOf<float>({factor})));
+    EXPECT_EQ(model.weights<Element>(1, 1)[0], model.weights<Element>(0, 2)[1]);
+    return model.weights<Element>(0, 2);
+}
+
+TEST(AdaptedWeights, AreRoundedToTheDtypeOfTheBase) {
+    EXPECT_THAT(changedWeights<std::uint16_t>(Dtype::BF16, {0x3F80, 0x3F80}), ElementsAre(0x3F80, 0x3F81));  // steps of 2^-7
+    EXPECT_THAT(changedWeights<float>(Dtype::F32, {1, 1}), ElementsAre(1 + 0x1p-9f, 1 + 3 * 0x1p-9f));
+    EXPECT_THAT(changedWeights<double>(Dtype::F64, {1, 1}), ElementsAre(1 + 0x1p-9, 1 + 3 * 0x1p-9));
+}
+
+TEST(AdaptedWeights, NameASumBeyondTheRangeOfTheBase) {
+    EXPECT_THAT(messageOf<InputError>([] {
+                    changedWeights<std::uint16_t>(Dtype::F16, {0x7BFF, 0x7BFF}, 1e4f);
+                }),
+                AllOf(HasSubstr("x.weight"), HasSubstr("float16")));
 }
 
 /// Sizes around the tiles: rows and columns of 1, a prime, a tile and one more; ranks that are and are not multiples of

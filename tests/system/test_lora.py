@@ -1,7 +1,10 @@
 """LoRA adapters as experts, against PEFT's merge_and_unload on a Llama of a few kilobytes."""
+import json
 import unittest
 
+import h5py
 import numpy as np
+from safetensors.numpy import save_file
 
 try:
     import peft
@@ -103,24 +106,70 @@ class Lora(AimergeTest):
                 results.append(file_bytes(self.folder / out))
             self.assertEqual(results[0], results[1], method)
 
-    def test_a_base_with_an_adapter_is_not_calibrated(self):
-        self.make_base()
-        self.make_adapter()
+    def pair_and_checkpoint(self, dtype, **settings):
+        """BASE+ADAPTER, and the folder of what PEFT makes of it in the base's dtype."""
+        self.make_base(dtype=dtype)
+        self.make_adapter(**settings)
         pair = f"{self.folder / 'base'}+{self.folder / 'adapter'}"
-        config = self.config({"merge_method": "task_arithmetic", "base_model": pair,
-                              "models": [{"model": str(self.folder / "base"), "parameters": {"weight": 1.0}}],
-                              "aim": {"omega": 0.4, "calibration": {"token_ids": str(self.blocks()), "sequences": 8}}})
-        refused = self.aimerge("merge", config, "--out", self.folder / "out", expect=3)
-        self.assertIn("merge the two into a checkpoint first", refused.stderr)
+        written = self.folder / f"written-{dtype}"
+        self.merged(out=written.name, models=[{"model": pair, "parameters": {"weight": 1.0}}], dtype=dtype)
+        return pair, str(written)
 
-    def test_as_an_expert_to_be_measured_it_is_refused(self):
-        self.make_base()
-        self.make_adapter()
-        config = self.config({"merge_method": "regmean", "calibration": {"token_ids": str(self.blocks(1))},
-                              "models": [{"model": f"{self.folder / 'base'}+{self.folder / 'adapter'}"}]})
-        result = self.aimerge("merge", config, "--out", self.folder / "out", expect=3)
-        self.assertIn("a model with an adapter cannot be calibrated; merge the two into a checkpoint first", result.stderr)
+    def tokens(self, count):
+        path = self.folder / f"tokens-{count}.safetensors"
+        save_file({"input_ids": np.random.default_rng(3).integers(0, 40, (count, 32))}, path)
+        return path
 
+    def measured(self, model, dtype="float32"):
+        config = self.config({"base_model": model, "aim": {"omega": 0.4, "calibration": {
+            "token_ids": str(self.tokens(8)), "sequences": 8, "dtype": dtype}}}, "calibrate.yaml")
+        log = self.folder / "log.h5"
+        log.unlink(missing_ok=True)
+        self.aimerge("calibrate", config, "--out", log)
+        with h5py.File(log) as file:
+            return {name: module["mean_abs"][:] for name, module in file["statistics"].items()}
+
+    def test_its_activations_are_those_of_the_checkpoint_that_it_makes(self):
+        for dtype in ("bfloat16", "float32"):
+            with self.subTest(dtype):
+                pair, written = self.pair_and_checkpoint(dtype)
+                got, want, without = (self.measured(model) for model in (pair, written, str(self.folder / "base")))
+                self.assertEqual(set(got), set(want))
+                for name in want:
+                    np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+                self.assertFalse(np.array_equal(got["model.layers.2.mlp.down_proj"], without["model.layers.2.mlp.down_proj"]))
+
+    def test_methods_that_measure_experts_take_it_as_the_checkpoint_that_it_makes(self):
+        pair, written = self.pair_and_checkpoint("float32")
+        calibration = {"token_ids": str(self.tokens(2))}
+        base = {"model": str(self.folder / "base"), "parameters": {"weight": 1.0}}
+        for name, config in (
+                ("regmean", {"merge_method": "regmean", "calibration": calibration}),
+                ("fisher", {"merge_method": "fisher", "calibration": calibration}),
+                ("aim", {"merge_method": "task_arithmetic", "base_model": str(self.folder / "base"), "aim": {
+                    "omega": 0.4, "source": "mean", "calibration": {**calibration, "sequences": 2}}}),
+                ("base", {"merge_method": "task_arithmetic", "aim": {
+                    "omega": 0.4, "calibration": {**calibration, "sequences": 2}}})):
+            with self.subTest(name):
+                results = []
+                for kind, model in (("pair", pair), ("written", written)):
+                    adapted = {"model": model, "parameters": {"weight": 1.0}}
+                    models = {"aim": [adapted], "base": [base]}.get(name, [adapted, base])
+                    self.merged(out=f"{name}-{kind}", models=models, **config, **({"base_model": model} if name == "base" else {}))
+                    results.append(file_bytes(self.folder / f"{name}-{kind}"))
+                self.assertEqual(*results)
+
+    def test_scores_are_those_of_the_checkpoint_that_it_makes(self):
+        pair, written = self.pair_and_checkpoint("float32", modules_to_save=["embed_tokens", "lm_head"])
+        suite, samples = self.folder / "requests.jsonl", self.folder / "samples.jsonl"
+        ids = np.random.default_rng(4).integers(0, 40, (6, 20)).tolist()
+        suite.write_text("".join(json.dumps({"task": "t", "context_ids": row[:15], "continuation_ids": row[15:]}) + "\n" for row in ids))
+        results = []
+        for model in (pair, written, self.folder / "base"):
+            self.aimerge("evaluate", model, "--suite", suite, "--samples", samples)
+            results.append([json.loads(line)["loglikelihood"] for line in samples.read_text().splitlines()])
+        self.assertEqual(results[0], results[1])
+        self.assertNotEqual(results[0], results[2])
 
 if __name__ == "__main__":
     unittest.main()

@@ -3,7 +3,7 @@
 // layer, norm and head is summed up per input channel.
 
 #include "aimerge/calibration/token_blocks.h"
-#include "aimerge/checkpoint/checkpoint.h"
+#include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/core/progress.h"
 #include "aimerge/device/device.h"
@@ -17,7 +17,7 @@
 namespace aimerge {
 
 struct CalibrationJob {
-    const Checkpoint& base;
+    const WeightSource& base;
     const CalibrationConfig& config;
     const Plan& plan;               // which layers each rank runs, and whether a rank streams its layers
     const TokenBlocks& blocks;      // the same on every rank
