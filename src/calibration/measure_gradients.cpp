@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/model/gradient.h"
+#include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
 #include "calibration/torch_threads.h"
@@ -9,15 +10,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
+#include <utility>
 
 namespace aimerge {
 namespace {
 
-/// Sequences that share one reading of the layers. A tied head keeps a gradient of the whole vocabulary for each.
-std::int64_t sequencesAtOnce(const ModelConfig& config) {
-    return config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
-}
+constexpr std::uint64_t kMostKeptWeightBytes = std::uint64_t{4} << 30;
+
+constexpr int kStatesTag = 13, kGradientsTag = 14, kHeadTag = 15;
 
 /// The sum of the next tokens' negative log-likelihoods.
 at::Tensor languageModelLoss(const at::Tensor& logits, std::span<const std::int32_t> ids) {
@@ -48,12 +50,10 @@ constexpr GradientMeasure kSensitivity{"sensitivity", meanEntropy,
 /// Terms are positive, so that float32 loses at most a relative 2^-24 per block.
 class GradientSums : public GradientObserver {
 public:
-    GradientSums(const CalibrationJob& job, StepNotice& notice, const GradientMeasure& measure)
-        : job_(job), notice_(notice), measure_(measure) {}
+    GradientSums(const CalibrationJob& job, const GradientMeasure& measure) : job_(job), measure_(measure) {}
 
     void stop() override {
         if (job_.safePoint) job_.safePoint();
-        notice_.stepDone();
     }
 
     void observe(const std::string& parameter, const at::Tensor& gradient) override {
@@ -77,41 +77,164 @@ public:
 
 private:
     const CalibrationJob& job_;
-    StepNotice& notice_;
     const GradientMeasure& measure_;
     std::map<std::string, at::Tensor> sums_;
 };
 
-/// What rank 0 does.
-void measureAlone(World& world, const CalibrationJob& job, const Decoder& decoder, const GradientMeasure& measure,
-                  const std::filesystem::path& file) {
-    const std::int64_t group = sequencesAtOnce(decoder.config());
-    Progress progress(job.progress, measure.name, "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0);
-    StepNotice notice(world, otherRanks(world));
-    GradientSums sums(job, notice, measure);
-    for (std::int64_t first = 0; first < job.blocks.blocks; first += group) {
-        const std::int64_t count = std::min(group, job.blocks.blocks - first);
-        const auto ids = std::span(job.blocks.ids)
-                             .subspan(static_cast<std::size_t>(first * job.blocks.length),
-                                      static_cast<std::size_t>(count * job.blocks.length));
-        differentiate(decoder, ids, job.blocks.length, measure.loss, sums);
-        progress.advance(static_cast<std::uint64_t>(count), 0);
+/// Tensors between stages, by way of host memory, sent without waiting.
+class TensorLink {
+public:
+    explicit TensorLink(World& world) : world_(world) {}
+
+    void send(int to, int tag, const at::Tensor& tensor) {
+        while (!leaving_.empty() && leaving_.front().request.test()) leaving_.pop_front();
+        Message& message = leaving_.emplace_back();
+        message.tensor = tensor.cpu().contiguous();
+        message.request = world_.send(to, tag, bytesOf(message.tensor));
     }
-    notice.finish();
-    writeStatisticFile(file, sums.means());
-    progress.finish();
+
+    /// @param into on any device
+    void receive(int from, int tag, at::Tensor& into) {
+        const at::Tensor arrived = at::empty(into.sizes(), into.options().device(at::kCPU));
+        world_.receive(from, tag, bytesOf(arrived)).wait();
+        into.copy_(arrived);
+    }
+
+    void finish() {
+        for (Message& message : leaving_) message.request.wait();
+        leaving_.clear();
+    }
+
+private:
+    struct Message {
+        at::Tensor tensor;
+        World::Request request;  // gone before the bytes that it sends
+    };
+    static std::span<std::byte> bytesOf(const at::Tensor& tensor) {
+        return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
+    }
+
+    World& world_;
+    std::deque<Message> leaving_;
+};
+
+/// Sequences that share one reading of the layers. A tied head keeps a gradient of the whole vocabulary for each.
+std::int64_t sequencesPerPass(const ModelConfig& config, WeightsAre weightsAre) {
+    return weightsAre == WeightsAre::Kept || config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
 }
+
+/// The same on every rank: small models are faster with all weights in memory, large ones leave it to the sums.
+WeightsAre weightsOf(const CalibrationJob& job) {
+    const std::uint64_t largestStage =
+        std::ranges::max(job.plan.ranks, {}, &RankPlan::calibrationWeightBytes).calibrationWeightBytes;
+    const bool areKept = job.memoryLimit == 0 && largestStage <= kMostKeptWeightBytes;
+    return areKept ? WeightsAre::Kept : WeightsAre::ReadAnew;
+}
+
+/// A rank's part: as many passes go forwards as there are stages behind this one, then one goes backwards for every one that
+/// goes forwards. Each stage meets the passes in their order, in both directions.
+class GradientStage {
+public:
+    GradientStage(World& world, const CalibrationJob& job, const Stage& stage, const GradientMeasure& measure,
+                  WeightsAre weightsAre)
+        : job_(job),
+          stage_(stage),
+          measure_(measure),
+          decoder_(job.base, job.config.dtype, job.blocks.length, job.device),
+          sums_(job, measure),
+          gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, weightsAre, sums_),
+          link_(world),
+          passes_(job.blocks.blocks, sequencesPerPass(decoder_.config(), weightsAre)),
+          progress_(job.progress, measure.name, "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0),
+          notice_(world, stage.first() ? idleRanks(job.plan) : std::vector<int>{}) {}
+
+    void run() {
+        const std::int64_t behind = std::min<std::int64_t>(stage_.stages - 1 - stage_.number(), passes_.count());
+        for (std::int64_t pass = 0; pass < passes_.count() + behind; ++pass) {
+            if (pass < passes_.count()) forward(pass);
+            if (pass >= behind) backward(pass - behind);
+        }
+        link_.finish();
+        notice_.finish();
+        progress_.finish();
+    }
+
+    const std::map<std::string, at::Tensor>& means() { return sums_.means(); }
+
+private:
+    void forward(std::int64_t number) {
+        GradientPass& pass = going_.emplace_back();
+        pass.ids = std::span(job_.blocks.ids)
+                       .subspan(static_cast<std::size_t>(passes_.firstBlock(number) * job_.blocks.length),
+                                static_cast<std::size_t>(passes_.sequences(number) * job_.blocks.length));
+        if (stage_.first())
+            gradient_.embed(pass);
+        else
+            for (std::int64_t s = 0; s < passes_.sequences(number); ++s)
+                link_.receive(stage_.previous, kStatesTag,
+                              pass.states.emplace_back(decoder_.emptyHidden(1, job_.blocks.length)));
+        gradient_.forward(pass);
+        if (stage_.last()) return;
+        for (const at::Tensor& state : pass.states) link_.send(stage_.next, kStatesTag, state);
+    }
+
+    void backward(std::int64_t number) {
+        GradientPass& pass = going_.front();
+        if (stage_.last())
+            gradient_.backwardThroughHead(pass, measure_.loss);
+        else
+            for (at::Tensor& state : pass.states) link_.receive(stage_.next, kGradientsTag, state);
+        if (decoder_.config().tieWordEmbeddings && stage_.stages > 1) passHeads(pass);
+        gradient_.backward(pass);
+        if (stage_.first())
+            gradient_.backwardThroughEmbedding(pass);
+        else
+            for (const at::Tensor& state : pass.states) link_.send(stage_.previous, kGradientsTag, state);
+        going_.pop_front();
+        progress_.advance(static_cast<std::uint64_t>(passes_.sequences(number)), 0);
+        notice_.stepDone();
+    }
+
+    /// From the last stage to the first, whose embedding the head is.
+    void passHeads(GradientPass& pass) {
+        const std::vector<int>& ranks = stage_.pipelines.front();
+        if (stage_.last())
+            for (const at::Tensor& head : std::exchange(pass.tiedHeads, {})) link_.send(ranks.front(), kHeadTag, head);
+        else if (stage_.first())
+            for (std::size_t s = 0; s < pass.states.size(); ++s) {
+                const at::Tensor& like = pass.states[s];
+                link_.receive(ranks.back(), kHeadTag,
+                              pass.tiedHeads.emplace_back(
+                                  at::empty({decoder_.config().vocabSize, decoder_.hiddenSize()}, like.options())));
+            }
+    }
+
+    const CalibrationJob& job_;
+    const Stage& stage_;
+    const GradientMeasure& measure_;
+    Decoder decoder_;
+    GradientSums sums_;
+    StageGradient gradient_;
+    TensorLink link_;
+    MicroBatches passes_;
+    Progress progress_;
+    StepNotice notice_;
+    std::deque<GradientPass> going_;  // those that have not come back
+};
 
 /// Collective.
 void measure(World& world, const CalibrationJob& job, const GradientMeasure& measure, const std::filesystem::path& folder) {
     setTorchThreads(job.threads);
     useDevice(job.device);
-    const Decoder decoder(job.base, job.config.dtype, job.blocks.length, job.device);
-    if (world.isRoot()) {
-        measureAlone(world, job, decoder, measure, folder / fmt::format("{}.safetensors", measure.name));
+    const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
+    const WeightsAre weightsAre = weightsOf(job);
+    if (stage.empty()) {
+        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(job.base.modelConfig(), weightsAre));
+        StepNotice::follow(world, stage.pipelines.front().front(), passes.count());
     } else {
-        const std::int64_t group = sequencesAtOnce(decoder.config());
-        StepNotice::follow(world, 0, (job.blocks.blocks + group - 1) / group * stopsOf(decoder));
+        GradientStage work(world, job, stage, measure, weightsAre);
+        work.run();
+        writeStatisticFile(folder / fmt::format("{}-{}.safetensors", measure.name, world.rank()), work.means());
     }
     world.barrier();
 }

@@ -5,6 +5,7 @@
 #include "cli/statistics_step.h"
 
 #include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
@@ -91,20 +92,28 @@ struct StatisticSize {
     std::uint64_t disk = 0, memory = 0;
 };
 
-StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength) {
+/// @param ranks that share the memory
+StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength, int ranks) {
     const ModelConfig& config = measurement.expert.modelConfig();
     const CalibrationConfig& calibration = measurement.calibration;
     const auto length = static_cast<std::uint64_t>(blockLength);
     const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
     if (measurement.kind != ExpertStatistic::InputGram) {
-        std::uint64_t elements = 0;
-        for (const TensorInfo& tensor : measurement.expert.tensors())
-            elements += static_cast<std::uint64_t>(tensor.elements());
+        std::uint64_t elements = 0, ofVocabulary = 0;
+        for (const TensorInfo& tensor : measurement.expert.tensors()) {
+            const auto own = static_cast<std::uint64_t>(tensor.elements());
+            elements += own;
+            if (isVocabularyTensor(tensor.name)) ofVocabulary = std::max(ofVocabulary, own);
+        }
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
         const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
         // The head, its gradient and the embedding's; logits, their logarithmic probabilities, and the gradients of both.
         const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
-        return {elements * sizeof(float), (elements + ends) * sizeof(float) + state * states};
+        // A stage has its layers' share, and the first and the last a table of the vocabulary.
+        const auto stages =
+            static_cast<std::uint64_t>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
+        const std::uint64_t ofStage = stages == 1 ? elements : (elements - ofVocabulary) / stages + ofVocabulary;
+        return {elements * sizeof(float), (ofStage + ends) * sizeof(float) + state * states};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
     const std::uint64_t ofLayer =
@@ -114,9 +123,9 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
 }
 
 /// @throws UsageError
-void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, const fs::path& cache,
-                 std::uint64_t memoryLimit) {
-    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length);
+void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, const fs::path& cache, std::uint64_t memoryLimit,
+                 int ranks) {
+    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length, ranks);
     const std::uint64_t free = freeDiskBytes(cache);
     if (size.disk > free)
         throw UsageError("{}: {} of {} needs {}, the disk has {} free; set AIMERGE_CACHE_DIR to another one", cache.string(),
@@ -140,7 +149,7 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         const fs::path cache = fs::absolute(environment::cacheDirectory() / "expert-statistics");
         folder = cache / cacheKey(measurement, blocks, threads, options.computesOn.name);
         if (!fs::exists(folder)) {
-            requireRoom(measurement, blocks, cache, memoryLimitBytes(options));
+            requireRoom(measurement, blocks, cache, memoryLimitBytes(options), world.size());
             fs::create_directories(cache);
             lock.emplace(JobLock::acquire(folder.string() + ".lock", commandLine()));
         }
@@ -213,12 +222,12 @@ void requireExpertCalibration(const MergeJob& job) {
     }
 }
 
-std::string expertStatisticsLine(const MergeJob& job) {
+std::string expertStatisticsLine(const MergeJob& job, int ranks) {
     StatisticSize total;
     std::string what;
     const auto add = [&](const Measurement& measurement) {
         const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
-        const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength);
+        const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength, ranks);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
     };

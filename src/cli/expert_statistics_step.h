@@ -16,13 +16,12 @@
 namespace aimerge {
 
 /// Local. @throws UsageError when the method needs statistics and the config does not say on what the experts are to be run,
-/// or the models' vocabularies differ where that makes the statistics of rows meaningless; InputError when an expert has
-/// an adapter
+/// or the models' vocabularies differ where that makes the statistics of rows meaningless
 void requireExpertCalibration(const MergeJob& job);
 
 /// What measuring the experts takes, from headers and config alone: a line for the plan's table; empty when nothing is
-/// needed.
-std::string expertStatisticsLine(const MergeJob& job);
+/// needed. @param ranks that measure
+std::string expertStatisticsLine(const MergeJob& job, int ranks);
 
 struct ProvidedStatistics {
     std::vector<ExpertStatistics> experts;        // one per model of the set, of those that are no input without content

@@ -55,105 +55,102 @@ std::vector<at::Tensor> gradients(const at::Tensor& output, const at::Tensor& ou
     return torch::autograd::grad({output}, leaves, {outputGradient});
 }
 
-class Differentiation {
-public:
-    Differentiation(const Decoder& decoder, std::span<const std::int32_t> ids, std::int64_t length,
-                    GradientObserver& observer)
-        : decoder_(decoder),
-          ids_(ids),
-          length_(static_cast<std::size_t>(length)),
-          sequences_(ids.size() / length_),
-          observer_(observer) {}
-
-    void forward() {
-        const at::NoGradGuard noGraph;
-        inputs_.resize(static_cast<std::size_t>(decoder_.layers()));
-        for (std::size_t s = 0; s < sequences_; ++s) {
-            states_.push_back(decoder_.emptyHidden(1, static_cast<std::int64_t>(length_)));
-            decoder_.embed(idsOf(s), states_.back());
-        }
-        for (std::int64_t layer = 0; layer < decoder_.layers(); ++layer) {
-            const LayerWeights weights = decoder_.loadLayer(layer);
-            for (at::Tensor& state : states_) {
-                inputs_[static_cast<std::size_t>(layer)].push_back(state.clone());
-                decoder_.runLayer(layer, weights, state, nullptr);
-            }
-            observer_.stop();
-        }
-    }
-
-    /// Afterwards states_ are gradients of the last layer's output.
-    void backwardThroughHead(const SequenceLoss& loss) {
-        const NamedTensors parameters{{"model.norm.weight", decoder_.loadFinalNorm().set_requires_grad(true)},
-                                      {"lm_head.weight", decoder_.loadHead().set_requires_grad(true)}};
-        for (std::size_t s = 0; s < sequences_; ++s) {
-            const at::Tensor input = states_[s].detach().set_requires_grad(true);
-            const at::Tensor logits = differentiableHead(decoder_, parameters[0].second, parameters[1].second, input);
-            const at::Tensor value = loss(logits, idsOf(s));
-            const auto found = gradients(value, at::ones_like(value), parameters, input);
-            observer_.observe(parameters[0].first, found[0]);
-            if (decoder_.config().tieWordEmbeddings)
-                tiedHead_.push_back(found[1]);
-            else
-                observer_.observe(parameters[1].first, found[1]);
-            states_[s] = found[2];
-        }
-        observer_.stop();
-    }
-
-    /// states_ become gradients of the layer's input.
-    void backwardThroughLayer(std::int64_t layer) {
-        const LayerWeights weights = decoder_.loadLayer(layer);
-        const NamedTensors parameters = parametersOf(layer, weights);
-        for (const auto& [name, tensor] : parameters) tensor.set_requires_grad(true);
-        std::vector<at::Tensor>& inputs = inputs_[static_cast<std::size_t>(layer)];
-        for (std::size_t s = 0; s < sequences_; ++s) {
-            const at::Tensor input = std::exchange(inputs[s], {}).set_requires_grad(true);
-            const auto found =
-                gradients(differentiableLayer(decoder_, layer, weights, input), states_[s], parameters, input);
-            for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
-            states_[s] = found.back();
-        }
-        observer_.stop();
-    }
-
-    void backwardThroughEmbedding() {
-        for (std::size_t s = 0; s < sequences_; ++s) {
-            at::Tensor gradient = decoder_.config().tieWordEmbeddings
-                                      ? tiedHead_[s].to(at::kFloat)
-                                      : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()},
-                                                  at::TensorOptions(at::kFloat).device(decoder_.device()));
-            const std::span<const std::int32_t> ids = idsOf(s);
-            // Token by token, in order: the bits must not depend on threads.
-            for (std::size_t t = 0; t < ids.size(); ++t)
-                gradient.select(0, ids[t]).add_(states_[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
-                                                embeddingScale_);
-            observer_.observe("model.embed_tokens.weight", gradient);
-        }
-    }
-
-private:
-    std::span<const std::int32_t> idsOf(std::size_t sequence) const { return ids_.subspan(sequence * length_, length_); }
-
-    const Decoder& decoder_;
-    std::span<const std::int32_t> ids_;
-    std::size_t length_, sequences_;
-    GradientObserver& observer_;
-    std::vector<at::Tensor> states_;               // per sequence: the hidden state, then its gradient
-    std::vector<std::vector<at::Tensor>> inputs_;  // per layer and sequence
-    std::vector<at::Tensor> tiedHead_;             // per sequence: the gradient of a tied head
-    double embeddingScale_ = decoder_.embeddingScale();
-};
-
 }  // namespace
 
-void differentiate(const Decoder& decoder, std::span<const std::int32_t> ids, std::int64_t length, const SequenceLoss& loss,
-                   GradientObserver& observer) {
-    Differentiation work(decoder, ids, length, observer);
-    work.forward();
-    work.backwardThroughHead(loss);
-    for (std::int64_t layer = decoder.layers(); layer-- > 0;) work.backwardThroughLayer(layer);
-    work.backwardThroughEmbedding();
+StageGradient::StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
+                             WeightsAre weightsAre, GradientObserver& observer)
+    : decoder_(decoder),
+      firstLayer_(firstLayer),
+      endLayer_(endLayer),
+      length_(static_cast<std::size_t>(length)),
+      weightsAre_(weightsAre),
+      observer_(observer),
+      layers_(static_cast<std::size_t>(endLayer - firstLayer)) {}
+
+void StageGradient::embed(GradientPass& pass) const {
+    for (std::size_t s = 0; s < pass.ids.size() / length_; ++s) {
+        pass.states.push_back(decoder_.emptyHidden(1, static_cast<std::int64_t>(length_)));
+        decoder_.embed(idsOf(pass, s), pass.states.back());
+    }
+}
+
+void StageGradient::forward(GradientPass& pass) {
+    const at::NoGradGuard noGraph;
+    pass.inputs.resize(layers_.size());
+    for (std::int64_t number = firstLayer_; number < endLayer_; ++number) {
+        const LayerWeights weights = layer(number);
+        for (at::Tensor& state : pass.states) {
+            pass.inputs[static_cast<std::size_t>(number - firstLayer_)].push_back(state.clone());
+            decoder_.runLayer(number, weights, state, nullptr);
+        }
+        observer_.stop();
+    }
+}
+
+void StageGradient::backwardThroughHead(GradientPass& pass, const SequenceLoss& loss) {
+    if (!head_.defined()) {
+        finalNorm_ = decoder_.loadFinalNorm().set_requires_grad(true);
+        head_ = decoder_.loadHead().set_requires_grad(true);
+    }
+    const NamedTensors parameters{{"model.norm.weight", finalNorm_}, {"lm_head.weight", head_}};
+    for (std::size_t s = 0; s < pass.states.size(); ++s) {
+        const at::Tensor input = pass.states[s].detach().set_requires_grad(true);
+        const at::Tensor logits = differentiableHead(decoder_, finalNorm_, head_, input);
+        const at::Tensor value = loss(logits, idsOf(pass, s));
+        const auto found = gradients(value, at::ones_like(value), parameters, input);
+        observer_.observe(parameters[0].first, found[0]);
+        if (decoder_.config().tieWordEmbeddings)
+            pass.tiedHeads.push_back(found[1]);
+        else
+            observer_.observe(parameters[1].first, found[1]);
+        pass.states[s] = found[2];
+    }
+    if (weightsAre_ == WeightsAre::ReadAnew) finalNorm_ = head_ = at::Tensor();
+    observer_.stop();
+}
+
+void StageGradient::backward(GradientPass& pass) {
+    for (std::int64_t number = endLayer_; number-- > firstLayer_;) {
+        const LayerWeights weights = layer(number);
+        const NamedTensors parameters = parametersOf(number, weights);
+        for (const auto& [name, tensor] : parameters) tensor.set_requires_grad(true);
+        std::vector<at::Tensor>& inputs = pass.inputs[static_cast<std::size_t>(number - firstLayer_)];
+        for (std::size_t s = 0; s < pass.states.size(); ++s) {
+            const at::Tensor input = std::exchange(inputs[s], {}).set_requires_grad(true);
+            const auto found =
+                gradients(differentiableLayer(decoder_, number, weights, input), pass.states[s], parameters, input);
+            for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
+            pass.states[s] = found.back();
+        }
+        observer_.stop();
+    }
+}
+
+void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
+    for (std::size_t s = 0; s < pass.states.size(); ++s) {
+        at::Tensor gradient = decoder_.config().tieWordEmbeddings
+                                  ? pass.tiedHeads[s].to(at::kFloat)
+                                  : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()},
+                                              at::TensorOptions(at::kFloat).device(decoder_.device()));
+        const std::span<const std::int32_t> ids = idsOf(pass, s);
+        // Token by token, in order: the bits must not depend on threads.
+        for (std::size_t t = 0; t < ids.size(); ++t)
+            gradient.select(0, ids[t]).add_(pass.states[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
+                                            decoder_.embeddingScale());
+        observer_.observe("model.embed_tokens.weight", gradient);
+    }
+}
+
+std::span<const std::int32_t> StageGradient::idsOf(const GradientPass& pass, std::size_t sequence) const {
+    return pass.ids.subspan(sequence * length_, length_);
+}
+
+LayerWeights StageGradient::layer(std::int64_t number) {
+    LayerWeights& kept = layers_[static_cast<std::size_t>(number - firstLayer_)];
+    if (kept.inputNorm.defined()) return kept;
+    LayerWeights weights = decoder_.loadLayer(number);
+    if (weightsAre_ == WeightsAre::Kept) kept = weights;
+    return weights;
 }
 
 }  // namespace aimerge

@@ -1,6 +1,7 @@
 // Run with 1, 2, 3 and 4 ranks: with four, one rank has no layer.
 
 #include "aimerge/calibration/measure_experts.h"
+#include "aimerge/model/gradient.h"
 #include "calibration/golden_corpus.h"
 #include "calibration/gram_observer.h"
 #include "calibration/stage_run.h"
@@ -67,7 +68,7 @@ private:
 };
 
 Tensors measure(void (*work)(World&, const CalibrationJob&, const fs::path&), const char* model, Dtype dtype,
-                std::int64_t microBatch, std::int64_t blockCount) {
+                std::int64_t microBatch, std::int64_t blockCount, std::uint64_t memoryLimit = 0) {
     const Checkpoint expert = Checkpoint::open(goldenPath(model).string());
     CalibrationConfig config;
     config.dtype = dtype;
@@ -75,7 +76,8 @@ Tensors measure(void (*work)(World&, const CalibrationJob&, const fs::path&), co
     const TokenBlocks blocks = goldenBlocks(blockCount);
     const Plan plan = planOfThreeLayers(testWorld().size(), false);
     const SharedFolder folder;
-    work(testWorld(), {expert, config, plan, blocks}, folder.path());
+    work(testWorld(), {expert, config, plan, blocks, 1, memoryLimit}, folder.path());
+    testWorld().barrier();  // all have written
     return readTensors(folder.path());
 }
 
@@ -147,6 +149,52 @@ TEST(MeasureFisher, HasEveryParameterAndNoNegativeValue) {
         ASSERT_EQ(static_cast<std::int64_t>(values.size()), tensor.elements()) << tensor.name;
         EXPECT_THAT(values, testing::Each(testing::Ge(0.0f))) << tensor.name;
         EXPECT_THAT(values, testing::Contains(testing::Gt(0.0f))) << tensor.name;
+    }
+}
+
+/// Squares of gradients, added up.
+class PlainSums : public GradientObserver {
+public:
+    void observe(const std::string& parameter, const at::Tensor& gradient) override {
+        at::Tensor& sum = sums[parameter];
+        if (!sum.defined()) sum = at::zeros(gradient.sizes(), at::kFloat);
+        sum.addcmul_(gradient.to(at::kFloat), gradient.to(at::kFloat));
+    }
+    std::map<std::string, at::Tensor> sums;
+};
+
+at::Tensor nextTokenLoss(const at::Tensor& logits, std::span<const std::int32_t> ids) {
+    const at::Tensor next = at::tensor(at::ArrayRef<int>(ids.data() + 1, ids.size() - 1)).to(at::kLong);
+    return at::cross_entropy_loss(logits.narrow(0, 0, next.numel()), next, {}, at::Reduction::Sum);
+}
+
+TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
+    constexpr std::int64_t kBlocks = 7;
+    const Checkpoint expert = Checkpoint::open(goldenPath("family_bf16/expert_b").string());
+    const TokenBlocks blocks = goldenBlocks(kBlocks);
+    const Decoder decoder(expert, Dtype::BF16, blocks.length);
+    PlainSums plain;
+    StageGradient whole(decoder, 0, 3, blocks.length, WeightsAre::ReadAnew, plain);
+    for (std::int64_t block = 0; block < kBlocks; ++block) {
+        GradientPass pass;
+        pass.ids = std::span(blocks.ids)
+                       .subspan(static_cast<std::size_t>(block * blocks.length), static_cast<std::size_t>(blocks.length));
+        whole.embed(pass);
+        whole.forward(pass);
+        whole.backwardThroughHead(pass, nextTokenLoss);
+        whole.backward(pass);
+        whole.backwardThroughEmbedding(pass);
+    }
+
+    for (const std::uint64_t memoryLimit : {std::uint64_t{0}, std::uint64_t{1} << 40}) {
+        const Tensors got = measure(measureFisher, "family_bf16/expert_b", Dtype::BF16, 1, kBlocks, memoryLimit);
+
+        ASSERT_EQ(got.size(), plain.sums.size());
+        for (auto& [name, sum] : plain.sums) {
+            const at::Tensor mean = sum / kBlocks;
+            const float* const want = mean.const_data_ptr<float>();
+            EXPECT_TRUE(std::equal(got.at(name).begin(), got.at(name).end(), want, want + mean.numel())) << name;
+        }
     }
 }
 

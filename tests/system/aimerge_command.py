@@ -12,7 +12,7 @@ import unittest
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 BINARY = os.environ["AIMERGE_BINARY"]
 DATA = pathlib.Path(os.environ["AIMERGE_TEST_DATA"])
@@ -75,6 +75,11 @@ def read_folder(folder):
     for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
         tensors.update(read_raw(path))
     return tensors
+
+
+def measured_tensors(folder):
+    """{name: array} of what was measured on one model: the ranks' files together."""
+    return {name: values for path in pathlib.Path(folder).glob("*.safetensors") for name, values in load_file(path).items()}
 
 
 def file_bytes(folder, patterns=("*.safetensors", "*.index.json")):

@@ -19,7 +19,7 @@ except ImportError as error:  # of Python 3.10, which has no torch
 else:
     missing = ""
 
-from aimerge_command import GOLDENS, AimergeTest, as_float, golden_manifest, read_folder, read_raw
+from aimerge_command import GOLDENS, AimergeTest, as_float, golden_manifest, measured_tensors, read_folder, read_raw
 
 PRINT_LOGITS = os.environ["AIMERGE_PRINT_LOGITS"]
 RECORDER = pathlib.Path(__file__).resolve().parents[2] / "src/tools/record_statistics.py"
@@ -153,7 +153,7 @@ class Decoders(RandomModels):
                           "calibration": {"token_ids": str(self.token_ids()), "sequences": 4, "dtype": "float32"}}
                 cache = self.folder / f"cache-{name}"
                 self.aimerge("merge", self.config(config), "--out", self.folder / f"out-{name}", AIMERGE_CACHE_DIR=str(cache))
-                found = load_file(next(cache.rglob("fisher.safetensors")))
+                found = measured_tensors(next(cache.rglob("fisher-*.safetensors")).parent)
                 model = self.load(folder, "float64")
                 wanted = {key: torch.zeros_like(value) for key, value in model.named_parameters()}
                 for sequence in torch.tensor(self.ids()):

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from aimerge_command import BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, read_folder
+from aimerge_command import BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, measured_tensors, read_folder
 
 EXPERTS = ("expert_a", "expert_b")
 
@@ -45,7 +45,7 @@ class FisherMerges(AimergeTest):
 
     def measured(self):
         """{key: tensors} of everything in the cache."""
-        return {folder.name: load_file(folder / "fisher.safetensors")
+        return {folder.name: measured_tensors(folder)
                 for folder in (self.cache / "expert-statistics").iterdir()}
 
     def assert_fisher(self, got, folder):
@@ -68,7 +68,7 @@ class FisherMerges(AimergeTest):
             config["models"] = [entry for entry in config["models"] if entry["model"].endswith(name)]
             self.aimerge("merge", self.config(config), "--out", self.folder / f"only-{name}", AIMERGE_CACHE_DIR=str(cache))
             (folder,) = (cache / "expert-statistics").iterdir()
-            tensors = load_file(folder / "fisher.safetensors")
+            tensors = measured_tensors(folder)
             self.assert_fisher(tensors, GOLDENS / "family_f32" / name)
             ordered.append(tensors)
 
@@ -88,10 +88,16 @@ class FisherMerges(AimergeTest):
         save_file(tensors, tied / "model.safetensors", metadata={"format": "pt"})
         config_file = tied / "config.json"
         config_file.write_text(config_file.read_text().replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
-        config = self.fisher_config(models=[{"model": str(tied)}])
-        self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
+        config = self.config(self.fisher_config(models=[{"model": str(tied)}]))
+        self.aimerge("merge", config, "--out", self.folder / "merged", "--threads", 1)
         (got,) = self.measured().values()
         self.assert_fisher(got, tied)
+
+        self.aimerge("merge", config, "--out", self.folder / "three", "--threads", 1, ranks=3, AIMERGE_CACHE_DIR=str(self.folder / "cache3"))
+        (together,) = map(measured_tensors, (self.folder / "cache3/expert-statistics").iterdir())
+        self.assertEqual(set(together), set(got))
+        for name, values in got.items():
+            np.testing.assert_array_equal(together[name], values, err_msg=name)
 
     def test_ranks_do_not_change_a_bit_and_a_second_run_measures_nothing(self):
         config = self.config(self.fisher_config())

@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 
-from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, golden_manifest, read_folder, read_raw
+from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, golden_manifest, measured_tensors, read_folder, read_raw
 
 BASE = GOLDENS / "family_f32/base"
 
@@ -37,7 +37,7 @@ class Sensitivity(AimergeTest):
         return out
 
     def gradients(self):
-        return load_file(next(self.cache.rglob("sensitivity.safetensors")))
+        return measured_tensors(next(self.cache.rglob("sensitivity-*.safetensors")).parent)
 
     def block_ids(self):
         return load_file(self.blocks())["input_ids"]

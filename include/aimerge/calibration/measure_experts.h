@@ -15,15 +15,16 @@ namespace aimerge {
 /// @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault, PeerFailed
 void measureGrams(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 
-/// Of how many blocks measureFisher keeps the layers' inputs, at most.
+/// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
 /// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
 ///
 ///     F = 1/B sum_b (d L_b / d theta)^2,   L_b = - sum_t ln p(token t + 1 of block b | tokens 1..t of block b)
 ///
-/// Rank 0 does all of it while the others wait, so more ranks make it neither faster nor different. It keeps a float32
-/// number per parameter, one layer's weights, and the layers' inputs of kMostSequencesAtOnce blocks.
+/// A pipeline, forwards and back; ranks write their own layers, and the bits do not depend on the ranks. A rank keeps a
+/// float32 number per parameter of its stage, the inputs of its layers for kMostSequencesAtOnce blocks per stage, and its
+/// weights where these are few and memory is not limited, else those of one layer.
 /// @throws UsageError for blocks of one token; InputError naming the parameter when a value is beyond float32
 void measureFisher(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 

@@ -1,40 +1,70 @@
 #pragma once
-// The gradient of a scalar loss of a decoder's logits with respect to every parameter, layer by layer: the forward pass
-// keeps the input of every layer, the backward pass runs each layer again and differentiates it. In memory at a time are one
-// layer's weights and graph, and the layers' inputs.
+// The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers: the forward pass
+// keeps the input of every layer, the backward pass runs each layer again and differentiates it, so that there is never more
+// than one layer's graph.
 
 #include "aimerge/model/decoder.h"
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
 class GradientObserver {
 public:
     virtual ~GradientObserver() = default;
-    /// Called once per parameter and sequence; of one parameter, the sequences come in ascending order. A head that is tied
-    /// to the embedding has no gradient of its own: the embedding's has both contributions.
+    /// Called once per parameter and sequence; of one parameter, the sequences come in the order of their backward passes.
+    /// A head that is tied to the embedding has no gradient of its own: the embedding's has both contributions.
     /// @param gradient of the parameter's shape, in the compute dtype, that of an embedding in float32, where many tokens
-    /// add
-    ///        up; only valid during the call
+    ///        add up; only valid during the call
     virtual void observe(const std::string& parameter, const at::Tensor& gradient) = 0;
-    /// All sequences have passed a layer, forwards or backwards, or the head: stopsOf(decoder) times in a call. May throw.
+    /// All sequences of a pass have gone through a layer, forwards or backwards, or the head. May throw.
     virtual void stop() {}
 };
-
-inline std::int64_t stopsOf(const Decoder& decoder) {
-    return 2 * decoder.layers() + 1;
-}
 
 /// A scalar from the logits [length, vocabulary] (float32) of a sequence with these ids.
 using SequenceLoss = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
 
-/// Differentiates the loss of each sequence by itself. Every layer is read twice for all of them.
-/// @param ids row-major [sequences, length]
-/// @pre not called under c10::InferenceMode
-/// @throws as Decoder does
-void differentiate(const Decoder& decoder, std::span<const std::int32_t> ids, std::int64_t length, const SequenceLoss& loss,
-                   GradientObserver& observer);
+/// Sequences that go through the layers together, each differentiated by itself.
+struct GradientPass {
+    std::span<const std::int32_t> ids;  // row-major [sequences, length]
+    std::vector<at::Tensor> states;     // per sequence [1, length, hidden]: what enters, or has left, the stage; going
+                                        // backwards, the loss's gradient with respect to it
+    std::vector<at::Tensor> tiedHeads;  // per sequence: the gradient of a head that is tied to the embedding
+    std::vector<std::vector<at::Tensor>> inputs;  // per layer and sequence
+};
+
+/// Whether weights that were read for one pass are there for the next.
+enum class WeightsAre : bool { ReadAnew, Kept };
+
+/// Layers [firstLayer, endLayer) of a decoder. Passes may go forwards before earlier ones have gone backwards.
+/// @pre not used under c10::InferenceMode. Its functions throw as Decoder does.
+class StageGradient {
+public:
+    /// @param length of the sequences
+    StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
+                  WeightsAre weightsAre, GradientObserver& observer);
+
+    void embed(GradientPass& pass) const;
+    void forward(GradientPass& pass);
+    /// @pre the pass has gone forwards through the last layer
+    void backwardThroughHead(GradientPass& pass, const SequenceLoss& loss);
+    void backward(GradientPass& pass);
+    /// @pre the pass has gone backwards through the first layer, and has tiedHeads where head and embedding are tied
+    void backwardThroughEmbedding(GradientPass& pass);
+
+private:
+    std::span<const std::int32_t> idsOf(const GradientPass& pass, std::size_t sequence) const;
+    LayerWeights layer(std::int64_t number);
+
+    const Decoder& decoder_;
+    std::int64_t firstLayer_, endLayer_;
+    std::size_t length_;
+    WeightsAre weightsAre_;
+    GradientObserver& observer_;
+    std::vector<LayerWeights> layers_;  // once they were read, where they are kept
+    at::Tensor finalNorm_, head_;
+};
 
 }  // namespace aimerge
