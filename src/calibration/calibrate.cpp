@@ -20,6 +20,12 @@ std::int64_t peakMemoryBytes() {
     return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
+/// Those that follow this stage.
+std::vector<int> waitingRanks(const World& world, const CalibrationJob& job, const Stage& stage) {
+    if (job.merged != nullptr) return otherRanks(world);
+    return stage.last() && stage.replica == 0 ? idleRanks(job.plan) : std::vector<int>{};
+}
+
 /// Part after part of the corpus, replica after replica.
 StatisticsByModule byModule(const std::vector<StageReport>& reports) {
     std::map<ObservedPoint, ChannelSums> total;
@@ -49,16 +55,17 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     const MicroBatches steps(job.blocks.blocks, job.config.microBatch, stage.replica, job.plan.replicas);
     StageReport report;
     report.record.rank = world.rank();
-    if (stage.empty()) {
+    if (job.merged != nullptr) followStages(world, job, 0, world.rank());
+    if (!stage.empty()) {
+        StatisticsObserver observer(job.base.name(), world.rank(), steps);
+        report.record = runStage(world, *transport, job, stage, steps, waitingRanks(world, job, stage), observer,
+                                 job.merged != nullptr ? LayerOrder::Sequential : LayerOrder::Grouped);
+        report.sums = observer.takeSums();
+    } else if (job.merged == nullptr) {
         StepNotice::follow(world, lastStage(job.plan),
                            MicroBatches(job.blocks.blocks, job.config.microBatch, 0, job.plan.replicas).count());
-    } else {
-        StatisticsObserver observer(job.base.name(), world.rank(), steps);
-        const bool isFollowed = stage.last() && stage.replica == 0;
-        report.record =
-            runStage(world, *transport, job, stage, steps, isFollowed ? idleRanks(job.plan) : std::vector<int>{}, observer);
-        report.sums = observer.takeSums();
     }
+    if (job.merged != nullptr) followStages(world, job, world.rank() + 1, world.size());
     report.record.peakMemoryBytes = peakMemoryBytes();
     report.record.peakDeviceBytes = static_cast<std::int64_t>(peakMemoryInUse(job.device));
 

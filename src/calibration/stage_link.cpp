@@ -75,6 +75,14 @@ std::vector<int> otherRanks(const World& world) {
     return others;
 }
 
+void followStages(World& world, const CalibrationJob& job, int first, int end) {
+    const std::int64_t microBatches = MicroBatches(job.blocks.blocks, job.config.microBatch).count();
+    for (int rank = first; rank < end; ++rank) {
+        const RankPlan& plan = job.plan.ranks.at(static_cast<std::size_t>(rank));
+        StepNotice::follow(world, rank, microBatches * (plan.endLayer - plan.firstLayer));
+    }
+}
+
 StepNotice::StepNotice(World& world, std::vector<int> waitingRanks)
     : world_(world), waitingRanks_(std::move(waitingRanks)), pending_(waitingRanks_.size()) {}
 

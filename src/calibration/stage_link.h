@@ -51,6 +51,9 @@ private:
 
 std::vector<int> otherRanks(const World& world);
 
+/// Waits while the stages of ranks [first, end) work, one after another, a step per micro-batch and layer.
+void followStages(World& world, const CalibrationJob& job, int first, int end);
+
 /// A rank at work tells the ranks that wait for it that a step is done, and these follow it, so that no single wait of
 /// theirs lasts as long as all its work.
 class StepNotice {

@@ -2,6 +2,7 @@
 // An activation observer that knows where a stage stands in its work.
 
 #include "aimerge/model/activation_observer.h"
+#include "aimerge/statistics/statistics.h"
 
 #include <cstdint>
 
@@ -14,6 +15,8 @@ public:
     /// All micro-batches have passed the layer. Called when no more than one group of them is made: under
     /// LayerOrder::OneAtATime always.
     virtual void finishLayer(std::int64_t /*layer*/) {}
+    /// Under LayerOrder::Sequential: what all micro-batches that passed the layer say of its modules.
+    virtual StatisticsByModule ofLayer(std::int64_t /*layer*/) { return {}; }
 };
 
 }  // namespace aimerge

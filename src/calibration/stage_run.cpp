@@ -81,6 +81,39 @@ public:
         finish(link);
     }
 
+    /// As if the model were the merged one, with the layers of the base looked at in passing.
+    void runSequential() {
+        StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_,
+                       static_cast<std::size_t>(steps_.count()));
+        for (std::int64_t step = 0; step < steps_.count(); ++step) {
+            link.expect(step);
+            link.exchange();
+        }
+        if (stage_.first()) embedMerged(link);
+        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
+            LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+            for (std::int64_t step = 0; step < steps_.count(); ++step) {
+                at::Tensor measured = resume(link, step).clone();
+                decoder_.runLayer(layer, weights, measured, &observer_);
+            }
+            weights = {};
+            weights = reading([&] { return mergedLayer(layer); });
+            for (std::int64_t step = 0; step < steps_.count(); ++step) {
+                decoder_.runLayer(layer, weights, link.take(step), nullptr);
+                if (layer + 1 == stage_.endLayer) {
+                    observer_.beginMicroBatch(steps_.firstBlock(step));
+                    leave(link, step);
+                    link.pass(step);
+                    link.exchange();
+                } else {
+                    stepDone(step);
+                }
+            }
+        }
+        link.finish();
+        finish(link);
+    }
+
     std::uint64_t bytesRead() const { return decoder_.bytesRead(); }
     double readSeconds() const { return readSeconds_; }
     double waitSeconds() const { return waitSeconds_; }
@@ -90,6 +123,17 @@ private:
         at::Tensor& hidden = resume(link, step);
         if (stage_.first()) decoder_.embed(idsOf(step), hidden);
         return hidden;
+    }
+
+    void embedMerged(StageLink& link) const {
+        const std::unique_ptr<WeightSource> source = job_.merged->embedding();
+        const Decoder merged(*source, job_.config.dtype, job_.blocks.length, job_.device);
+        for (std::int64_t step = 0; step < steps_.count(); ++step) merged.embed(idsOf(step), link.take(step));
+    }
+
+    LayerWeights mergedLayer(std::int64_t layer) const {
+        const std::unique_ptr<WeightSource> source = job_.merged->layer(layer, observer_.ofLayer(layer));
+        return Decoder(*source, job_.config.dtype, job_.blocks.length, job_.device).loadLayer(layer);
     }
 
     at::Tensor& resume(StageLink& link, std::int64_t step) {
@@ -109,7 +153,7 @@ private:
     }
 
     std::int64_t stepsOfMicroBatch() const {
-        return order_ == LayerOrder::OneAtATime ? stage_.endLayer - stage_.firstLayer : 1;
+        return order_ == LayerOrder::Grouped ? 1 : stage_.endLayer - stage_.firstLayer;
     }
 
     void finish(const StageLink& link) {
@@ -155,7 +199,9 @@ StageRecord runStage(World& world, HiddenTransport& transport, const Calibration
                      LayerOrder order) {
     const auto start = Clock::now();
     StageRun run(world, transport, job, stage, steps, waitingRanks, observer, order);
-    if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
+    if (order == LayerOrder::Sequential) {
+        run.runSequential();
+    } else if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
         run.runStreaming();
     } else {
         run.runResident();

@@ -127,15 +127,31 @@ ChannelSums& StatisticsObserver::currentSums(const ObservedPoint& key, std::int6
     return parts.try_emplace(part_, channels).first->second;
 }
 
-SumsByPoint StatisticsObserver::takeSums() {
+void StatisticsObserver::download() {
 #if AIMERGE_HAS_CUDA
-    if (onDevice_) {
-        onDevice_->summation.wait();
-        onDevice_->throwIfBad(place_);
-        for (const auto& [key, parts] : onDevice_->sums)
-            for (const auto& [part, sums] : parts) sums_[key].insert_or_assign(part, sums.download());
-    }
+    if (!onDevice_) return;
+    onDevice_->summation.wait();
+    onDevice_->throwIfBad(place_);
+    for (const auto& [key, parts] : onDevice_->sums)
+        for (const auto& [part, sums] : parts) sums_[key].insert_or_assign(part, sums.download());
 #endif
+}
+
+StatisticsByModule StatisticsObserver::ofLayer(std::int64_t layer) {
+    download();
+    StatisticsByModule modules;
+    for (const auto& [key, parts] : sums_) {
+        if (key.layer != layer) continue;
+        ChannelSums total = parts.begin()->second;
+        for (auto part = std::next(parts.begin()); part != parts.end(); ++part) addPart(part->second, total);
+        const ModuleStatistics statistics = statisticsOf(total);
+        for (const std::string& module : modulesAt(key.point, layer)) modules.emplace(module, statistics);
+    }
+    return modules;
+}
+
+SumsByPoint StatisticsObserver::takeSums() {
+    download();
     SumsByPoint result;
     for (auto& [key, parts] : sums_) {
         std::vector<ChannelSums>& taken = result[key];

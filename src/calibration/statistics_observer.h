@@ -46,11 +46,17 @@ public:
     ///         summed on a GPU is looked at later: in beginMicroBatch(), or in takeSums() at the latest
     void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
 
+    /// @pre the steps are the whole corpus
+    StatisticsByModule ofLayer(std::int64_t layer) override;
+
     /// Once.
     SumsByPoint takeSums();
 
 private:
     struct OnDevice;
+
+    /// Brings what was summed on a GPU to sums_.
+    void download();
 
     /// What the part's inputs at a point are added to.
     ChannelSums& currentSums(const ObservedPoint& key, std::int64_t channels);

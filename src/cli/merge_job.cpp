@@ -81,6 +81,19 @@ void requireMeasurableExperts(const MergeJob& job) {
                          job.config.aim->mark.text());
 }
 
+/// Its layers are the base's, merged from the models alone.
+void requireSequentialJob(const MergeJob& job) {
+    const std::string mark = job.config.aim->calibration.mark.text();
+    if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
+        throw UsageError("{}: aim.calibration.sequential goes with whole models, listed as 'models'", mark);
+    const bool isRealigned =
+        job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
+    if (isRealigned) throw UsageError("{}: aim.calibration.sequential goes with models of one vocabulary", mark);
+    if (job.method->info().needs != ExpertStatistic::None)
+        throw UsageError("{}: aim.calibration.sequential goes with methods that do not measure the experts; {} does", mark,
+                         job.config.method);
+}
+
 }  // namespace
 
 Dtype MergeJob::outputDtype() const {
@@ -121,6 +134,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     if (job.config.aim && job.config.aim->usesExperts()) requireMeasurableExperts(job);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
+    if (job.isSequential()) requireSequentialJob(job);
     if (!job.config.chatTemplate.empty()) {
         std::vector<std::filesystem::path> folders;
         for (const Checkpoint& model : job.models.models) folders.push_back(model.tokenizerFolder());

@@ -40,6 +40,8 @@ struct MergeJob {
     std::vector<const Checkpoint*> expertCheckpoints() const;
     /// The values of omega of the point's tensors; empty without AIM.
     std::set<double> omegasOf(const OutputPoint& point) const;
+    /// Its calibration is part of the merge.
+    bool isSequential() const { return config.aim && config.aim->calibration.sequential; }
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
 };
 

@@ -6,6 +6,7 @@
 #include "cli/merge_step.h"
 #include "cli/plan_step.h"
 #include "cli/publish_step.h"
+#include "cli/sequential_step.h"
 #include "cli/shared_config.h"
 
 #include "aimerge/checkpoint/manifest.h"
@@ -42,6 +43,11 @@ void findStatistics(const MergeJob& job, int threads, const Device& device, Root
         return;
     }
     root.calibration = prepareCalibration(job.config.aim->calibration, job.base(), threads, device);
+    if (job.isSequential()) {
+        root.calibration.cachedLog = sequentialLog(root.calibration.cachedLog, jobDigest(job, {}, {}));
+        root.calibration.isCached = fs::exists(root.calibration.cachedLog);
+        root.calibration.origin.vocabulary += ", sequential";
+    }
     if (!root.calibration.isCached) return;
     root.statistics = readStatisticsLog(root.calibration.cachedLog);
     spdlog::info("statistics reused from {}: the base and the tokens are the same", root.calibration.cachedLog.string());
@@ -92,7 +98,8 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const PlanSettings settings = planSettings(world, options, calibration, job);
         const Plan plan = makePlan(job.base(), job.outputs, settings);
         if (root.showsPlan)
-            fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)), expertStatisticsLine(job, settings.ranks));
+            fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
+                       expertStatisticsLine(job, settings.ranks));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -109,8 +116,10 @@ void completeStatistics(World& world, const Options& options, const MergeJob& jo
     }
     if (!world.any(world.isRoot() && job.config.aim && !root.statistics)) return;
     if (staged) staged->fill(world, weightsOfStages(job.base(), plan));
-    StatisticsLog log =
-        runCalibration(world, options, job.config.aim->calibration, job.base(), plan, std::move(root.calibration));
+    std::optional<JobLayers> layers;
+    if (job.isSequential()) layers.emplace(job, threadsPerRank(world, options), mergesOn(options));
+    StatisticsLog log = runCalibration(world, options, job.config.aim->calibration, job.base(), plan,
+                                       std::move(root.calibration), layers ? &*layers : nullptr);
     if (world.isRoot()) root.statistics = std::move(log);
 }
 
@@ -209,6 +218,10 @@ void MergeRun::requireSharedFiles() const {
     if (config_.aim && config_.aim->usesExperts())
         throw UsageError("{}: aim.source measures the experts, which every rank must see for it; use --io direct",
                          config_.aim->mark.text());
+    if (job_.isSequential())
+        throw UsageError(
+            "{}: aim.calibration.sequential merges while it measures, from models that every rank must see; use --io direct",
+            config_.aim->calibration.mark.text());
     if (config_.aim && config_.aim->usesSensitivity())
         throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
                          config_.aim->mark.text(), statisticName(config_.aim->statistic));

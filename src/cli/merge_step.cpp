@@ -130,6 +130,14 @@ std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<st
     return remaining;
 }
 
+void mergeNow(const MergePass& pass, ThreadPool& threads, const Device& device) {
+    const auto indices = indicesOf(pass.job, pass.names);
+    std::vector<std::size_t> batch;
+    for (const std::string& name : pass.names) batch.push_back(indices.at(name));
+    Progress silent(ProgressMode::None, "merge", "tensors", batch.size(), 0);
+    mergeBatch(pass, batch, threads, silent, device);
+}
+
 void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device,
                  const std::function<void()>& afterBatch) {
     std::vector<std::unordered_map<std::string_view, std::size_t>> indices;  // per pass

@@ -62,6 +62,9 @@ struct MergePass {
     std::exception_ptr error = {};  // what went wrong with it, an Error; nothing more is merged then
 };
 
+/// Local. Merges the pass's tensors at once.
+void mergeNow(const MergePass& pass, ThreadPool& threads, const Device& device);
+
 /// Local. Merges all passes a batch of tensors at a time, so that the inputs of a batch are read from disk once.
 /// @param afterBatch called on this thread between two batches and after the last
 /// @throws Interrupted and PeerFailed between two batches

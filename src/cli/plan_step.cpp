@@ -53,6 +53,7 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         }
     }
     settings.omegas = job.points.size();
+    if (job.isSequential()) settings.replicas = 1;
     const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
     const bool readsImportances = job.config.aim && job.config.aim->isPerElement();
     settings.mergeBytesPerThread =

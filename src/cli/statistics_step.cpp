@@ -111,7 +111,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
 }
 
 StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,
-                             const Plan& plan, CalibrationInput input) {
+                             const Plan& plan, CalibrationInput input, MergedLayers* merged) {
     const int threads = threadsPerRank(world, options);
     const TokenBlocks blocks = broadcastBlocks(world, input.blocks);
     const AdaptedWeights weights(base);
@@ -123,7 +123,8 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              memoryLimitBytes(options),
                              progressMode(world, options),
                              throwIfInterrupted,
-                             options.computesOn};
+                             options.computesOn,
+                             merged};
     CalibrationResult result = calibrateMeasured(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};
@@ -136,6 +137,12 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
     fs::create_directories(input.cachedLog.parent_path());
     writeStatisticsLog(input.cachedLog, log);
     return log;
+}
+
+fs::path sequentialLog(const fs::path& cachedLog, const std::string& job) {
+    Hasher hasher;
+    hasher.updateField(cachedLog.stem().string()).updateField(job);
+    return cachedLog.parent_path() / (hasher.digest().hex() + ".h5");
 }
 
 StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,

@@ -4,6 +4,7 @@
 
 #include "cli/options.h"
 
+#include "aimerge/calibration/calibrate.h"
 #include "aimerge/calibration/token_blocks.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/config/merge_config.h"
@@ -42,8 +43,12 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
                                     const Device& device);
 
 /// Collective. Runs the calibration and caches its log. `input` is used on rank 0, and the log is complete there alone.
+/// @param merged of a sequential calibration
 StatisticsLog runCalibration(World& world, const Options& options, const CalibrationConfig& config, const Checkpoint& base,
-                             const Plan& plan, CalibrationInput input);
+                             const Plan& plan, CalibrationInput input, MergedLayers* merged = nullptr);
+
+/// Where the log of a calibration is cached that is part of a merge. @param job says which
+std::filesystem::path sequentialLog(const std::filesystem::path& cachedLog, const std::string& job);
 
 /// Collective. Of a model from the cache, or measured; complete on rank 0 alone.
 StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,

@@ -11,6 +11,7 @@
 #include "cli/sweep_ledger.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/adapted_weights.h"
@@ -18,12 +19,13 @@
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <limits>
 #include <list>
 #include <map>
 
@@ -35,6 +37,16 @@ using Clock = std::chrono::steady_clock;
 
 double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// What this machine could give now without swapping; files in memory (tmpfs) are taken.
+std::uint64_t availableMemory() {
+    std::ifstream meminfo("/proc/meminfo");
+    for (std::string key; meminfo >> key; meminfo.ignore(std::numeric_limits<std::streamsize>::max(), '\n')) {
+        std::uint64_t kibibytes = 0;
+        if (key == "MemAvailable:" && meminfo >> kibibytes) return kibibytes << 10;
+    }
+    throw RuntimeFault("/proc/meminfo: has no MemAvailable; give --memory-limit");
 }
 
 /// Checkpoints that are written at the same time; each has its shards open.
@@ -333,9 +345,7 @@ private:
     /// Collective.
     std::size_t pointsInMemory(const MergeJob& job) const {
         const std::uint64_t limit = givenMemoryLimit(options_);
-        const auto machine =
-            static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-        const std::uint64_t room = (limit > 0 ? limit : machine / static_cast<std::uint64_t>(world_.ranksOnNode())) / 2;
+        const std::uint64_t room = (limit > 0 ? limit : availableMemory() / static_cast<std::uint64_t>(world_.ranksOnNode())) / 2;
         std::uint64_t bytes = 0;
         for (const OutputTensor& tensor : job.outputs) bytes += tensor.bytes();
         const std::uint64_t perRank = std::max<std::uint64_t>(1, bytes / static_cast<std::uint64_t>(world_.size()));

@@ -163,6 +163,21 @@ void checkSource(const AimConfig& aim, const MappingReader& reader) {
                          mark);
 }
 
+/// What is known only when all layers have been measured, or differs from point to point, does not go with it.
+void checkSequential(const AimConfig& aim, ConfigUse use) {
+    if (!aim.calibration.sequential) return;
+    const std::string mark = aim.calibration.mark.text();
+    const char* const what = "aim.calibration.sequential measures the base between the layers of one merge";
+    if (use == ConfigUse::Calibrate) throw UsageError("{}: {}; it is part of aimerge merge", mark, what);
+    if (aim.omegas.size() > 1) throw UsageError("{}: {}; give one omega", mark, what);
+    if (aim.usesExperts() || aim.usesSensitivity())
+        throw UsageError("{}: {}; use source base, and the statistics mean_abs, rms, max_abs or wanda", mark, what);
+    if (aim.normalisation == Normalisation::Global || aim.relaxTiedHead)
+        throw UsageError("{}: {}, when those above are not known; leave out normalisation global and relax_tied_head", mark,
+                         what);
+    if (!aim.statisticsPath.empty()) throw UsageError("{}: {}; leave out aim.statistics", mark, what);
+}
+
 }  // namespace
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
@@ -203,6 +218,7 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     aim.hasCalibration = !aim.calibration.corpus.empty() || !aim.calibration.tokenIds.empty();
     checkStatistic(aim, reader);
     checkSource(aim, reader);
+    checkSequential(aim, use);
     if (use == ConfigUse::Calibrate && !aim.hasCalibration)
         throw UsageError("{}: aim.calibration needs a text 'corpus' or ready 'token_ids'", aim.calibration.mark.text());
     if (use == ConfigUse::Merge && !aim.hasCalibration && aim.statisticsPath.empty())

@@ -8,7 +8,7 @@ namespace aimerge {
 void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, const std::string& name) {
     const MappingReader reader(section.value, name,
                                {"corpus", "text_key", "token_ids", "sequences", "sequence_length", "seed", "shuffle",
-                                "packing", "dtype", "micro_batch"});
+                                "packing", "dtype", "micro_batch", "sequential"});
     calibration.mark = section.mark;
     assignIfGiven(calibration.corpus, reader.text("corpus"));
     assignIfGiven(calibration.textKey, reader.text("text_key"));
@@ -21,6 +21,7 @@ void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, c
                   reader.choice<Packing>("packing", {{"stream", Packing::Stream}, {"lines", Packing::Lines}}));
     assignIfGiven(calibration.dtype, reader.choice<Dtype>("dtype", {{"bfloat16", Dtype::BF16}, {"float32", Dtype::F32}}));
     assignIfGiven(calibration.microBatch, reader.wholeNumber("micro_batch", 1));
+    assignIfGiven(calibration.sequential, reader.boolean("sequential"));
     if (!calibration.corpus.empty() && !calibration.tokenIds.empty())
         throw UsageError("{}: 'token_ids' and 'corpus' exclude each other: ready token ids need no text",
                          reader.find("token_ids")->mark.text());
@@ -31,6 +32,8 @@ CalibrationConfig readWholeCalibration(const YamlEntry& section, const std::stri
     readCalibration(calibration, section, name);
     if (calibration.corpus.empty() && calibration.tokenIds.empty())
         throw UsageError("{}: {} needs a text 'corpus' or ready 'token_ids'", section.mark.text(), name);
+    if (calibration.sequential)
+        throw UsageError("{}: 'sequential' is for aim.calibration; experts are measured by themselves", section.mark.text());
     return calibration;
 }
 

@@ -200,9 +200,14 @@ private:
         const bool relaxes = std::ranges::any_of(omegas_, [](double omega) { return omega != 1.0; });
         if (relaxes && !aim_)
             throw UsageError("{}: 'aim' is missing: omega below 1 needs aim.calibration or aim.statistics", fileName_);
-        if (aim_ && aim_->value.kind == YamlNode::Kind::Mapping)
-            if (const YamlEntry* omega = aim_->value.find("omega"))
-                throw UsageError("{}: aim.omega: a sweep's values stand in 'omega'", omega->mark.text());
+        if (!aim_ || aim_->value.kind != YamlNode::Kind::Mapping) return;
+        if (const YamlEntry* omega = aim_->value.find("omega"))
+            throw UsageError("{}: aim.omega: a sweep's values stand in 'omega'", omega->mark.text());
+        const YamlEntry* calibration = aim_->value.find("calibration");
+        if (calibration && calibration->value.kind == YamlNode::Kind::Mapping && calibration->value.find("sequential"))
+            throw UsageError(
+                "{}: aim.calibration.sequential measures anew for every merge; a sweep's points share one calibration",
+                calibration->mark.text());
     }
 
     void readEvaluation() {

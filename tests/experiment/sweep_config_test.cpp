@@ -119,6 +119,7 @@ TEST(SweepConfig, NamesThePlaceOfWhatIsWrong) {
              {"aim: {calibration: {corpus: text.txt}}\n", "", "'aim' is missing: omega below 1"},
              {"aim: {calibration", "aim: {omega: 0.4, calibration",
               "s.yaml:8:7: aim.omega: a sweep's values stand in 'omega'"},
+             {"corpus: text.txt", "corpus: text.txt, sequential: true", "a sweep's points share one calibration"},
              {"  - task_arithmetic\n", "  - task_aritmetic\n", "task_arithmetic"},
              {"  - task_arithmetic\n", "  - {merge_method: ties, aim: {calibration: {}}}\n",
               "s.yaml:4:32: unknown key 'calibration' in methods.aim"},

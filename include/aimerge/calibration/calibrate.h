@@ -12,9 +12,20 @@
 #include "aimerge/statistics/statistics.h"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace aimerge {
+
+/// What a sequential calibration passes its hidden states through.
+class MergedLayers {
+public:
+    virtual ~MergedLayers() = default;
+    /// A source that has the merged embedding.
+    virtual std::unique_ptr<WeightSource> embedding() = 0;
+    /// One that has the merged layer. @param statistics of the modules of the base's layer
+    virtual std::unique_ptr<WeightSource> layer(std::int64_t layer, const StatisticsByModule& statistics) = 0;
+};
 
 struct CalibrationJob {
     const WeightSource& base;
@@ -26,6 +37,7 @@ struct CalibrationJob {
     ProgressMode progress = ProgressMode::None;
     void (*safePoint)() = nullptr;  // called between micro-batches; throws Interrupted when a signal asks for a stop
     Device device = {};
+    MergedLayers* merged = nullptr;  // of a sequential calibration. @pre the plan has one replica
 };
 
 struct CalibrationResult {
@@ -34,8 +46,9 @@ struct CalibrationResult {
     StageRecord own;                  // of this rank
 };
 
-/// Collective. @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault,
-/// PeerFailed
+/// Collective. A sequential calibration keeps the hidden states of all blocks, and its stages work one after another: what
+/// enters a layer of the base has passed the merged embedding and the merged layers below it.
+/// @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault, PeerFailed
 CalibrationResult calibrate(World& world, const CalibrationJob& job);
 
 }  // namespace aimerge

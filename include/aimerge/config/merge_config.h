@@ -74,6 +74,7 @@ struct CalibrationConfig {
     Packing packing = Packing::Stream;
     Dtype dtype = Dtype::BF16;    // compute dtype of the forward pass: BF16 or F32
     std::int64_t microBatch = 1;  // sequences per forward step; part of what fixes the bits
+    bool sequential = false;      // of aim.calibration alone: what enters a layer has passed the merged layers below it
     SourceMark mark;
 };
 

@@ -1,0 +1,57 @@
+#include "cli/sequential_step.h"
+
+#include "cli/memory_points.h"
+#include "cli/merge_step.h"
+
+#include "aimerge/checkpoint/parameter_name.h"
+
+namespace aimerge {
+namespace {
+
+/// The only point of a job, with the memory that it lies in.
+class MergedWeights : public WeightSource {
+public:
+    MergedWeights(const MergeJob& job, const std::vector<std::string>& names)
+        : points_(job, names), point_(points_.point(0, "the merged model")) {}
+
+    PointStore& store() { return points_; }
+
+    const std::string& name() const override { return point_->name(); }
+    const ModelConfig& modelConfig() const override { return point_->modelConfig(); }
+    const TensorInfo* find(std::string_view name) const override { return point_->find(name); }
+    void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override {
+        point_->read(tensor, offset, out);
+    }
+
+private:
+    MemoryPoints points_;
+    std::unique_ptr<WeightSource> point_;
+};
+
+template <typename IsWanted>
+std::vector<std::string> namesWhere(const MergeJob& job, const IsWanted& isWanted) {
+    std::vector<std::string> names;
+    for (const OutputTensor& output : job.outputs)
+        if (isWanted(placeOf(output.name))) names.push_back(output.name);
+    return names;
+}
+
+}  // namespace
+
+std::unique_ptr<WeightSource> JobLayers::embedding() {
+    return merged(namesWhere(job_, [](const Place& place) { return place.part == Part::Embedding; }), {});
+}
+
+std::unique_ptr<WeightSource> JobLayers::layer(std::int64_t layer, const StatisticsByModule& statistics) {
+    const auto isOfLayer = [&](const Place& place) { return place.part == Part::Layer && place.layer == layer; };
+    return merged(namesWhere(job_, isOfLayer), statistics);
+}
+
+std::unique_ptr<WeightSource> JobLayers::merged(const std::vector<std::string>& names,
+                                                const StatisticsByModule& statistics) {
+    auto weights = std::make_unique<MergedWeights>(job_, names);
+    mergeNow({job_, names, statistics, {}, nullptr, weights->store()}, threads_, device_);
+    return weights;
+}
+
+}  // namespace aimerge
