@@ -95,7 +95,7 @@ class OnSlurm(AimergeTest):
         config = self.merge_config("ties", omega=0.4)
         blocks = json.loads((GOLDENS / "calibration/pipeline.json").read_text())["blocks"]
         ids = self.folder / "many.npy"
-        np.save(ids, np.array(blocks * (15000 // len(blocks)), dtype=np.int64))
+        np.save(ids, np.array(blocks * (45000 // len(blocks)), dtype=np.int64))
         config["aim"]["calibration"] = {"token_ids": str(ids), "dtype": "float32"}
         path = self.config(config)
         job = self.submit("merge.sbatch", path, self.folder / "out", options=["--ntasks-per-node=2"])
