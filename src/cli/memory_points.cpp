@@ -28,16 +28,27 @@ private:
     std::string name_;
 };
 
-MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<std::string>& names)
-    : config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
+PointMemory::Bytes PointMemory::take(std::uint64_t size) {
+    const auto found = free_.find(size);
+    if (found == free_.end()) return std::make_unique_for_overwrite<std::byte[]>(size);
+    return std::move(free_.extract(found).mapped());
+}
+
+MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory)
+    : memory_(memory), config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
     for (const std::string& name : names) {
         const auto output = std::ranges::find(job.outputs, name, &OutputTensor::name);
         Tensor& tensor = tensors_[name];
         tensor.info = {
             .name = name, .dtype = output->dtype, .shape = output->shape, .fileIndex = 0, .bytes = {0, output->bytes()}};
         for (std::size_t point = 0; point < job.points.size(); ++point)
-            tensor.bytes.push_back(std::make_unique_for_overwrite<std::byte[]>(output->bytes()));
+            tensor.bytes.push_back(memory_.take(output->bytes()));
     }
+}
+
+MemoryPoints::~MemoryPoints() {
+    for (auto& [name, tensor] : tensors_)
+        for (PointMemory::Bytes& bytes : tensor.bytes) memory_.giveBack(tensor.info.bytes.size(), std::move(bytes));
 }
 
 void MemoryPoints::write(std::size_t point, const std::string& tensor, std::uint64_t offset,

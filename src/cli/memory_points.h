@@ -14,10 +14,24 @@
 
 namespace aimerge {
 
+/// Memory of points that are gone, for those that come: to get new pages costs more than to write to them.
+class PointMemory {
+public:
+    using Bytes = std::unique_ptr<std::byte[]>;
+
+    Bytes take(std::uint64_t size);
+    void giveBack(std::uint64_t size, Bytes bytes) { free_.emplace(size, std::move(bytes)); }
+
+private:
+    std::multimap<std::uint64_t, Bytes> free_;
+};
+
 class MemoryPoints : public PointStore {
 public:
-    /// Makes room for the named tensors of every point of the job.
-    MemoryPoints(const MergeJob& job, const std::vector<std::string>& names);
+    /// Makes room for the named tensors of every point of the job. @param memory must outlive the points
+    MemoryPoints(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory);
+    MemoryPoints(MemoryPoints&&) = default;
+    ~MemoryPoints() override;
 
     void write(std::size_t point, const std::string& tensor, std::uint64_t offset,
                std::span<const std::byte> bytes) override;
@@ -29,10 +43,11 @@ public:
 private:
     struct Tensor {
         TensorInfo info;
-        std::vector<std::unique_ptr<std::byte[]>> bytes;  // per point
+        std::vector<PointMemory::Bytes> bytes;  // per point
     };
     class Point;
 
+    PointMemory& memory_;
     ModelConfig config_;
     std::map<std::string, Tensor, std::less<>> tensors_;
 };

@@ -1,6 +1,5 @@
 #include "cli/sequential_step.h"
 
-#include "cli/memory_points.h"
 #include "cli/merge_step.h"
 
 #include "aimerge/checkpoint/parameter_name.h"
@@ -11,8 +10,8 @@ namespace {
 /// The only point of a job, with the memory that it lies in.
 class MergedWeights : public WeightSource {
 public:
-    MergedWeights(const MergeJob& job, const std::vector<std::string>& names)
-        : points_(job, names), point_(points_.point(0, "the merged model")) {}
+    MergedWeights(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory)
+        : points_(job, names, memory), point_(points_.point(0, "the merged model")) {}
 
     PointStore& store() { return points_; }
 
@@ -49,7 +48,7 @@ std::unique_ptr<WeightSource> JobLayers::layer(std::int64_t layer, const Statist
 
 std::unique_ptr<WeightSource> JobLayers::merged(const std::vector<std::string>& names,
                                                 const StatisticsByModule& statistics) {
-    auto weights = std::make_unique<MergedWeights>(job_, names);
+    auto weights = std::make_unique<MergedWeights>(job_, names, memory_);
     mergeNow({job_, names, statistics, {}, nullptr, weights->store()}, threads_, device_);
     return weights;
 }

@@ -2,6 +2,7 @@
 // What a sequential calibration (aim.calibration.sequential) needs of the merge that it is part of: its layers, one by one,
 // in memory.
 
+#include "cli/memory_points.h"
 #include "cli/merge_job.h"
 
 #include "aimerge/calibration/calibrate.h"
@@ -24,6 +25,7 @@ private:
     const MergeJob& job_;
     ThreadPool threads_;
     Device device_;
+    PointMemory memory_;
 };
 
 }  // namespace aimerge

@@ -303,13 +303,14 @@ private:
         const Plan plan = planEvaluation(world_, options_, *evaluation_, first.base());
         const std::vector<std::string> names = ownTensors(first, plan);
         const std::size_t room = pointsInMemory(first);
+        PointMemory memory;
         for (std::size_t begin = 0; begin < open.size(); begin += room) {
             std::vector<MethodPoints> together;
             for (std::size_t k = begin; k < std::min(begin + room, open.size()); ++k) {
                 if (together.empty() || together.back().job != open[k].first) together.push_back({open[k].first, {}});
                 together.back().points.push_back(open[k].second);
             }
-            scoreTogether(together, plan, names);
+            scoreTogether(together, plan, names, memory);
         }
     }
 
@@ -345,7 +346,8 @@ private:
     /// Collective.
     std::size_t pointsInMemory(const MergeJob& job) const {
         const std::uint64_t limit = givenMemoryLimit(options_);
-        const std::uint64_t room = (limit > 0 ? limit : availableMemory() / static_cast<std::uint64_t>(world_.ranksOnNode())) / 2;
+        const std::uint64_t room =
+            (limit > 0 ? limit : availableMemory() / static_cast<std::uint64_t>(world_.ranksOnNode())) / 2;
         std::uint64_t bytes = 0;
         for (const OutputTensor& tensor : job.outputs) bytes += tensor.bytes();
         const std::uint64_t perRank = std::max<std::uint64_t>(1, bytes / static_cast<std::uint64_t>(world_.size()));
@@ -362,7 +364,8 @@ private:
     }
 
     /// Collective. Merges the points of all methods into memory, then scores one after the other.
-    void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names) {
+    void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names,
+                       PointMemory& memory) {
         const auto start = Clock::now();
         std::vector<MemoryPoints> merged;
         merged.reserve(methods.size());
@@ -377,7 +380,7 @@ private:
                               statisticsFor(*method.job, points()[method.points.front()].combination),
                               {},
                               sensitivityFor(*method.job),
-                              merged.emplace_back(*method.job, names)});
+                              merged.emplace_back(*method.job, names, memory)});
             number += method.points.size();
         }
         ThreadPool threads(threads_);
