@@ -183,7 +183,10 @@ private:
         if (stage_.last())
             gradient_.backwardThroughHead(pass, measure_.loss);
         else
-            for (at::Tensor& state : pass.states) link_.receive(stage_.next, kGradientsTag, state);
+            for (at::Tensor& state : pass.states) {
+                state = decoder_.emptyHidden(1, job_.blocks.length);  // the one before may still be on its way
+                link_.receive(stage_.next, kGradientsTag, state);
+            }
         if (decoder_.config().tieWordEmbeddings && stage_.stages > 1) passHeads(pass);
         gradient_.backward(pass);
         if (stage_.first())

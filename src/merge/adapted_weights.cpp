@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kStretch = std::size_t{1} << 16;  // elements that are in float32 at a time
 
-/// @param to elements of dtype `to`, one of those that can be merged
+/// @param to room for the values in dtype, one of those that can be merged
 void store(std::span<const float> values, Dtype dtype, std::byte* to, const TensorSource& source) {
     if (dtype == Dtype::F64) {
         for (std::size_t i = 0; i < values.size(); ++i) {
