@@ -1,5 +1,6 @@
 #include "aimerge/config/merge_config.h"
 
+#include "aimerge/core/error.h"
 #include "config/parsed_config.h"
 
 #include <gmock/gmock.h>
@@ -163,6 +164,23 @@ TEST(AimConfig, MayGiveTensorsOmegasOfTheirOwn) {
 
     const AimConfig overDepth = aimOf("{omega: {value: [0, 1]}, statistics: a.h5}");
     EXPECT_EQ(overDepth.omegaByTensor->number("model.norm.weight", 1), 1);
+}
+
+TEST(AimConfig, SequentialCalibrationGoesWithWhatIsKnownLayerByLayer) {
+    const AimConfig aim = aimOf("{omega: 0.4, statistic: wanda, calibration: {corpus: x, sequential: true}}");
+    EXPECT_TRUE(aim.calibration.sequential);
+    EXPECT_FALSE(aimOf("{omega: 0.4, calibration: {corpus: x}}").calibration.sequential);
+
+    for (const auto& [keys, message] : std::vector<std::pair<std::string, std::string>>{
+             {"omega: [0.2, 0.4]", "give one omega"},
+             {"omega: 0.4, source: max", "use source base"},
+             {"omega: 0.4, statistic: sensitivity_channel", "use source base"},
+             {"omega: 0.4, normalisation: global", "leave out normalisation global"},
+             {"omega: 0.4, relax_tied_head: true", "leave out normalisation global and relax_tied_head"},
+             {"omega: 0.4, statistics: a.h5", "leave out aim.statistics"}}) {
+        const std::string section = "{" + keys + ", calibration: {corpus: x, sequential: true}}";
+        EXPECT_THAT([&] { aimOf(section); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message))) << keys;
+    }
 }
 
 }  // namespace

@@ -64,5 +64,10 @@ TEST(ExpertCalibration, MistakesAreFoundWhereTheyStand) {
                 ThrowsMessage<UsageError>(HasSubstr("'token_ids' and 'corpus' exclude each other")));
 }
 
+TEST(ExpertCalibration, IsNotSequential) {
+    const std::string text = "merge_method: fisher\nmodels: [{model: a}]\ncalibration: {corpus: x, sequential: true}\n";
+    EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr("'sequential' is for aim.calibration")));
+}
+
 }  // namespace
 }  // namespace aimerge
