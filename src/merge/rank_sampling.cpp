@@ -142,7 +142,8 @@ void RankSampler::limitBins(std::span<const std::uint32_t> keys, const RankBound
             const auto lastRank = static_cast<std::int32_t>(2 * (below[b] + counts[b]) - 2);
             const auto kept = static_cast<std::int32_t>(least + step * firstRank);
             const auto dropped = static_cast<std::int32_t>(least + step * lastRank + 0x1p-16);
-            limits[b] = static_cast<std::uint32_t>(kept) | static_cast<std::uint32_t>(dropped) << 16;
+            const std::int32_t greatest = dropped < 0xFFFF ? dropped : 0xFFFF;  // a bound next to 2^32
+            limits[b] = static_cast<std::uint32_t>(kept) | static_cast<std::uint32_t>(greatest) << 16;
         }
     });
     for (std::size_t b = 0; b < bins; ++b) {
