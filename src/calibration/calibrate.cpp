@@ -36,10 +36,7 @@ StatisticsByModule byModule(const std::vector<StageReport>& reports) {
                 if (!isFirst) addPart(part, known->second);
             }
     StatisticsByModule modules;
-    for (const auto& [key, sums] : total) {
-        const ModuleStatistics statistics = statisticsOf(sums);
-        for (const std::string& module : modulesAt(key.point, key.layer)) modules.emplace(module, statistics);
-    }
+    for (const auto& [key, sums] : total) addModules(key, sums, modules);
     return modules;
 }
 

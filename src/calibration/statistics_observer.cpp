@@ -77,7 +77,7 @@ void addPart(const ChannelSums& part, ChannelSums& sums) {
     sums.rows += part.rows;
 }
 
-ModuleStatistics statisticsOf(const ChannelSums& sums) {
+void addModules(const ObservedPoint& point, const ChannelSums& sums, StatisticsByModule& modules) {
     ModuleStatistics statistics;
     statistics.tokens = sums.rows;
     const auto rows = static_cast<double>(sums.rows);
@@ -86,7 +86,7 @@ ModuleStatistics statisticsOf(const ChannelSums& sums) {
         statistics.rms.push_back(static_cast<float>(std::sqrt(sums.sumSquares[c] / rows)));
     }
     statistics.maxAbs = sums.maxAbs;
-    return statistics;
+    for (const std::string& module : modulesAt(point.point, point.layer)) modules.emplace(module, statistics);
 }
 
 StatisticsObserver::StatisticsObserver(std::string model, int rank, const MicroBatches& steps)
@@ -144,8 +144,7 @@ StatisticsByModule StatisticsObserver::ofLayer(std::int64_t layer) {
         if (key.layer != layer) continue;
         ChannelSums total = parts.begin()->second;
         for (auto part = std::next(parts.begin()); part != parts.end(); ++part) addPart(part->second, total);
-        const ModuleStatistics statistics = statisticsOf(total);
-        for (const std::string& module : modulesAt(key.point, layer)) modules.emplace(module, statistics);
+        addModules(key, total, modules);
     }
     return modules;
 }

@@ -31,7 +31,8 @@ using SumsByPoint = std::map<ObservedPoint, std::vector<ChannelSums>>;
 /// Adds a part to those before it.
 void addPart(const ChannelSums& part, ChannelSums& sums);
 
-ModuleStatistics statisticsOf(const ChannelSums& sums);
+/// Enters what the sums say under every module whose input the point is.
+void addModules(const ObservedPoint& point, const ChannelSums& sums, StatisticsByModule& modules);
 
 class StatisticsObserver : public StageObserver {
 public:

@@ -74,9 +74,14 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
     return outputs;
 }
 
+/// Layer n of the output is layer n of every model.
+bool mergesWholeModels(const MergeConfig& config) {
+    return config.slices.size() == 1 && config.slices.front().wholeModels;
+}
+
 /// Layer n of the output is relaxed by the activations of layer n of each expert.
 void requireMeasurableExperts(const MergeJob& job) {
-    if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
+    if (!mergesWholeModels(job.config))
         throw UsageError("{}: aim.source measures whole experts, listed as 'models'; with 'slices' use source base",
                          job.config.aim->mark.text());
 }
@@ -84,7 +89,7 @@ void requireMeasurableExperts(const MergeJob& job) {
 /// Its layers are the base's, merged from the models alone.
 void requireSequentialJob(const MergeJob& job) {
     const std::string mark = job.config.aim->calibration.mark.text();
-    if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
+    if (!mergesWholeModels(job.config))
         throw UsageError("{}: aim.calibration.sequential goes with whole models, listed as 'models'", mark);
     const bool isRealigned =
         job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });

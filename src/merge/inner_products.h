@@ -14,8 +14,7 @@ namespace aimerge {
 enum class Vectors {
     Inputs,          // theta_i
     Changes,         // theta_i - theta_base, subtracted in float64. @pre hasBase()
-    ChangesAndBase,  // theta_i - theta_base, and theta_base as the last vector; products of two changes stay 0. @pre
-                     // hasBase()
+    ChangesAndBase,  // those, and theta_base as the last vector; products of two changes stay 0
 };
 
 enum class Along {

@@ -95,7 +95,6 @@ AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* in
     const __m512i insideWidth = everywhere(with.insideWidth), signless = everywhere(0x7FFFFFFFu), one = everywhere(1);
     __m512i above = _mm512_setzero_si512(), high = above, low = above;
     std::uint32_t unwanted[16];
-    std::uint32_t* const to = collected ? collected : unwanted;
     std::size_t insideCount = 0;
     for (std::size_t i = 0; i < count; i += 16) {
         const __mmask16 valid = count - i >= 16 ? __mmask16{0xFFFF} : static_cast<__mmask16>((1u << (count - i)) - 1);
@@ -105,7 +104,7 @@ AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* in
         high = _mm512_mask_add_epi32(high, _mm512_mask_cmpeq_epu32_mask(valid, key, highKey), high, one);
         low = _mm512_mask_add_epi32(low, _mm512_mask_cmpeq_epu32_mask(valid, key, lowKey), low, one);
         const __mmask16 inside = _mm512_mask_cmplt_epu32_mask(valid, _mm512_sub_epi32(key, firstInside), insideWidth);
-        _mm512_storeu_si512(collected ? to + insideCount : to, _mm512_maskz_compress_epi32(inside, key));
+        _mm512_storeu_si512(collected ? collected + insideCount : unwanted, _mm512_maskz_compress_epi32(inside, key));
         insideCount += static_cast<std::size_t>(std::popcount(inside));
     }
     tally.above += sumOfLanes(above);

@@ -26,8 +26,7 @@ StatisticsByModule byModule(const SumsByPoint& points) {
     StatisticsByModule modules;
     for (const auto& [key, parts] : points) {
         EXPECT_EQ(parts.size(), 1u);
-        for (const std::string& module : modulesAt(key.point, key.layer))
-            modules.emplace(module, statisticsOf(parts.front()));
+        addModules(key, parts.front(), modules);
     }
     return modules;
 }
