@@ -55,6 +55,19 @@ std::string stampOf(const File& file) {
                        status.st_mtim.tv_nsec);
 }
 
+/// Of the length and the JSON that a safetensors file begins with, as far as the file goes.
+Digest digestOfHeader(const File& file) {
+    std::uint64_t length = 0;
+    if (file.size() < sizeof length) return {};
+    file.readAt(0, std::as_writable_bytes(std::span(&length, 1)));
+    std::vector<std::byte> bytes(std::min({length, kMaxHeaderBytes, file.size() - sizeof length}));
+    file.readAt(sizeof length, bytes);
+    Hasher hasher;
+    hasher.update(std::as_bytes(std::span(&length, 1)));
+    hasher.update(bytes);
+    return hasher.digest();
+}
+
 std::string adapterConfigText(const Adapter& adapter) {
     return adapter.config.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
 }
@@ -134,6 +147,7 @@ std::size_t Checkpoint::addFile(const fs::path& path) {
     paths_.push_back(path);
     files_.push_back(File::openForReading(path));
     stamps_.push_back(stampOf(files_.back()));
+    headers_.push_back(digestOfHeader(files_.back()));
     return files_.size() - 1;
 }
 
@@ -178,7 +192,7 @@ std::string Checkpoint::fileStamps() const {
 
 void Checkpoint::requireUnchanged() const {
     for (std::size_t i = 0; i < files_.size(); ++i) {
-        if (stampOf(files_[i]) != stamps_[i])
+        if (stampOf(files_[i]) != stamps_[i] || digestOfHeader(files_[i]) != headers_[i])
             throw InputError("{}: was written to while it was read; run the same command again when nothing changes it",
                              paths_[i].string());
     }

@@ -34,14 +34,19 @@ std::string methodText(const ModelCard& card) {
     if (card.omegas.empty()) return text;
     const double least = *card.omegas.begin(), most = *card.omegas.rbegin();
     const std::string omega = least == most ? fmt::format("{}", least) : fmt::format("{} to {}, by tensor", least, most);
+    const bool ofEach = card.source == ActivationSource::Experts;
+    const char* change = ofEach ? "each expert's change, before the merge," : "the change";
+    const char* user = ofEach                                  ? "it uses"
+                       : card.source == ActivationSource::Base ? "the base model uses"
+                                                               : "the experts use";
     text += fmt::format(
-        "\nActivation-Informed Merging holds back the change on the input channels that the base model uses most\n"
+        "\nActivation-Informed Merging holds back {} on the input channels that {} most\n"
         "(omega = {}, statistic {}):\n\n"
-        "    theta_AIM = theta_base + (1 - A (1 - omega)) * (theta_merged - theta_base)\n\n"
+        "    theta_AIM = theta_base + (1 - A (1 - omega)) * (theta_{} - theta_base)\n\n"
         "A is the activity of each input channel over a calibration corpus, scaled to [0, 1] per layer: omega = 1 is the "
         "plain\n"
         "merge, and at omega = 0 the most active channel of each layer keeps the base model's weights.\n",
-        omega, card.statistic);
+        change, user, omega, card.statistic, ofEach ? "expert" : "merged");
     return text;
 }
 

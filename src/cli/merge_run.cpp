@@ -244,7 +244,7 @@ void MergeRun::takeOver() {
     }
     partialFolder_ = world_.broadcast(partialFolder_.string());
     buildFolder_ = world_.broadcast(buildFolder_.string());
-    if (job_.config.aim) statistics_ = sharedStatistics();
+    if (job_.config.aim) statistics_ = activityStatistics(*job_.config.aim, sharedStatistics());
 
     if (world_.isRoot() || !options_.gathersAtRoot) {
         journal_.emplace(partialFolder_, world_.rank());
@@ -280,7 +280,7 @@ void MergeRun::takeOverFinished() {
     remaining_ = std::move(mine);
 }
 
-StatisticsByModule MergeRun::sharedStatistics() {
+StatisticsByModule MergeRun::sharedStatistics() const {
     const fs::path log = buildFolder_ / kStatisticsLogName;
     if (!options_.gathersAtRoot) return readStatisticsLog(log).modules;
     const std::string bytes = world_.broadcast(world_.isRoot() ? readTextFile(log) : "");

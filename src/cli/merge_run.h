@@ -66,7 +66,7 @@ private:
     void requireSharedFiles() const;
     void takeOver();
     void takeOverFinished();
-    StatisticsByModule sharedStatistics();
+    StatisticsByModule sharedStatistics() const;
     void scatterInputs();
     void finishExchange();
 
@@ -77,7 +77,7 @@ private:
     FailureScope scope_;
     MergeJob job_;
     std::optional<Plan> plan_;
-    StatisticsByModule statistics_;
+    std::vector<StatisticsByModule> statistics_;  // as Activity has them
     ProvidedStatistics provided_;
     std::filesystem::path partialFolder_, buildFolder_;
     std::optional<Journal> journal_;

@@ -24,53 +24,83 @@ constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 /// The executor's numbers as names.
 class NamingSink : public MergeSink {
 public:
-    NamingSink(std::vector<std::string> names, PointStore& store, Progress& progress)
-        : names_(std::move(names)), store_(store), progress_(progress) {}
+    /// @param firstPoint the executor's point 0 @param isLast no points of these tensors come after the executor's
+    NamingSink(std::span<const std::string> names, std::size_t firstPoint, bool isLast, PointStore& store,
+               Progress& progress)
+        : names_(names), firstPoint_(firstPoint), isLast_(isLast), store_(store), progress_(progress) {}
 
     void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
-        store_.write(point, names_[tensor], offset, bytes);
+        store_.write(firstPoint_ + point, names_[tensor], offset, bytes);
         progress_.advance(0, bytes.size());
     }
     void finish(std::size_t tensor) override {
+        if (!isLast_) return;
         store_.finish(names_[tensor]);
         progress_.advance(1, 0);
     }
 
 private:
-    std::vector<std::string> names_;
+    std::span<const std::string> names_;
+    std::size_t firstPoint_;
+    bool isLast_;
     PointStore& store_;
     Progress& progress_;
 };
 
-/// @param batch indices of the job's tensors
-void mergeBatch(const MergePass& pass, std::span<const std::size_t> batch, ThreadPool& threads, Progress& progress,
-                const Device& device) {
+/// Some of a job's tensors.
+struct Batch {
+    std::vector<std::size_t> merged, copied;  // indices of the job's tensors
+    std::vector<std::string> mergedNames, copiedNames;
+};
+
+Batch batchOf(const MergeJob& job, std::span<const std::size_t> tensors) {
+    Batch batch;
+    for (const std::size_t i : tensors) {
+        const bool isMerged = job.tensors[i].action == MatchedTensor::Action::Merge;
+        (isMerged ? batch.merged : batch.copied).push_back(i);
+        (isMerged ? batch.mergedNames : batch.copiedNames).push_back(job.tensors[i].name);
+    }
+    return batch;
+}
+
+/// @param activity null without AIM
+std::vector<TensorMerge> assembleMerges(const MergePass& pass, const Batch& batch, const Activity* activity) {
     const MergeJob& job = pass.job;
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
-    const Activity measured{pass.statistics, pass.sensitivity};
-    const Activity* activity = job.config.aim ? &measured : nullptr;
     std::vector<TensorMerge> merges;
-    std::vector<TensorCopy> copies;
-    std::vector<std::string> mergeNames, copyNames;
-    for (const std::size_t i : batch) {
-        const MatchedTensor& matched = job.tensors[i];
-        if (matched.action == MatchedTensor::Action::Merge) {
-            merges.push_back(assembleMerge(*job.method, job.config, job.models, matched, job.outputs[i], alignment, activity,
-                                           pass.experts));
-            mergeNames.push_back(matched.name);
-        } else {
-            copies.push_back(assembleCopy(job.models, matched, job.outputs[i]));
-            copyNames.push_back(matched.name);
-        }
-    }
-    std::vector<std::optional<double>> omegas;
-    for (const OutputPoint& point : job.points) omegas.push_back(point.omega);
-    const bool rounding = job.config.aim && job.config.aim->roundBeforeRelaxing;
+    for (const std::size_t i : batch.merged)
+        merges.push_back(assembleMerge(*job.method, job.config, job.models, job.tensors[i], job.outputs[i], alignment,
+                                       activity, pass.experts));
+    return merges;
+}
 
-    NamingSink mergeSink(std::move(mergeNames), pass.store, progress);
-    mergeTensors(merges, omegas, rounding ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, mergeSink, device);
-    NamingSink copySink(std::move(copyNames), pass.store, progress);
-    copyTensors(copies, omegas.size(), threads, copySink);
+/// @param tensors indices of the job's tensors
+void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, ThreadPool& threads, Progress& progress,
+                const Device& device) {
+    const MergeJob& job = pass.job;
+    const Batch batch = batchOf(job, tensors);
+    Activity activity{pass.statistics, pass.sensitivity};
+    if (job.config.aim && job.config.aim->relaxesExperts()) {
+        // The experts themselves differ from point to point: each is a merge of its own.
+        for (std::size_t point = 0; point < job.points.size(); ++point) {
+            activity.omega = job.points[point].omega;
+            NamingSink sink(batch.mergedNames, point, point + 1 == job.points.size(), pass.store, progress);
+            mergeTensors(assembleMerges(pass, batch, &activity), {}, DeltaRounding::None, threads, sink, device);
+        }
+    } else {
+        std::vector<std::optional<double>> omegas;
+        for (const OutputPoint& point : job.points) omegas.push_back(point.omega);
+        const bool rounds = job.config.aim && job.config.aim->roundBeforeRelaxing;
+        std::vector<TensorMerge> merges = assembleMerges(pass, batch, job.config.aim ? &activity : nullptr);
+        if (pass.kept)
+            for (TensorMerge& merge : merges) merge.kept = &(*pass.kept)[merge.name];
+        NamingSink sink(batch.mergedNames, 0, true, pass.store, progress);
+        mergeTensors(merges, omegas, rounds ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, sink, device);
+    }
+    std::vector<TensorCopy> copies;
+    for (const std::size_t i : batch.copied) copies.push_back(assembleCopy(job.models, job.tensors[i], job.outputs[i]));
+    NamingSink sink(batch.copiedNames, 0, true, pass.store, progress);
+    copyTensors(copies, job.points.size(), threads, sink);
 }
 
 /// Where the named tensors stand in job.tensors and job.outputs.

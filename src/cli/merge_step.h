@@ -9,12 +9,15 @@
 #include "aimerge/device/device.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/merge/expert_statistics.h"
+#include "aimerge/merge/merge_tensor.h"
 #include "aimerge/statistics/statistics.h"
 
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace aimerge {
@@ -51,15 +54,19 @@ private:
     PointWriters& writers_;
 };
 
+/// By the name of the tensor.
+using KeptPreparations = std::map<std::string, KeptPreparation>;
+
 /// One of several merges of the same models.
 struct MergePass {
     const MergeJob& job;
-    std::vector<std::string> names;  // of the tensors to be merged, in the job's order
-    const StatisticsByModule& statistics;
+    std::vector<std::string> names;                  // of the tensors to be merged, in the job's order
+    std::span<const StatisticsByModule> statistics;  // as Activity has them
     std::span<const ExpertStatistics> experts;
     const ExpertStatistics* sensitivity;  // of the base; null when AIM does not go by it
     PointStore& store;
-    std::exception_ptr error = {};  // what went wrong with it, an Error; nothing more is merged then
+    KeptPreparations* kept = nullptr;  // of earlier passes of the job, which had other points
+    std::exception_ptr error = {};     // what went wrong with it, an Error; nothing more is merged then
 };
 
 /// Local. Merges the pass's tensors at once.

@@ -61,6 +61,7 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
     if (method.isRandom) card.seed = job.config.seed;
     card.omegas = job.omegasOf(point);
     if (job.config.aim) card.statistic = statisticName(job.config.aim->statistic);
+    if (job.config.aim) card.source = job.config.aim->source;
     card.dtype = torchName(job.outputDtype());
     card.config = job.config.text;
     return card;

@@ -49,7 +49,7 @@ std::unique_ptr<WeightSource> JobLayers::layer(std::int64_t layer, const Statist
 std::unique_ptr<WeightSource> JobLayers::merged(const std::vector<std::string>& names,
                                                 const StatisticsByModule& statistics) {
     auto weights = std::make_unique<MergedWeights>(job_, names, memory_);
-    mergeNow({job_, names, statistics, {}, nullptr, weights->store()}, threads_, device_);
+    mergeNow({job_, names, {&statistics, 1}, {}, nullptr, weights->store()}, threads_, device_);
     return weights;
 }
 

@@ -163,6 +163,13 @@ StatisticsLog provideStatistics(World& world, const Options& options, const Cali
     return world.isRoot() ? readStatisticsLog(input.cachedLog) : StatisticsLog{};
 }
 
+std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged) {
+    if (aim.relaxesExperts()) return separateStatistics(logged);
+    std::vector<StatisticsByModule> one;
+    one.push_back(std::move(logged));
+    return one;
+}
+
 StatisticsLog provideExpertsStatistics(World& world, const Options& options, const AimConfig& aim,
                                        std::span<const Checkpoint* const> experts) {
     std::vector<StatisticsByModule> modules;
@@ -177,7 +184,7 @@ StatisticsLog provideExpertsStatistics(World& world, const Options& options, con
         modules.push_back(std::move(combined.modules));
     }
     if (!world.isRoot()) return {};
-    combined.origin.baseModel = fmt::format("{} of {}", aim.source == ActivationSource::ExpertsMean ? "mean" : "max", names);
+    combined.origin.baseModel = fmt::format("{} of {}", sourceName(aim.source), names);
     combined.origin.baseDigest = digests.digest().hex();
     combined.origin.baseFileStamps.clear();
     combined.modules = combineStatistics(modules, aim.source);

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -53,6 +54,9 @@ std::filesystem::path sequentialLog(const std::filesystem::path& cachedLog, cons
 /// Collective. Of a model from the cache, or measured; complete on rank 0 alone.
 StatisticsLog provideStatistics(World& world, const Options& options, const CalibrationConfig& config,
                                 const Checkpoint& model);
+
+/// What a log has, as a merge goes by it: Activity::statistics.
+std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged);
 
 /// Collective. The statistics of the experts, combined as aim.source says; complete on rank 0 alone. The log's origin names
 /// the experts, and no model's contents: it is not for `aim.statistics`.

@@ -97,7 +97,7 @@ private:
             log = provideStatistics(world_, options_, aim.calibration, base);
         else if (world_.isRoot())
             log = readGivenStatistics(aim.statisticsPath, base, threads_);
-        statistics_[""] = shared(log, kStatisticsLogName);
+        statistics_[""] = {shared(log, kStatisticsLogName)};
     }
 
     /// Collective. Rank 0's log, through a file of the sweep's folder, on every rank.
@@ -109,14 +109,13 @@ private:
     }
 
     /// Collective. What the job's AIM goes by: the base's activations, or those of its experts.
-    const StatisticsByModule& statisticsFor(const MergeJob& job, const std::string& combination) {
+    std::span<const StatisticsByModule> statisticsFor(const MergeJob& job, const std::string& combination) {
         const bool usesExperts = job.config.aim && job.config.aim->usesExperts();
         if (!usesExperts) return statistics_[""];
-        const char* name = job.config.aim->source == ActivationSource::ExpertsMean ? "mean" : "max";
-        const std::string key = fmt::format("{}-{}", name, combination);
+        const std::string key = fmt::format("{}-{}", sourceName(job.config.aim->source), combination);
         if (!statistics_.contains(key)) {
             const StatisticsLog log = provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
-            statistics_[key] = shared(log, key + "-" + kStatisticsLogName);
+            statistics_[key] = activityStatistics(*job.config.aim, shared(log, key + "-" + kStatisticsLogName));
         }
         return statistics_[key];
     }
@@ -278,28 +277,34 @@ private:
         for (const std::vector<std::size_t>& group : pendingCombinations()) scoreCombination(group);
     }
 
-    /// Points of one method, and the job that makes them.
+    /// The job of one method, for a part of its points at a time.
+    struct MethodJob {
+        MergeJob job;
+        KeptPreparations kept = {};
+    };
+
+    /// Points of one method.
     struct MethodPoints {
-        MergeJob* job;
+        MethodJob* method;
         std::vector<std::size_t> points;
     };
 
     void scoreCombination(const std::vector<std::size_t>& group) {
-        std::list<MergeJob> jobs;
-        std::vector<std::pair<MergeJob*, std::size_t>> open;  // every point with its job
+        std::list<MethodJob> jobs;
+        std::vector<std::pair<MethodJob*, std::size_t>> open;  // every point with its job
         for (std::size_t begin = 0; begin < group.size();) {
             std::vector<std::size_t> own;
             const std::string& method = points()[group[begin]].method;
             for (; begin < group.size() && points()[group[begin]].method == method; ++begin) own.push_back(group[begin]);
             try {
-                shareFailures(world_, [&] { jobs.push_back(openGroup(own)); });
+                shareFailures(world_, [&] { jobs.push_back({openGroup(own)}); });
                 for (const std::size_t i : own) open.emplace_back(&jobs.back(), i);
             } catch (const SharedFailure& failure) {
                 for (const std::size_t i : own) attempt(i, [&]() -> EvaluationResult { throw failure; });
             }
         }
         if (open.empty()) return;
-        const MergeJob& first = *open.front().first;
+        const MergeJob& first = open.front().first->job;
         const Plan plan = planEvaluation(world_, options_, *evaluation_, first.base());
         const std::vector<std::string> names = ownTensors(first, plan);
         const std::size_t room = pointsInMemory(first);
@@ -307,7 +312,7 @@ private:
         for (std::size_t begin = 0; begin < open.size(); begin += room) {
             std::vector<MethodPoints> together;
             for (std::size_t k = begin; k < std::min(begin + room, open.size()); ++k) {
-                if (together.empty() || together.back().job != open[k].first) together.push_back({open[k].first, {}});
+                if (together.empty() || together.back().method != open[k].first) together.push_back({open[k].first, {}});
                 together.back().points.push_back(open[k].second);
             }
             scoreTogether(together, plan, names, memory);
@@ -372,15 +377,17 @@ private:
         std::vector<MergePass> passes;
         std::size_t number = 0;
         for (const MethodPoints& method : methods) {
-            method.job->points.clear();
+            MergeJob& job = method.method->job;
+            job.points.clear();
             for (const std::size_t i : method.points)
-                method.job->points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
-            passes.push_back({*method.job,
+                job.points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
+            passes.push_back({job,
                               names,
-                              statisticsFor(*method.job, points()[method.points.front()].combination),
+                              statisticsFor(job, points()[method.points.front()].combination),
                               {},
-                              sensitivityFor(*method.job),
-                              merged.emplace_back(*method.job, names, memory)});
+                              sensitivityFor(job),
+                              merged.emplace_back(job, names, memory),
+                              &method.method->kept});
             number += method.points.size();
         }
         ThreadPool threads(threads_);
@@ -407,8 +414,9 @@ private:
     int threads_;
     SweepLedger ledger_;
     std::optional<Evaluation> evaluation_;
-    std::map<std::string, StatisticsByModule> statistics_;  // of the base: ""; of the experts of a combination
-    std::map<std::string, EvaluationResult> scored_;        // merges without AIM of this run, by their configs
+    std::map<std::string, EvaluationResult> scored_;  // merges without AIM of this run, by their configs
+    // As Activity has them: of the base: ""; of the experts of a combination.
+    std::map<std::string, std::vector<StatisticsByModule>> statistics_;
     std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one calibration
 };
 

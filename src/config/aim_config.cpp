@@ -161,6 +161,12 @@ void checkSource(const AimConfig& aim, const MappingReader& reader) {
     if (!aim.statisticsPath.empty())
         throw UsageError("{}: aim.statistics is a log of one model; to measure the experts, give aim.calibration instead",
                          mark);
+    if (!aim.relaxesExperts()) return;
+    const char* const what = "aim.source experts holds back each expert's change by channels, before the merge";
+    if (aim.isPerElement()) throw UsageError("{}: {}; use the statistics mean_abs, rms or max_abs", mark, what);
+    if (aim.control == AimControl::Scale || aim.roundBeforeRelaxing)
+        throw UsageError("{}: {}; leave out control scale and round_before_relaxing, which are about the merged change",
+                         mark, what);
 }
 
 /// What is known only when all layers have been measured, or differs from point to point, does not go with it.
@@ -201,7 +207,8 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
                                                          {"wanda", Statistic::Wanda}}));
     assignIfGiven(aim.source, reader.choice<ActivationSource>("source", {{"base", ActivationSource::Base},
                                                                          {"mean", ActivationSource::ExpertsMean},
-                                                                         {"max", ActivationSource::ExpertsMax}}));
+                                                                         {"max", ActivationSource::ExpertsMax},
+                                                                         {"experts", ActivationSource::Experts}}));
     readNormalisation(aim, reader);
     readShape(aim, reader);
     assignIfGiven(aim.control, reader.choice<AimControl>("control", {{"none", AimControl::None},

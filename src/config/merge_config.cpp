@@ -130,6 +130,20 @@ std::string_view statisticName(Statistic statistic) {
     return {};
 }
 
+std::string_view sourceName(ActivationSource source) {
+    switch (source) {
+        case ActivationSource::Base:
+            return "base";
+        case ActivationSource::ExpertsMean:
+            return "mean";
+        case ActivationSource::ExpertsMax:
+            return "max";
+        case ActivationSource::Experts:
+            return "experts";
+    }
+    return {};
+}
+
 const CalibrationConfig* expertCalibration(const MergeConfig& config, const ModelEntry* model) {
     if (model && model->calibration) return &*model->calibration;
     if (config.calibration) return &*config.calibration;

@@ -21,6 +21,9 @@ namespace {
 /// Blocks that a group of tensors has at least, per thread: the last blocks of a group leave some threads idle.
 constexpr std::uint64_t kGroupBlocksPerThread = 16;
 
+/// A kept preparation takes at most that share of its parameter: DARE's bits of three experts are 3/16 of bfloat16.
+constexpr std::uint64_t kLargestKeptShare = 4;
+
 /// No further tensor joins a group whose prepared parameters keep that much.
 constexpr std::uint64_t kGroupHeldBytes = std::uint64_t{256} << 20;
 
@@ -46,8 +49,7 @@ public:
           elements_(elementCount(tensor.shape)),
           points_(std::max<std::size_t>(omegas.size(), 1)),
           sources_(tensor) {
-        TensorReader reader(tensor, sources_, threads, windows);
-        prepared_ = tensor.method->prepare(reader, tensor.parameters);
+        prepare(threads, windows);
         relaxesElements_ = tensor.elementImportance.has_value();
         if (tensor.elementImportance) largestImportance_ = largestOf(*tensor.elementImportance->values, threads, windows);
         if (tensor.importance || tensor.elementImportance)
@@ -96,6 +98,15 @@ public:
     }
 
 private:
+    void prepare(ThreadPool& threads, std::span<SourceWindow> windows) {
+        if (tensor_.kept) prepared_ = tensor_.kept->get();
+        if (prepared_) return;
+        TensorReader reader(tensor_, sources_, threads, windows);
+        prepared_ = tensor_.method->prepare(reader, tensor_.parameters);
+        if (tensor_.kept)
+            tensor_.kept->offer(prepared_, static_cast<std::uint64_t>(elements_) * bytesPerElement(tensor_.dtype));
+    }
+
     Relaxation relaxationFor(double omega, DeltaRounding rounding) const {
         return tensor_.importance ? Relaxation(*tensor_.importance, omega, rounding) : Relaxation(omega, rounding);
     }
@@ -280,7 +291,7 @@ private:
     std::int64_t elements_;
     std::size_t points_;
     TensorSources sources_;
-    std::unique_ptr<PreparedParameter> prepared_;
+    std::shared_ptr<const PreparedParameter> prepared_;
     bool relaxesElements_ = false;                        // one by one; else channel by channel
     float largestImportance_ = 0;                         // of single elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
@@ -297,6 +308,10 @@ struct BlockOfTensor {
 };
 
 }  // namespace
+
+void KeptPreparation::offer(std::shared_ptr<const PreparedParameter> prepared, std::uint64_t parameterBytes) {
+    if (prepared->heldBytes() <= parameterBytes / kLargestKeptShare) prepared_ = std::move(prepared);
+}
 
 void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::optional<double>> omegas,
                   DeltaRounding rounding, ThreadPool& threads, MergeSink& sink, const Device& device) {

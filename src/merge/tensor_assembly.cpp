@@ -72,10 +72,7 @@ public:
         : TensorSource(weights->origin(), Dtype::F32), weights_(std::move(weights)), inputRms_(std::move(inputRms)) {}
 
     void fetch(std::int64_t first, std::span<std::byte> out) const override {
-        std::vector<float> values(out.size() / sizeof(float));
-        std::vector<std::byte> stored(values.size() * bytesPerElement(weights_->dtype()));
-        weights_->fetch(first, stored);
-        weights_->convert(first, stored.data(), values);
+        std::vector<float> values = weights_->values(first, out.size() / sizeof(float));
         std::size_t channel = static_cast<std::size_t>(first) % inputRms_.size();
         for (float& value : values) {
             value = std::fabs(value) * inputRms_[channel];
@@ -89,6 +86,28 @@ private:
     std::vector<float> inputRms_;  // per channel of the last axis
 };
 
+/// An expert whose change from the base is held back, in float32.
+class RelaxedSource : public TensorSource {
+public:
+    RelaxedSource(std::shared_ptr<const TensorSource> expert, std::shared_ptr<const TensorSource> base,
+                  Relaxation relaxation)
+        : TensorSource(expert->origin(), Dtype::F32),
+          expert_(std::move(expert)),
+          base_(std::move(base)),
+          relaxation_(std::move(relaxation)) {}
+
+    void fetch(std::int64_t first, std::span<std::byte> out) const override {
+        const std::size_t count = out.size() / sizeof(float);
+        std::vector<float> values = expert_->values(first, count);
+        relaxation_.apply(first, base_->values(first, count), values, values);
+        std::memcpy(out.data(), values.data(), out.size());
+    }
+
+private:
+    std::shared_ptr<const TensorSource> expert_, base_;
+    Relaxation relaxation_;
+};
+
 /// What holds the tensor's change back: nothing, or an importance per channel or element.
 /// @param base of the tensor, as the merge reads it
 void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTensor& matched, const Activity& activity,
@@ -96,16 +115,17 @@ void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTe
     const std::string name = nameInBase(models, matched);
     const bool headIsWritten = models.headIsWritten();
     merge.scalesWhole = aim.control == AimControl::Scale;
+    const StatisticsByModule& statistics = activity.statistics.front();
     if (!aim.usesSensitivity()) {
-        merge.importance = importanceOf(name, merge.shape, aim, activity.statistics, headIsWritten);
+        merge.importance = importanceOf(name, merge.shape, aim, statistics, headIsWritten);
         if (aim.statistic != Statistic::Wanda || !merge.importance) return;
-        const std::string module = relaxedModule(name, merge.shape, aim, activity.statistics, headIsWritten);
-        auto scores = std::make_shared<WandaSource>(base(), activity.statistics.at(module).rms);
+        const std::string module = relaxedModule(name, merge.shape, aim, statistics, headIsWritten);
+        auto scores = std::make_shared<WandaSource>(base(), statistics.at(module).rms);
         merge.elementImportance = ElementImportance{std::move(scores), &aim};
         merge.importance.reset();
         return;
     }
-    const std::string module = relaxedModule(name, merge.shape, aim, activity.statistics, headIsWritten);
+    const std::string module = relaxedModule(name, merge.shape, aim, statistics, headIsWritten);
     if (module.empty()) return;
     // Of a head that is tied in the base, the embedding has the gradient.
     const std::string& parameter = matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
@@ -114,6 +134,19 @@ void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTe
         merge.elementImportance = ElementImportance{std::move(gradients), &aim};
     else
         merge.importance = importanceOfChannels(module, channelMeans(*gradients, merge.shape), aim);
+}
+
+/// Nothing when the expert's tensor takes part as it is.
+std::optional<Relaxation> relaxationOfExpert(const AimConfig& aim, const ModelSet& models, const MatchedTensor& matched,
+                                             std::size_t input, const Activity& activity, const Shape& shape) {
+    const std::optional<double> ofTensor = tensorOmega(aim, matched), omega = ofTensor ? ofTensor : activity.omega;
+    if (!omega) return std::nullopt;
+    const std::size_t model = matched.inputs[input].model;
+    const bool isBehindBase = models.baseIndex && *models.baseIndex < model;
+    const StatisticsByModule& own = activity.statistics[isBehindBase ? model - 1 : model];
+    const auto importance = importanceOf(nameInBase(models, matched), shape, aim, own, models.headIsWritten());
+    if (!importance) return std::nullopt;
+    return Relaxation(*importance, *omega, DeltaRounding::None);
 }
 
 }  // namespace
@@ -152,17 +185,24 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
         return sources[input];
     };
     const ModelSlice& slice = models.slices[matched.slice];
-    if (activity) {
-        const auto base = [&] { return source(slice.baseInput.value()); };
-        setImportance(config.aim.value(), models, matched, *activity, base, merge);
+    const auto base = [&] { return source(slice.baseInput.value()); };
+    const bool relaxesExperts = activity && config.aim->relaxesExperts();
+    if (activity && !relaxesExperts) {
+        setImportance(*config.aim, models, matched, *activity, base, merge);
         merge.omega = tensorOmega(*config.aim, matched);
     }
     const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
-    for (const std::size_t input : inputs) merge.inputs.push_back(source(input));
+    for (const std::size_t input : inputs) {
+        std::optional<Relaxation> relaxation;
+        if (relaxesExperts && input != slice.baseInput)
+            relaxation = relaxationOfExpert(*config.aim, models, matched, input, *activity, merge.shape);
+        merge.inputs.push_back(relaxation ? std::make_shared<RelaxedSource>(source(input), base(), *std::move(relaxation))
+                                          : source(input));
+    }
     if (method.info().needs != ExpertStatistic::None)
         merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
     const bool takesBase = readsBase(method.info().base) && slice.baseInput;
-    if (takesBase || merge.importance || merge.elementImportance) merge.base = source(slice.baseInput.value());
+    if (takesBase || merge.importance || merge.elementImportance) merge.base = base();
     return merge;
 }
 

@@ -136,6 +136,14 @@ void TensorSource::convert(std::int64_t first, const std::byte* fetched, std::sp
         first + index);
 }
 
+std::vector<float> TensorSource::values(std::int64_t first, std::size_t count) const {
+    std::vector<std::byte> fetched(count * bytesPerElement(dtype()));
+    fetch(first, fetched);
+    std::vector<float> values(count);
+    convert(first, fetched.data(), values);
+    return values;
+}
+
 std::shared_ptr<const TensorSource> directSource(const InputView& view) {
     if (const LowRankUpdate* update = view.model->updateOf(*view.tensor)) return adaptedSource(view, *update);
     return std::make_shared<DirectSource>(view);

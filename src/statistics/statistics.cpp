@@ -1,6 +1,11 @@
 #include "aimerge/statistics/statistics.h"
 
+#include "aimerge/core/error.h"
+
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -43,10 +48,17 @@ std::vector<float> combinedValues(const std::vector<const ModuleStatistics*>& ex
     return combined;
 }
 
+constexpr char kExpertMark = '@';
+
 }  // namespace
 
 StatisticsByModule combineStatistics(const std::vector<StatisticsByModule>& experts, ActivationSource source) {
     StatisticsByModule combined;
+    if (source == ActivationSource::Experts) {
+        for (std::size_t i = 0; i < experts.size(); ++i)
+            for (const auto& [module, own] : experts[i]) combined[fmt::format("{}{}{}", module, kExpertMark, i + 1)] = own;
+        return combined;
+    }
     for (const auto& [module, first] : experts.at(0)) {
         std::vector<const ModuleStatistics*> same;
         for (const StatisticsByModule& expert : experts) same.push_back(&expert.at(module));
@@ -56,6 +68,21 @@ StatisticsByModule combineStatistics(const std::vector<StatisticsByModule>& expe
         result.tokens = first.tokens;
     }
     return combined;
+}
+
+std::vector<StatisticsByModule> separateStatistics(const StatisticsByModule& combined) {
+    std::vector<StatisticsByModule> experts;
+    for (const auto& [name, statistics] : combined) {
+        const std::size_t mark = name.rfind(kExpertMark);
+        std::size_t number = 0;
+        const char *begin = name.data() + std::min(mark + 1, name.size()), *end = name.data() + name.size();
+        const bool hasNumber = mark != std::string::npos && std::from_chars(begin, end, number).ptr == end;
+        if (!hasNumber || number == 0 || number > combined.size())
+            throw InputError("the statistics of module '{}' are not of one of several experts, as MODULE@NUMBER says", name);
+        experts.resize(std::max(experts.size(), number));
+        experts[number - 1][name.substr(0, mark)] = statistics;
+    }
+    return experts;
 }
 
 std::vector<float> importance(const std::vector<float>& statistic) {

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 namespace aimerge {
 namespace {
@@ -155,6 +156,23 @@ TEST(Checkpoint, NoticesThatItIsWrittenToWhileItIsRead) {
     const Checkpoint cut = Checkpoint::open(folder.path().string());
     fs::resize_file(file, fs::file_size(file) - 1);
     EXPECT_THAT([&] { cut.requireUnchanged(); },
+                ThrowsMessage<InputError>(HasSubstr("model.safetensors: was written to while it was read")));
+}
+
+TEST(Checkpoint, NoticesAnotherHeaderBehindTheOldModificationTime) {
+    const TempFolder folder;
+    TinyLlama().write(folder.path());
+    const fs::path file = folder / "model.safetensors";
+    const fs::file_time_type before = fs::last_write_time(file);
+    const Checkpoint checkpoint = Checkpoint::open(folder.path().string());
+
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(9);  // behind the length and the brace
+    stream.put('\'');
+    stream.close();
+    fs::last_write_time(file, before);
+
+    EXPECT_THAT([&] { checkpoint.requireUnchanged(); },
                 ThrowsMessage<InputError>(HasSubstr("model.safetensors: was written to while it was read")));
 }
 

@@ -39,6 +39,17 @@ TEST(ModelCard, SaysBetweenWhichValuesTheOmegasOfTheTensorsLie) {
     EXPECT_THAT(modelCardText(card), HasSubstr("omega = 0.2 to 1, by tensor, statistic mean_abs"));
 }
 
+TEST(ModelCard, SaysWhoseActivationsHoldWhatBack) {
+    ModelCard card{"m", CardModel{"base", false}, {}, "linear", "Linear", "", {0.4}, "rms", "bfloat16", ""};
+    EXPECT_THAT(modelCardText(card), HasSubstr("holds back the change on the input channels that the base model uses most"));
+    card.source = ActivationSource::ExpertsMax;
+    EXPECT_THAT(modelCardText(card), HasSubstr("holds back the change on the input channels that the experts use most"));
+    card.source = ActivationSource::Experts;
+    EXPECT_THAT(modelCardText(card),
+                HasSubstr("each expert's change, before the merge, on the input channels that it uses"));
+    EXPECT_THAT(modelCardText(card), HasSubstr("(theta_expert - theta_base)"));
+}
+
 TEST(ModelCard, SaysNothingOfActivationsWithoutAim) {
     const ModelCard card{"m", std::nullopt, {{"/data/code", false}}, "linear", "Mean", "", {}, "", "float16", "a: 1"};
 

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "config/parsed_config.h"
+#include "support/expect_error.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -63,6 +64,16 @@ TEST(AimConfig, ActivationsMayBeTheExperts) {
     EXPECT_EQ(aim.control, AimControl::Scale);
     EXPECT_TRUE(aim.isPerElement());
     EXPECT_FALSE(aim.usesSensitivity());
+}
+
+TEST(AimConfig, ExpertsOneByOneAreHeldBackByChannels) {
+    const AimConfig aim = aimOf("{omega: 0, calibration: {corpus: x}, source: experts, control: mean, shape: \"top:0.1\"}");
+    EXPECT_TRUE(aim.usesExperts());
+    EXPECT_TRUE(aim.relaxesExperts());
+    for (const char* other : {"statistic: wanda", "control: scale", "round_before_relaxing: true", "preset: reference-code"})
+        EXPECT_THAT(messageOf<UsageError>(
+                        [&] { aimOf(std::string("{omega: 0, calibration: {corpus: x}, source: experts, ") + other + "}"); }),
+                    testing::HasSubstr("before the merge"));
 }
 
 TEST(AimConfig, ReadsEveryKey) {

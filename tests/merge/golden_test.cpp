@@ -63,7 +63,8 @@ public:
             OutputTensor output{tensor.name, dtype,
                                 tensor.inputs.at(models_.slices.at(tensor.slice).referenceInput()).tensor->shape};
             if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
-            const std::optional<Activity> activity = statistics ? std::optional(Activity{*statistics}) : std::nullopt;
+            const std::optional<Activity> activity =
+                statistics ? std::optional(Activity{.statistics = {&*statistics, 1}}) : std::nullopt;
             merges.push_back(
                 assembleMerge(method, config_, models_, tensor, output, &alignment, activity ? &*activity : nullptr, {}));
             names_.push_back(tensor.name);

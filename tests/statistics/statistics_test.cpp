@@ -1,5 +1,9 @@
 #include "aimerge/statistics/statistics.h"
 
+#include "aimerge/core/error.h"
+#include "support/expect_error.h"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace aimerge {
@@ -29,6 +33,19 @@ TEST(CombineStatistics, ChannelByChannelOverTheExperts) {
     EXPECT_EQ(mean, (StatisticsByModule{{"m", {{2, 3}, {2, 5}, {6, 5}, 7}}}));
     const StatisticsByModule largest = combineStatistics(experts, ActivationSource::ExpertsMax);
     EXPECT_EQ(largest, (StatisticsByModule{{"m", {{3, 4}, {2, 6}, {9, 9}, 7}}}));
+}
+
+TEST(CombineStatistics, ThoseOfEachExpertCanBeSeparatedAgain) {
+    const std::vector<StatisticsByModule> experts{{{"m", {{1, 4}, {2, 6}, {3, 9}, 7}}, {"a@b", {{5}, {5}, {5}, 7}}},
+                                                  {{"m", {{3, 2}, {2, 4}, {9, 1}, 7}}, {"a@b", {{6}, {6}, {6}, 7}}}};
+
+    const StatisticsByModule all = combineStatistics(experts, ActivationSource::Experts);
+
+    EXPECT_EQ(all.size(), 4);
+    EXPECT_EQ(all.at("m@2"), experts[1].at("m"));
+    EXPECT_EQ(separateStatistics(all), experts);
+    for (const char* name : {"m", "m@", "m@0", "m@9", "m@x", "m@1x", "m@-1"})
+        EXPECT_THAT(messageOf<InputError>([&] { separateStatistics({{name, {}}}); }), testing::HasSubstr("MODULE@NUMBER"));
 }
 
 TEST(ModuleStatistics, GivesTheVectorOfTheNamedStatistic) {

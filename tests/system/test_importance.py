@@ -1,9 +1,12 @@
 """AIM by other scores, sources and controls: `aimerge merge` against the formulas in numpy."""
 import json
+import shutil
 import unittest
+from pathlib import Path
 
 import h5py
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, read_folder
 
@@ -66,6 +69,41 @@ class Importance(AimergeTest):
             self.folder.joinpath("plain").rename(self.folder / f"plain-{source}")
             self.merged(f"{source}-on-two", ranks=2, source=source)
             self.assertEqual(file_bytes(self.folder / f"{source}-on-two"), file_bytes(self.folder / source))
+
+    def relaxed(self, model, activity):
+        """The folder of an expert that float32 arithmetic holds back by `activity`."""
+        folder = self.folder / Path(model).name
+        shutil.copytree(model, folder)
+        base, tensors = load_file(FAMILY / "base/model.safetensors"), load_file(folder / "model.safetensors")
+        for name in tensors.keys() - {"model.embed_tokens.weight"}:
+            values = activity[name.removesuffix(".weight")].astype(np.float32)
+            factors = np.float32(1) - values / values.max() * np.float32(1 - OMEGA)
+            tensors[name] = base[name] + factors * (tensors[name] - base[name])
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return str(folder)
+
+    def test_every_expert_is_held_back_by_its_own_activations(self):
+        config = self.merge_config("ties", omega=[1.0, OMEGA], parameters={"density": 0.5})
+        config["aim"]["source"] = "experts"
+        for ranks in (1, 2):
+            self.aimerge("merge", self.config(config), "--out", self.folder / f"on-{ranks}", "--threads", 1, ranks=ranks)
+        got = [read_folder(self.folder / "on-1" / f"omega-{omega}") for omega in (1.0, OMEGA)]
+        self.assertEqual([file_bytes(self.folder / "on-2" / f"omega-{omega}") for omega in (1.0, OMEGA)],
+                         [file_bytes(self.folder / "on-1" / f"omega-{omega}") for omega in (1.0, OMEGA)])
+        # The same by hand: the experts' checkpoints relaxed, then merged without AIM.
+        plain = self.merge_config("ties", parameters={"density": 0.5})
+        self.aimerge("merge", self.config(plain), "--out", self.folder / "plain", "--threads", 1)
+        of_experts = [self.calibrated(model, "mean_abs") for model in ("expert_a", "expert_b")]
+        for entry, activity in zip(plain["models"], of_experts):
+            entry["model"] = self.relaxed(entry["model"], activity)
+        self.aimerge("merge", self.config(plain), "--out", self.folder / "relaxed", "--threads", 1)
+        self.assertEqual(got, [read_folder(self.folder / name) for name in ("plain", "relaxed")])
+        self.assertNotEqual(got[0], got[1])
+        written = self.statistic(f"on-1/omega-{OMEGA}", "mean_abs")
+        self.assertEqual(len(written), 2 * len(of_experts[0]))
+        for number, expert in enumerate(of_experts, 1):
+            for module, want in expert.items():
+                np.testing.assert_array_equal(written[f"{module}@{number}"], want, err_msg=module)
 
     def test_control_scale_changes_every_tensor_by_as_much_in_its_own_direction(self):
         for number, aim in enumerate(({}, {"statistic": "wanda"})):

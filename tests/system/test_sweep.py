@@ -58,7 +58,7 @@ class Sweep(AimergeTest):
 
     def test_a_method_is_relaxed_in_several_ways(self):
         ways = [{"merge_method": "task_arithmetic", "name": name, "aim": aim}
-                for name, aim in (("plain", {}), ("wanda", {"statistic": "wanda"}), ("experts", {"source": "mean"}),
+                for name, aim in (("plain", {}), ("wanda", {"statistic": "wanda"}), ("experts", {"source": "mean"}), ("own", {"source": "experts"}),
                                   ("scaled", {"control": "scale"}), ("gradients", {"statistic": "sensitivity"}))]
         self.aimerge("sweep", self.sweep(methods=ways), "--threads", 1)
         self.aimerge("sweep", self.sweep(methods=ways, output={"directory": "memory", "keep": "scores"}), "--threads", 1, ranks=2)

@@ -69,8 +69,9 @@ public:
     /// that nothing was written since.
     std::string fileStamps() const;
 
-    /// @throws InputError when a weight file was written to or cut since it was opened: what was read of it may be neither
-    /// the old model nor the new one. A file that another took the place of is read on as it was.
+    /// @throws InputError when a weight file was written to or cut since it was opened, going by size, modification time and
+    /// header: what was read of it may be neither the old model nor the new one. A file that another took the place of is
+    /// read on as it was.
     void requireUnchanged() const;
 
     /// Digest of every tensor's name, dtype, shape and bytes, whatever the sharding, and of an adapter's factors and
@@ -106,6 +107,7 @@ private:
     std::vector<std::filesystem::path> paths_;
     std::vector<File> files_;
     std::vector<std::string> stamps_;  // of files_, when they were opened
+    std::vector<Digest> headers_;      // likewise
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, std::size_t>
         byName_;  // views into tensors_, whose heap block moves with the object

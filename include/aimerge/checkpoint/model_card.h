@@ -2,6 +2,8 @@
 // README.md of a merged checkpoint: front matter that the Hugging Face hub reads (as mergekit writes it), what was merged
 // and how, the formula, the config, and how to load it.
 
+#include "aimerge/config/merge_config.h"
+
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -27,6 +29,7 @@ struct ModelCard {
     std::string dtype;                       // torchName() of the output
     std::string config;                      // the YAML text
     std::optional<std::uint64_t> seed = {};  // of a method that draws random numbers
+    ActivationSource source = ActivationSource::Base;
 };
 
 std::string modelCardText(const ModelCard& card);

@@ -27,8 +27,11 @@ std::string_view statisticName(Statistic statistic);  // "mean_abs", "sensitivit
 enum class ActivationSource {
     Base,         // as in the paper
     ExpertsMean,  // the mean of the statistics of all experts
-    ExpertsMax    // the largest
+    ExpertsMax,   // the largest
+    Experts       // every expert's own hold back its own change, before the merge
 };
+
+std::string_view sourceName(ActivationSource source);  // "base", "mean", ...
 
 /// Which weights AIM relaxes. Code: linear layers, norms and an untied lm_head, as the authors' code does. Linear: no norms.
 enum class AimScope { Code, Linear };
@@ -119,6 +122,8 @@ struct AimConfig {
         return statistic == Statistic::Sensitivity || statistic == Statistic::SensitivityChannel;
     }
     bool usesExperts() const { return source != ActivationSource::Base; }
+    /// What a point's omega holds back are the changes of the experts, not that of the merge.
+    bool relaxesExperts() const { return source == ActivationSource::Experts; }
     /// Importances are of single elements, not of channels.
     bool isPerElement() const { return statistic == Statistic::Sensitivity || statistic == Statistic::Wanda; }
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate

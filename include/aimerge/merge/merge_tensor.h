@@ -29,6 +29,17 @@ struct ElementImportance {
     const AimConfig* aim = nullptr;  // outlives the merge
 };
 
+/// What a method has found out about a parameter, for the next merge of it: filled by the first one, unless it is large
+/// beside the parameter itself. Not thread-safe.
+class KeptPreparation {
+public:
+    std::shared_ptr<const PreparedParameter> get() const { return prepared_; }
+    void offer(std::shared_ptr<const PreparedParameter> prepared, std::uint64_t parameterBytes);
+
+private:
+    std::shared_ptr<const PreparedParameter> prepared_;
+};
+
 /// One output tensor that is to be merged.
 struct TensorMerge {
     std::string name;
@@ -43,6 +54,7 @@ struct TensorMerge {
     std::optional<ElementImportance> elementImportance = {};      // neither: every point has the merged values
     std::optional<double> omega = {};                             // its own, in place of that of every point
     bool scalesWhole = false;  // AimControl::Scale: the importances only say by how much the whole tensor is held back
+    KeptPreparation* kept = nullptr;  // of the same parameter, sources and values
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.

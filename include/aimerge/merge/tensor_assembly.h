@@ -15,10 +15,11 @@
 
 namespace aimerge {
 
-/// What was measured on the base for AIM.
+/// What was measured for AIM.
 struct Activity {
-    const StatisticsByModule& statistics;
-    const ExpertStatistics* sensitivity = nullptr;  // of every parameter; for AimConfig::usesSensitivity()
+    std::span<const StatisticsByModule> statistics;  // one; or those of each expert, for AimConfig::relaxesExperts()
+    const ExpertStatistics* sensitivity = nullptr;   // of every parameter; for AimConfig::usesSensitivity()
+    std::optional<double> omega = {};                // by which experts are relaxed one by one; else the executor's points
 };
 
 /// @pre matched.action is Merge

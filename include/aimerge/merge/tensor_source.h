@@ -36,6 +36,9 @@ public:
     /// @throws InputError naming the element: NaN, infinity, or a float64 beyond float32
     void convert(std::int64_t first, const std::byte* fetched, std::span<float> out) const;
 
+    /// Elements [first, first + count), fetched and converted.
+    std::vector<float> values(std::int64_t first, std::size_t count) const;
+
 private:
     std::string origin_;
     Dtype dtype_;

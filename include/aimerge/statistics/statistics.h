@@ -25,9 +25,13 @@ struct ModuleStatistics {
 /// Keyed by module name: "model.layers.0.self_attn.q_proj", "model.norm", "lm_head". Embeddings have no entry.
 using StatisticsByModule = std::map<std::string, ModuleStatistics>;
 
-/// One for all experts, channel by channel. @pre at least one; the same modules and widths
-/// @param source ExpertsMean or ExpertsMax
+/// What a log has of all experts. ExpertsMean, ExpertsMax: one for all, channel by channel. Experts: those of each, with its
+/// number behind the module's name, from 1 on: "model.layers.0.self_attn.q_proj@2".
+/// @pre at least one; the same modules and widths; source is not Base
 StatisticsByModule combineStatistics(const std::vector<StatisticsByModule>& experts, ActivationSource source);
+
+/// The experts' own again. @throws InputError: a module without the number of an expert
+std::vector<StatisticsByModule> separateStatistics(const StatisticsByModule& combined);
 
 /// AIM's importance A = |a| / max |a| in [0, 1], float32 [in_features] (paper Eq. 4); all zeros when the maximum is 0.
 std::vector<float> importance(const std::vector<float>& statistic);
