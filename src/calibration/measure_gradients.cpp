@@ -2,12 +2,14 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/model/gradient.h"
+#include "calibration/magnitude_sum.h"
 #include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
 #include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <deque>
@@ -16,8 +18,6 @@
 
 namespace aimerge {
 namespace {
-
-constexpr std::uint64_t kMostKeptWeightBytes = std::uint64_t{4} << 30;
 
 constexpr int kStatesTag = 13, kGradientsTag = 14, kHeadTag = 15;
 
@@ -35,17 +35,39 @@ at::Tensor meanEntropy(const at::Tensor& logits, std::span<const std::int32_t>) 
     return -(logProbabilities.exp() * logProbabilities).sum(-1).mean();
 }
 
+void addSquare(at::Tensor& sum, const at::Tensor& gradient) {
+    const at::Tensor wide = gradient.to(at::kFloat);
+    sum.addcmul_(wide, wide);
+}
+
+template <typename Stored, typename Element>
+void addMagnitudeOnHost(at::Tensor& sum, const at::Tensor& gradient) {
+    constexpr std::int64_t kElementsPerTask = 1 << 16;
+    float* const to = sum.mutable_data_ptr<float>();
+    const auto* const from = reinterpret_cast<const Element*>(gradient.const_data_ptr<Stored>());
+    at::parallel_for(0, sum.numel(), kElementsPerTask, [&](std::int64_t begin, std::int64_t end) {
+        const auto count = static_cast<std::size_t>(end - begin);
+        addMagnitudes(std::span<float>(to + begin, count), std::span<const Element>(from + begin, count));
+    });
+}
+
+void addMagnitude(at::Tensor& sum, const at::Tensor& gradient) {
+    const bool isPlain = gradient.is_cpu() && gradient.is_contiguous();
+    if (isPlain && gradient.scalar_type() == at::kFloat) return addMagnitudeOnHost<float, float>(sum, gradient);
+    if (isPlain && gradient.scalar_type() == at::kBFloat16)
+        return addMagnitudeOnHost<at::BFloat16, std::uint16_t>(sum, gradient);
+    sum.add_(gradient.to(at::kFloat).abs());
+}
+
 /// What is measured of gradients.
 struct GradientMeasure {
     const char* name;  // of the phase and the file
     at::Tensor (*loss)(const at::Tensor& logits, std::span<const std::int32_t> ids);
-    void (*add)(at::Tensor& sum, const at::Tensor& gradient);  // both float32; what is added is not negative
+    void (*add)(at::Tensor& sum, const at::Tensor& gradient);  // in float32; what is added is not negative
 };
 
-constexpr GradientMeasure kFisher{"fisher", languageModelLoss,
-                                  [](at::Tensor& sum, const at::Tensor& gradient) { sum.addcmul_(gradient, gradient); }};
-constexpr GradientMeasure kSensitivity{"sensitivity", meanEntropy,
-                                       [](at::Tensor& sum, const at::Tensor& gradient) { sum.add_(gradient.abs()); }};
+constexpr GradientMeasure kFisher{"fisher", languageModelLoss, addSquare};
+constexpr GradientMeasure kSensitivity{"sensitivity", meanEntropy, addMagnitude};
 
 /// Terms are positive, so that float32 loses at most a relative 2^-24 per block.
 class GradientSums : public GradientObserver {
@@ -59,7 +81,7 @@ public:
     void observe(const std::string& parameter, const at::Tensor& gradient) override {
         at::Tensor& sum = sums_[parameter];
         if (!sum.defined()) sum = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
-        measure_.add(sum, gradient.to(at::kFloat));
+        measure_.add(sum, gradient);
     }
 
     /// Divides by the number of blocks. @throws InputError
@@ -119,32 +141,36 @@ private:
 };
 
 /// Sequences that share one reading of the layers. A tied head keeps a gradient of the whole vocabulary for each.
-std::int64_t sequencesPerPass(const ModelConfig& config, WeightsAre weightsAre) {
-    return weightsAre == WeightsAre::Kept || config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
+std::int64_t sequencesPerPass(const ModelConfig& config, Kept kept) {
+    return kept != Kept::Nothing || config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
 }
 
-/// The same on every rank: small models are faster with all weights in memory, large ones leave it to the sums.
-WeightsAre weightsOf(const CalibrationJob& job) {
+/// Small models are faster with all weights in memory, large ones leave it to the sums: the same on every rank, for the size
+/// of the passes. Graphs are for a rank to decide.
+Kept keptBy(const CalibrationJob& job, const Stage& stage) {
     const std::uint64_t largestStage =
         std::ranges::max(job.plan.ranks, {}, &RankPlan::calibrationWeightBytes).calibrationWeightBytes;
-    const bool areKept = job.memoryLimit == 0 && largestStage <= kMostKeptWeightBytes;
-    return areKept ? WeightsAre::Kept : WeightsAre::ReadAnew;
+    if (job.memoryLimit > 0 || largestStage > kMostKeptWeightBytes) return Kept::Nothing;
+    const auto layers = static_cast<std::uint64_t>(stage.endLayer - stage.firstLayer);
+    const auto underWay = static_cast<std::uint64_t>(stage.stages - stage.number());
+    const std::uint64_t graphs =
+        layers * underWay * graphBytesOfLayer(job.base.modelConfig(), job.blocks.length, job.config.dtype);
+    return graphs <= kMostGraphBytes ? Kept::WeightsAndGraphs : Kept::Weights;
 }
 
 /// A rank's part: as many passes go forwards as there are stages behind this one, then one goes backwards for every one that
 /// goes forwards. Each stage meets the passes in their order, in both directions.
 class GradientStage {
 public:
-    GradientStage(World& world, const CalibrationJob& job, const Stage& stage, const GradientMeasure& measure,
-                  WeightsAre weightsAre)
+    GradientStage(World& world, const CalibrationJob& job, const Stage& stage, const GradientMeasure& measure, Kept kept)
         : job_(job),
           stage_(stage),
           measure_(measure),
           decoder_(job.base, job.config.dtype, job.blocks.length, job.device),
           sums_(job, measure),
-          gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, weightsAre, sums_),
+          gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, kept, sums_),
           link_(world),
-          passes_(job.blocks.blocks, sequencesPerPass(decoder_.config(), weightsAre)),
+          passes_(job.blocks.blocks, sequencesPerPass(decoder_.config(), kept)),
           progress_(job.progress, measure.name, "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0),
           notice_(world, stage.first() ? idleRanks(job.plan) : std::vector<int>{}) {}
 
@@ -230,12 +256,12 @@ void measure(World& world, const CalibrationJob& job, const GradientMeasure& mea
     setTorchThreads(job.threads);
     useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
-    const WeightsAre weightsAre = weightsOf(job);
+    const Kept kept = keptBy(job, stage);
     if (stage.empty()) {
-        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(job.base.modelConfig(), weightsAre));
+        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(job.base.modelConfig(), kept));
         StepNotice::follow(world, stage.pipelines.front().front(), passes.count());
     } else {
-        GradientStage work(world, job, stage, measure, weightsAre);
+        GradientStage work(world, job, stage, measure, kept);
         work.run();
         writeStatisticFile(folder / fmt::format("{}-{}.safetensors", measure.name, world.rank()), work.means());
     }

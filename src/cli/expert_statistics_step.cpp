@@ -92,8 +92,18 @@ struct StatisticSize {
     std::uint64_t disk = 0, memory = 0;
 };
 
+/// Of gradients' graphs, where memory is not limited. The first of several stages has fewer layers, and a block under way
+/// for each of the others.
+std::uint64_t keptGraphBytes(const Measurement& measurement, std::int64_t blockLength) {
+    const ModelConfig& config = measurement.expert.modelConfig();
+    const std::uint64_t bytes =
+        static_cast<std::uint64_t>(config.layers) * graphBytesOfLayer(config, blockLength, measurement.calibration.dtype);
+    return bytes <= kMostGraphBytes ? bytes : 0;
+}
+
 /// @param ranks that share the memory
-StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength, int ranks) {
+StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength, int ranks,
+                     std::uint64_t memoryLimit) {
     const ModelConfig& config = measurement.expert.modelConfig();
     const CalibrationConfig& calibration = measurement.calibration;
     const auto length = static_cast<std::uint64_t>(blockLength);
@@ -107,13 +117,16 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         }
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
         const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
-        // The head, its gradient and the embedding's; logits, their logarithmic probabilities, and the gradients of both.
-        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
+        // The head, its gradient and the embedding's; logits, their probabilities and logarithms, the product, and gradients.
+        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 6 * vocabulary * length;
         // A stage has its layers' share, and the first and the last a table of the vocabulary.
         const auto stages =
             static_cast<std::uint64_t>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
         const std::uint64_t ofStage = stages == 1 ? elements : (elements - ofVocabulary) / stages + ofVocabulary;
-        return {elements * sizeof(float), (ofStage + ends) * sizeof(float) + state * states};
+        const std::uint64_t dtypeBytes = bytesPerElement(calibration.dtype);
+        const bool keeps = memoryLimit == 0 && ofStage * dtypeBytes <= kMostKeptWeightBytes;
+        const std::uint64_t kept = keeps ? ofStage * dtypeBytes + keptGraphBytes(measurement, blockLength) : state * states;
+        return {elements * sizeof(float), (ofStage + ends) * sizeof(float) + kept};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
     const std::uint64_t ofLayer =
@@ -125,7 +138,7 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
 /// @throws UsageError
 void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, const fs::path& cache, std::uint64_t memoryLimit,
                  int ranks) {
-    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length, ranks);
+    const StatisticSize size = sizeOf(measurement, blocks.blocks, blocks.length, ranks, memoryLimit);
     const std::uint64_t free = freeDiskBytes(cache);
     if (size.disk > free)
         throw UsageError("{}: {} of {} needs {}, the disk has {} free; set AIMERGE_CACHE_DIR to another one", cache.string(),
@@ -222,12 +235,13 @@ void requireExpertCalibration(const MergeJob& job) {
     }
 }
 
-std::string expertStatisticsLine(const MergeJob& job, int ranks) {
+std::string expertStatisticsLine(const MergeJob& job, const PlanSettings& settings) {
     StatisticSize total;
     std::string what;
     const auto add = [&](const Measurement& measurement) {
         const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
-        const StatisticSize size = sizeOf(measurement, calibration.blocks, calibration.blockLength, ranks);
+        const StatisticSize size =
+            sizeOf(measurement, calibration.blocks, calibration.blockLength, settings.ranks, settings.memoryLimit);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
     };

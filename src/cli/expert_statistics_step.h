@@ -1,7 +1,6 @@
 #pragma once
 // How a merge comes by the statistics of its experts (ExpertStatistic) that some methods need, and by the sensitivity of its
-// base: from the cache, where an
-// earlier run with the same model, tokens and settings left them, or by measuring each expert.
+// base: from the cache, where an earlier run with the same model, tokens and settings left them, or by measuring each model.
 
 #include "cli/merge_job.h"
 #include "cli/options.h"
@@ -20,8 +19,8 @@ namespace aimerge {
 void requireExpertCalibration(const MergeJob& job);
 
 /// What measuring the experts takes, from headers and config alone: a line for the plan's table; empty when nothing is
-/// needed. @param ranks that measure
-std::string expertStatisticsLine(const MergeJob& job, int ranks);
+/// needed.
+std::string expertStatisticsLine(const MergeJob& job, const PlanSettings& settings);
 
 struct ProvidedStatistics {
     std::vector<ExpertStatistics> experts;        // one per model of the set, of those that are no input without content

@@ -58,12 +58,12 @@ std::vector<at::Tensor> gradients(const at::Tensor& output, const at::Tensor& ou
 }  // namespace
 
 StageGradient::StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
-                             WeightsAre weightsAre, GradientObserver& observer)
+                             Kept kept, GradientObserver& observer)
     : decoder_(decoder),
       firstLayer_(firstLayer),
       endLayer_(endLayer),
       length_(static_cast<std::size_t>(length)),
-      weightsAre_(weightsAre),
+      kept_(kept),
       observer_(observer),
       layers_(static_cast<std::size_t>(endLayer - firstLayer)) {}
 
@@ -75,13 +75,17 @@ void StageGradient::embed(GradientPass& pass) const {
 }
 
 void StageGradient::forward(GradientPass& pass) {
-    const at::NoGradGuard noGraph;
+    const at::AutoGradMode graphs(keepsGraphs());
     pass.inputs.resize(layers_.size());
+    pass.outputs.resize(layers_.size());
     for (std::int64_t number = firstLayer_; number < endLayer_; ++number) {
         const LayerWeights weights = layer(number);
+        const auto index = static_cast<std::size_t>(number - firstLayer_);
         for (at::Tensor& state : pass.states) {
-            pass.inputs[static_cast<std::size_t>(number - firstLayer_)].push_back(state.clone());
-            decoder_.runLayer(number, weights, state, nullptr);
+            const at::Tensor& input = pass.inputs[index].emplace_back(state.set_requires_grad(true));
+            const at::Tensor output = differentiableLayer(decoder_, number, weights, input);
+            if (keepsGraphs()) pass.outputs[index].push_back(output);
+            state = output.detach();
         }
         observer_.stop();
     }
@@ -105,7 +109,7 @@ void StageGradient::backwardThroughHead(GradientPass& pass, const SequenceLoss& 
             observer_.observe(parameters[1].first, found[1]);
         pass.states[s] = found[2];
     }
-    if (weightsAre_ == WeightsAre::ReadAnew) finalNorm_ = head_ = at::Tensor();
+    if (kept_ == Kept::Nothing) finalNorm_ = head_ = at::Tensor();
     observer_.stop();
 }
 
@@ -113,12 +117,12 @@ void StageGradient::backward(GradientPass& pass) {
     for (std::int64_t number = endLayer_; number-- > firstLayer_;) {
         const LayerWeights weights = layer(number);
         const NamedTensors parameters = parametersOf(number, weights);
-        for (const auto& [name, tensor] : parameters) tensor.set_requires_grad(true);
-        std::vector<at::Tensor>& inputs = pass.inputs[static_cast<std::size_t>(number - firstLayer_)];
+        const auto index = static_cast<std::size_t>(number - firstLayer_);
         for (std::size_t s = 0; s < pass.states.size(); ++s) {
-            const at::Tensor input = std::exchange(inputs[s], {}).set_requires_grad(true);
-            const auto found =
-                gradients(differentiableLayer(decoder_, number, weights, input), pass.states[s], parameters, input);
+            const at::Tensor input = std::exchange(pass.inputs[index][s], {});
+            const at::Tensor output = keepsGraphs() ? std::exchange(pass.outputs[index][s], {})
+                                                    : differentiableLayer(decoder_, number, weights, input);
+            const auto found = gradients(output, pass.states[s], parameters, input);
             for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
             pass.states[s] = found.back();
         }
@@ -149,7 +153,8 @@ LayerWeights StageGradient::layer(std::int64_t number) {
     LayerWeights& kept = layers_[static_cast<std::size_t>(number - firstLayer_)];
     if (kept.inputNorm.defined()) return kept;
     LayerWeights weights = decoder_.loadLayer(number);
-    if (weightsAre_ == WeightsAre::Kept) kept = weights;
+    for (const auto& [name, tensor] : parametersOf(number, weights)) tensor.set_requires_grad(true);
+    if (kept_ != Kept::Nothing) kept = weights;
     return weights;
 }
 

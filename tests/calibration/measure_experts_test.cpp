@@ -174,7 +174,7 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
     const TokenBlocks blocks = goldenBlocks(kBlocks);
     const Decoder decoder(expert, Dtype::BF16, blocks.length);
     PlainSums plain;
-    StageGradient whole(decoder, 0, 3, blocks.length, WeightsAre::ReadAnew, plain);
+    StageGradient whole(decoder, 0, 3, blocks.length, Kept::Nothing, plain);
     for (std::int64_t block = 0; block < kBlocks; ++block) {
         GradientPass pass;
         pass.ids = std::span(blocks.ids)

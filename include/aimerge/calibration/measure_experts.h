@@ -4,6 +4,7 @@
 
 #include "aimerge/calibration/calibrate.h"
 
+#include <cstdint>
 #include <filesystem>
 
 namespace aimerge {
@@ -18,13 +19,31 @@ void measureGrams(World& world, const CalibrationJob& job, const std::filesystem
 /// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
+/// Weights of the largest stage that stay in memory from block to block; of larger ones, one layer's do.
+inline constexpr std::uint64_t kMostKeptWeightBytes = std::uint64_t{4} << 30;
+
+/// Graphs of all layers and blocks under way that a stage keeps from the forward to the backward pass; where they would take
+/// more, every layer runs again on the way back.
+inline constexpr std::uint64_t kMostGraphBytes = std::uint64_t{4} << 30;
+
+/// What the operations of one layer keep of a block for the way back, about.
+inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
+    const auto bytes = static_cast<std::int64_t>(bytesPerElement(dtype));
+    const std::int64_t norms = 2 * config.hiddenSize * (static_cast<std::int64_t>(sizeof(float)) + 2 * bytes);
+    const std::int64_t attention = 5 * config.heads * config.headDim * bytes;
+    const std::int64_t feedForward = 4 * config.intermediateSize * bytes;
+    const bool keepsScores = config.attentionSoftcap > 0 || !config.windows.empty();
+    const std::int64_t scores = keepsScores ? 3 * config.heads * length * static_cast<std::int64_t>(sizeof(float)) : 0;
+    return static_cast<std::uint64_t>(length * (norms + attention + feedForward + scores));
+}
+
 /// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
 ///
 ///     F = 1/B sum_b (d L_b / d theta)^2,   L_b = - sum_t ln p(token t + 1 of block b | tokens 1..t of block b)
 ///
 /// A pipeline, forwards and back; ranks write their own layers, and the bits do not depend on the ranks. A rank keeps a
-/// float32 number per parameter of its stage, the inputs of its layers for kMostSequencesAtOnce blocks per stage, and its
-/// weights where these are few and memory is not limited, else those of one layer.
+/// float32 number per parameter of its stage, the inputs of its layers for kMostSequencesAtOnce blocks per stage, and, where
+/// these are small and memory is not limited, its weights and graphs, else those of one layer.
 /// @throws UsageError for blocks of one token; InputError naming the parameter when a value is beyond float32
 void measureFisher(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 

@@ -1,7 +1,7 @@
 #pragma once
-// The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers: the forward pass
-// keeps the input of every layer, the backward pass runs each layer again and differentiates it, so that there is never more
-// than one layer's graph.
+// The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers. The forward pass
+// keeps the input of every layer, and its graph where there is room; else the backward pass runs each layer again and
+// differentiates it, so that there is never more than one layer's graph. Bits do not depend on what is kept.
 
 #include "aimerge/model/decoder.h"
 
@@ -32,19 +32,19 @@ struct GradientPass {
     std::vector<at::Tensor> states;     // per sequence [1, length, hidden]: what enters, or has left, the stage; going
                                         // backwards, the loss's gradient with respect to it
     std::vector<at::Tensor> tiedHeads;  // per sequence: the gradient of a head that is tied to the embedding
-    std::vector<std::vector<at::Tensor>> inputs;  // per layer and sequence
+    std::vector<std::vector<at::Tensor>> inputs, outputs;  // per layer and sequence; the latter with kept graphs
 };
 
-/// Whether weights that were read for one pass are there for the next.
-enum class WeightsAre : bool { ReadAnew, Kept };
+/// What is there for the next pass, and of each pass for its way back.
+enum class Kept { Nothing, Weights, WeightsAndGraphs };
 
 /// Layers [firstLayer, endLayer) of a decoder. Passes may go forwards before earlier ones have gone backwards.
 /// @pre not used under c10::InferenceMode. Its functions throw as Decoder does.
 class StageGradient {
 public:
     /// @param length of the sequences
-    StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
-                  WeightsAre weightsAre, GradientObserver& observer);
+    StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length, Kept kept,
+                  GradientObserver& observer);
 
     void embed(GradientPass& pass) const;
     void forward(GradientPass& pass);
@@ -57,11 +57,12 @@ public:
 private:
     std::span<const std::int32_t> idsOf(const GradientPass& pass, std::size_t sequence) const;
     LayerWeights layer(std::int64_t number);
+    bool keepsGraphs() const { return kept_ == Kept::WeightsAndGraphs; }
 
     const Decoder& decoder_;
     std::int64_t firstLayer_, endLayer_;
     std::size_t length_;
-    WeightsAre weightsAre_;
+    Kept kept_;
     GradientObserver& observer_;
     std::vector<LayerWeights> layers_;  // once they were read, where they are kept
     at::Tensor finalNorm_, head_;
