@@ -31,6 +31,44 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
     });
 }
 
+/// How many of the chunk's variances are not zero. Equal changes have none, and changes that lie 2^-60 apart have one that
+/// float32 holds: the few elements between are looked at one by one.
+std::int64_t countVarying(const ParameterChunk& chunk) {
+    struct Counts {
+        std::uint32_t varying = 0, close = 0;
+    };
+    std::int64_t varying = 0;
+    withInputCount(chunk.inputs.size(), [&](auto inputCount) {
+        constexpr int kInputs = decltype(inputCount)::value;
+        const auto pointers = PerInput<const float*, kInputs>::from(chunk.inputs.data());
+        const int number = static_cast<int>(chunk.inputs.size());
+        const float* const base = chunk.base;
+        const std::size_t elements = chunk.count;
+        const Counts counts = vectorised([=]() AIMERGE_INLINE_BODY {
+            Counts sums;
+            for (std::size_t i = 0; i < elements; ++i) {
+                const InputsAt<kInputs> theta{pointers, i, i, number};
+                float least = theta[0] - base[i], most = least;
+                for (int input = 1; input < theta.count(); ++input) {
+                    const float change = theta[input] - base[i];
+                    least = change < least ? change : least;
+                    most = change > most ? change : most;
+                }
+                sums.varying += most != least;
+                sums.close += most != least && most - least < 0x1p-60f;
+            }
+            return sums;
+        });
+        if (counts.close == 0) {
+            varying = counts.varying;
+            return;
+        }
+        for (std::size_t i = 0; i < elements; ++i)
+            varying += varianceOfChanges(base[i], InputsAt<kInputs>{pointers, i, i, number}) != 0;
+    });
+    return varying;
+}
+
 /// @param variances of the elements; null: all are kept
 void addSquares(const float* base, const float* input, const float* variances, std::uint32_t leastKept, std::size_t count,
                 std::size_t firstLane, Lanes& lanes) {
@@ -46,28 +84,22 @@ void addSquares(const float* base, const float* input, const float* variances, s
     addAll([=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(variances[i]) >= leastKept; });
 }
 
-std::int64_t countVarying(ParameterReader& variances) {
-    std::vector<std::int64_t> counts(static_cast<std::size_t>(variances.threads().threads()));
-    variances.visitAll({}, [&](const ParameterChunk& chunk) {
-        const float* const values = chunk.inputs[0];
-        const std::size_t elements = chunk.count;
-        counts[static_cast<std::size_t>(chunk.worker)] += vectorised([=]() AIMERGE_INLINE_BODY {
-            std::uint32_t varying = 0;
-            for (std::size_t i = 0; i < elements; ++i) varying += values[i] != 0;
-            return varying;
-        });
+std::int64_t countVarying(ParameterReader& parameter) {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(parameter.threads().threads()));
+    parameter.visitAll(parameter.allInputs(), [&](const ParameterChunk& chunk) {
+        counts[static_cast<std::size_t>(chunk.worker)] += countVarying(chunk);
     });
     return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
 }
 
 /// Which variances stay; nullopt: none.
 std::optional<MagnitudeCut> select(ParameterReader& parameter, double topk) {
-    DerivedReader variances(parameter, variancesOf);
     // The product as mergekit takes it, in float32: of 45088769 elements a tenth is 4508877, in float64 4508876.
-    const float product = static_cast<float>(countVarying(variances)) * static_cast<float>(topk);
+    const float product = static_cast<float>(countVarying(parameter)) * static_cast<float>(topk);
     const std::int64_t keep = std::min(static_cast<std::int64_t>(product), parameter.elements());
     if (keep <= 0) return std::nullopt;
     const SelectionRequest request{0, keep};
+    DerivedReader variances(parameter, variancesOf);
     return selectLargest(variances, {&request, 1}).front();
 }
 

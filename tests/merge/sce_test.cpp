@@ -42,6 +42,14 @@ TEST(Sce, WithNothingSelectedHasTheBasesBits) {
     EXPECT_EQ(bitsOf(combined(sceMethod(), withTopk(0.3), base, {{1, 2, 3}, {1, 2, 3}})), bitsOf(base)) << "no variance";
 }
 
+TEST(Sce, CountsAsVaryingWhatFloat32SaysVaries) {
+    const Floats base(3);
+    const float seen = 1e-19f, vanishing = 1e-30f;  // variances 2.5e-39 and, in float32, 0
+    EXPECT_THAT(combined(sceMethod(), withTopk(0.5), base, {{0, 0, 1}, {0, seen, 3}}),
+                ElementsAre(0, 0, testing::FloatEq(2.8f)));
+    EXPECT_THAT(combined(sceMethod(), withTopk(0.5), base, {{0, 0, 1}, {0, vanishing, 3}}), ElementsAre(0, 0, 0));
+}
+
 TEST(Sce, SelectionHasTheSameBitsForAnyThreadsAndInstructions) {
     const InstructionSet best = bestInstructionSet();
     const Floats base = roundedToBf16(normalValues(200003, 1, 0.02f));  // many equal variances

@@ -1,5 +1,6 @@
 """A merge with its calibration, on a slow disk, is killed or told to end at moments spread over its whole run: the output is absent
 or whole, nothing lies beside it, and a rerun has the same bytes."""
+import itertools
 import os
 import pathlib
 import random
@@ -69,11 +70,11 @@ class Kills(DisturbedMerge):
     def test_at_any_moment(self):
         durations = {ranks: self.duration(ranks) for ranks in (0, 2)}
         states = set()
-        for trial in range(TRIALS):
-            draws = random.Random(trial)
-            ranks, number = draws.choice((0, 2)), draws.choice((signal.SIGKILL, signal.SIGTERM))
+        for trial, number in itertools.product(range(TRIALS), (signal.SIGKILL, signal.SIGTERM)):
+            draws = random.Random(f"{trial} {number.name}")
+            ranks = draws.choice((0, 2))
             moment = durations[ranks] * (trial + draws.random()) / TRIALS
-            self.cache = self.folder / f"cache-of-{trial}"
+            self.cache = self.folder / f"cache-of-{trial}-{number.name}"
             with self.subTest(trial=trial, ranks=ranks, signal=number.name, moment=round(moment, 3)):
                 process = self.start(ranks)
                 time.sleep(moment)
