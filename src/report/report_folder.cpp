@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPageStyle = R"(
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 100rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 p.caption, ul.facts { color: #444; max-width: 60rem; }
 ul.notices { border-left: 4px solid #d55e00; padding: .4rem 0 .4rem 2rem; }
@@ -25,7 +25,7 @@ td:last-child:not(.number) { white-space: normal; min-width: 8rem; }
 th { border-bottom: 2px solid #1a1a1a; } tr.part > td { border-top: 1px solid #999; }
 tbody tr:hover { background: #f2f6fa; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: #555; margin-left: .35em; } small.less { color: #a33c00; }
+small { color: #555; margin-left: .35em; } small::before { content: "("; } small::after { content: ")"; } small.less { color: #a33c00; }
 figure { margin: 0; } figure svg { max-width: 100%; height: auto; }
 )";
 

@@ -206,7 +206,10 @@ std::string latexTable(const ReportTable& table) {
         fields.push_back(latexText(column.title));
     }
     std::string text = fmt::format(
-        "\\begin{{table*}}\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{} {}}}\n"
+        "% \\usepackage{{graphicx}}: what is wider than the text is made smaller\n"
+        "\\begin{{table*}}\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\\renewcommand{{\\arraystretch}}{{1.2}}"
+        "\n\\caption{{{} {}}}\\vspace{{4pt}}\n"
+        "\\resizebox{{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}}{{!}}{{%\n"
         "\\begin{{tabular}}{{{}}}\n\\hline\n{} \\\\\n\\hline\n",
         latexText(table.title + "."), latexText(captionText(table)), alignment, fmt::join(fields, " & "));
     for (std::size_t r = 0; r < table.rows.size(); ++r) {
@@ -222,7 +225,7 @@ std::string latexTable(const ReportTable& table) {
         }
         text += fmt::format("{} \\\\\n", fmt::join(fields, " & "));
     }
-    return text + "\\hline\n\\end{tabular}\n\\end{table*}\n";
+    return text + "\\hline\n\\end{tabular}}\n\\end{table*}\n";
 }
 
 std::string fileName(std::string_view text) {

@@ -83,6 +83,8 @@ TEST(ReportTable, LatexEscapesAndMarks) {
     EXPECT_THAT(text, HasSubstr("method & a\\_b & ppl \\\\"));
     EXPECT_THAT(text, HasSubstr(" & \\textbf{50.00} (+2.00\\%) & \\textbf{7.0} \\\\"));
     EXPECT_THAT(text, HasSubstr("\\hline\na<b & -- & 8.0 \\\\"));
+    EXPECT_THAT(text, testing::StartsWith("% \\usepackage{graphicx}"));
+    EXPECT_THAT(text, testing::EndsWith("\\end{tabular}}\n\\end{table*}\n"));
 }
 
 TEST(ReportTable, HtmlEscapesAndMarks) {
