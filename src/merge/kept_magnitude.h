@@ -34,6 +34,8 @@ struct Sampled {
         return bitsOfFloat(floatOfBits(magnitude(i)) * kept[i]);
     }
 };
+template <typename Magnitude>
+Sampled(Magnitude, const float*) -> Sampled<Magnitude>;  // clang 14 does not find it by itself
 
 /// @param magnitude |d| of element i as bits, kept what is left of it; for vectorised loops
 template <typename Magnitude, typename Kept>

@@ -25,7 +25,7 @@ td:last-child:not(.number) { white-space: normal; min-width: 8rem; }
 th { border-bottom: 2px solid #1a1a1a; } tr.part > td { border-top: 1px solid #999; }
 tbody tr:hover { background: #f2f6fa; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: #555; margin-left: .35em; } small::before { content: "("; } small::after { content: ")"; } small.less { color: #a33c00; }
+small { color: #555; margin-left: .35em; } small::before { content: '('; } small::after { content: ')'; } small.less { color: #a33c00; }
 figure { margin: 0; } figure svg { max-width: 100%; height: auto; }
 )";
 
