@@ -205,6 +205,7 @@ private:
 
     /// A point on its way into its folder.
     struct FolderPoint {
+        explicit FolderPoint(std::size_t i) : index(i) {}
         std::size_t index;
         RootState root = {};
         std::optional<MergeRun> run = {};

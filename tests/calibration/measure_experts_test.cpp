@@ -99,7 +99,9 @@ TEST(MeasureGrams, AreMeansOfOuterProductsOfWhatEntersTheLayers) {
              plain);
 
     ASSERT_EQ(got.size(), 3 * 4 + 1);  // per layer the inputs of attention, o_proj, MLP and down_proj; and the head's
-    for (const auto& [name, values] : got) {
+    for (const auto& entry : got) {
+        const std::string& name = entry.first;
+        const std::vector<float>& values = entry.second;
         const at::Tensor want = plain.gram(name);
         const std::int64_t size = want.size(0);
         ASSERT_EQ(static_cast<std::int64_t>(values.size()), size * size) << name;

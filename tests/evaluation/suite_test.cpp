@@ -77,9 +77,10 @@ TEST_F(Suite, NamesThePlaceOfWhatIsWrong) {
              {R"({"task": "u", "prompt": "p", "choices": ["x", "y"]})", "s.jsonl:2: has no key \"answer\""},
              {R"({"task": "u", "context_ids": [1.5], "continuation_ids": [1]})", "context_ids: 1.5 is no token id"},
              {R"({"task": "u", "prompt": "p", "context_ids": [1], "target": "x"})", "has both \"prompt\" and"},
-             {R"({"task": "t", "text": "x"})", "task t has items of another kind at"}})
-        EXPECT_THAT([&] { readSuite(write(good + "\n" + line + "\n")); }, ThrowsMessage<InputError>(HasSubstr(message)))
-            << line;
+             {R"({"task": "t", "text": "x"})", "task t has items of another kind at"}}) {
+        const std::string text = good + "\n" + line + "\n";
+        EXPECT_THAT([&] { readSuite(write(text)); }, ThrowsMessage<InputError>(HasSubstr(message))) << line;
+    }
     EXPECT_THAT([&] { readSuite(write("\n")); }, ThrowsMessage<InputError>(HasSubstr("has no items")));
     EXPECT_THAT([&] { readSuite(write("x", "s.csv")); }, ThrowsMessage<InputError>(HasSubstr("a suite is a .jsonl file")));
 }

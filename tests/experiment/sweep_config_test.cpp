@@ -135,8 +135,10 @@ TEST(SweepConfig, NamesThePlaceOfWhatIsWrong) {
              {"directory: out", "keep: scores", "output.directory is missing"},
              {"directory: out", "directory: out, keep: scores", "there are no evaluation.suites"},
              {"directory: out", "directory: out, keep: none", "keep"},
-             {"dtype: bfloat16", "dtype: bfloat16\nomegas: 1", "omegas"}})
-        EXPECT_THAT([&] { parsed(with(line, other)); }, ThrowsMessage<UsageError>(HasSubstr(message))) << other;
+             {"dtype: bfloat16", "dtype: bfloat16\nomegas: 1", "omegas"}}) {
+        const std::string text = with(line, other);
+        EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr(message))) << other;
+    }
 }
 
 TEST(SweepConfig, TooManyPointsAreOneLine) {

@@ -199,7 +199,7 @@ TEST(MergeTensors, DoesNotDependOnTheOrderOfExpertsBeyondRounding) {
     const Family family(3);
     for (const Method* method : kPatterns) {
         Family turned = family;
-        std::ranges::rotate(turned.experts, turned.experts.begin() + 1);
+        std::rotate(turned.experts.begin(), turned.experts.begin() + 1, turned.experts.end());
         auto tensors = listOf(family.merge(*method, parameters(*method, {1, 0.5, 0.25})));
         tensors.push_back(turned.merge(*method, parameters(*method, {0.5, 0.25, 1})));
         MemorySink sink;
