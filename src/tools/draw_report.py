@@ -41,8 +41,11 @@ def add_legend(figure, methods, styles, references):
     import matplotlib.lines as lines
     handles = [lines.Line2D([], [], label=method, **styles[method]) for method in methods]
     handles += [lines.Line2D([], [], label=name, **REFERENCE) for name in references]
-    wide = figure.get_size_inches()[0] >= TEXT_WIDTH
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5 if wide else 2), frameon=False)
+    width, height = figure.get_size_inches()
+    columns = min(len(handles), 5 if width >= TEXT_WIDTH else 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    # A panel's height has room for three lines of the legend.
+    figure.set_size_inches(width, height + 0.17 * max(0, math.ceil(len(handles) / columns) - 3))
 
 
 def used_methods(data):
