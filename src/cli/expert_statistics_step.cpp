@@ -117,7 +117,8 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         }
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
         const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
-        // The head, its gradient and the embedding's; logits, their probabilities and logarithms, the product, and gradients.
+        // The head, its gradient and the embedding's; logits, their probabilities and logarithms, the product, and
+        // gradients.
         const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 6 * vocabulary * length;
         // A stage has its layers' share, and the first and the last a table of the vocabulary.
         const auto stages =
@@ -235,7 +236,7 @@ void requireExpertCalibration(const MergeJob& job) {
     }
 }
 
-std::string expertStatisticsLine(const MergeJob& job, const PlanSettings& settings) {
+std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& settings) {
     StatisticSize total;
     std::string what;
     const auto add = [&](const Measurement& measurement) {
@@ -253,10 +254,14 @@ std::string expertStatisticsLine(const MergeJob& job, const PlanSettings& settin
         if (!what.empty()) what += ", ";
         what += "sensitivity of the base";
     }
-    if (what.empty()) return {};
-    return fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
-                       formatBytes(total.disk), (environment::cacheDirectory() / "expert-statistics").string(),
-                       formatBytes(total.memory));
+    std::string lines;
+    if (job.config.aim && job.config.aim->usesExperts())
+        lines = fmt::format("calibrated {} experts one after the other, unless cached: each as the base would be\n",
+                            job.experts().size());
+    if (what.empty()) return lines;
+    return lines + fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
+                               formatBytes(total.disk), (environment::cacheDirectory() / "expert-statistics").string(),
+                               formatBytes(total.memory));
 }
 
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {

@@ -18,9 +18,9 @@ namespace aimerge {
 /// or the models' vocabularies differ where that makes the statistics of rows meaningless
 void requireExpertCalibration(const MergeJob& job);
 
-/// What measuring the experts takes, from headers and config alone: a line for the plan's table; empty when nothing is
+/// What measuring the experts takes, from headers and config alone: lines below the plan's table; none when nothing is
 /// needed.
-std::string expertStatisticsLine(const MergeJob& job, const PlanSettings& settings);
+std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& settings);
 
 struct ProvidedStatistics {
     std::vector<ExpertStatistics> experts;        // one per model of the set, of those that are no input without content

@@ -99,7 +99,7 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const Plan plan = makePlan(job.base(), job.outputs, settings);
         if (root.showsPlan)
             fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
-                       expertStatisticsLine(job, settings));
+                       expertStatisticsLines(job, settings));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }

@@ -56,7 +56,7 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     const Plan plan = makePlan(job.base(), job.outputs, settings);
     if (options.json) return fmt::print("{}\n", jsonOf(plan, settings));
     fmt::print("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
-               expertStatisticsLine(job, settings));
+               expertStatisticsLines(job, settings));
 }
 
 void runPlan(World& world, const Options& options) {

@@ -69,6 +69,7 @@ class Importance(AimergeTest):
             self.folder.joinpath("plain").rename(self.folder / f"plain-{source}")
             self.merged(f"{source}-on-two", ranks=2, source=source)
             self.assertEqual(file_bytes(self.folder / f"{source}-on-two"), file_bytes(self.folder / source))
+        self.assertIn("calibrated 2 experts", self.aimerge("plan", self.folder / "merge.yaml").stdout)
 
     def relaxed(self, model, activity):
         """The folder of an expert that float32 arithmetic holds back by `activity`."""
