@@ -150,12 +150,11 @@ std::int64_t sequencesPerPass(const ModelConfig& config, Kept kept) {
 Kept keptBy(const CalibrationJob& job, const Stage& stage) {
     const std::uint64_t largestStage =
         std::ranges::max(job.plan.ranks, {}, &RankPlan::calibrationWeightBytes).calibrationWeightBytes;
-    if (job.memoryLimit > 0 || largestStage > kMostKeptWeightBytes) return Kept::Nothing;
-    const auto layers = static_cast<std::uint64_t>(stage.endLayer - stage.firstLayer);
-    const auto underWay = static_cast<std::uint64_t>(stage.stages - stage.number());
-    const std::uint64_t graphs =
-        layers * underWay * graphBytesOfLayer(job.base.modelConfig(), job.blocks.length, job.config.dtype);
-    return graphs <= kMostGraphBytes ? Kept::WeightsAndGraphs : Kept::Weights;
+    if (!keepsWeights(largestStage, job.memoryLimit)) return Kept::Nothing;
+    const std::int64_t underWay = stage.stages - stage.number();
+    const std::uint64_t graphBytes = keptGraphBytes((stage.endLayer - stage.firstLayer) * underWay, job.base.modelConfig(),
+                                                    job.blocks.length, job.config.dtype);
+    return graphBytes > 0 ? Kept::WeightsAndGraphs : Kept::Weights;
 }
 
 /// A rank's part: as many passes go forwards as there are stages behind this one, then one goes backwards for every one that

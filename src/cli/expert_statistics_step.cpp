@@ -92,15 +92,6 @@ struct StatisticSize {
     std::uint64_t disk = 0, memory = 0;
 };
 
-/// Of gradients' graphs, where memory is not limited. The first of several stages has fewer layers, and a block under way
-/// for each of the others.
-std::uint64_t keptGraphBytes(const Measurement& measurement, std::int64_t blockLength) {
-    const ModelConfig& config = measurement.expert.modelConfig();
-    const std::uint64_t bytes =
-        static_cast<std::uint64_t>(config.layers) * graphBytesOfLayer(config, blockLength, measurement.calibration.dtype);
-    return bytes <= kMostGraphBytes ? bytes : 0;
-}
-
 /// @param ranks that share the memory
 StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::int64_t blockLength, int ranks,
                      std::uint64_t memoryLimit) {
@@ -124,9 +115,11 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         const auto stages =
             static_cast<std::uint64_t>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
         const std::uint64_t ofStage = stages == 1 ? elements : (elements - ofVocabulary) / stages + ofVocabulary;
-        const std::uint64_t dtypeBytes = bytesPerElement(calibration.dtype);
-        const bool keeps = memoryLimit == 0 && ofStage * dtypeBytes <= kMostKeptWeightBytes;
-        const std::uint64_t kept = keeps ? ofStage * dtypeBytes + keptGraphBytes(measurement, blockLength) : state * states;
+        const std::uint64_t weights = ofStage * bytesPerElement(calibration.dtype);
+        // The first of several stages has fewer layers, and a block under way for each of the others.
+        const std::uint64_t kept = keepsWeights(weights, memoryLimit)
+                                       ? weights + keptGraphBytes(config.layers, config, blockLength, calibration.dtype)
+                                       : state * states;
         return {elements * sizeof(float), (ofStage + ends) * sizeof(float) + kept};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);

@@ -32,19 +32,18 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
 }
 
 /// How many of the chunk's variances are not zero. Equal changes have none, and changes that lie 2^-60 apart have one that
-/// float32 holds: the few elements between are looked at one by one.
+/// float32 holds: where some lie between, variances decide.
 std::int64_t countVarying(const ParameterChunk& chunk) {
     struct Counts {
         std::uint32_t varying = 0, close = 0;
-    };
-    std::int64_t varying = 0;
+    } counts;
     withInputCount(chunk.inputs.size(), [&](auto inputCount) {
         constexpr int kInputs = decltype(inputCount)::value;
         const auto pointers = PerInput<const float*, kInputs>::from(chunk.inputs.data());
         const int number = static_cast<int>(chunk.inputs.size());
         const float* const base = chunk.base;
         const std::size_t elements = chunk.count;
-        const Counts counts = vectorised([=]() AIMERGE_INLINE_BODY {
+        counts = vectorised([=]() AIMERGE_INLINE_BODY {
             Counts sums;
             for (std::size_t i = 0; i < elements; ++i) {
                 const InputsAt<kInputs> theta{pointers, i, i, number};
@@ -59,14 +58,11 @@ std::int64_t countVarying(const ParameterChunk& chunk) {
             }
             return sums;
         });
-        if (counts.close == 0) {
-            varying = counts.varying;
-            return;
-        }
-        for (std::size_t i = 0; i < elements; ++i)
-            varying += varianceOfChanges(base[i], InputsAt<kInputs>{pointers, i, i, number}) != 0;
     });
-    return varying;
+    if (counts.close == 0) return counts.varying;
+    std::vector<float> variances(chunk.count);
+    variancesOf(chunk, variances.data());
+    return std::ranges::count_if(variances, [](float variance) { return variance != 0; });
 }
 
 /// @param variances of the elements; null: all are kept

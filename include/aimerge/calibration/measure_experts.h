@@ -19,12 +19,10 @@ void measureGrams(World& world, const CalibrationJob& job, const std::filesystem
 /// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
-/// Weights of the largest stage that stay in memory from block to block; of larger ones, one layer's do.
-inline constexpr std::uint64_t kMostKeptWeightBytes = std::uint64_t{4} << 30;
-
-/// Graphs of all layers and blocks under way that a stage keeps from the forward to the backward pass; where they would take
-/// more, every layer runs again on the way back.
-inline constexpr std::uint64_t kMostGraphBytes = std::uint64_t{4} << 30;
+/// Whether a stage's weights stay in memory from block to block; else one layer's do. @param memoryLimit 0 = no limit
+inline bool keepsWeights(std::uint64_t stageBytes, std::uint64_t memoryLimit) {
+    return memoryLimit == 0 && stageBytes <= std::uint64_t{4} << 30;
+}
 
 /// What the operations of one layer keep of a block for the way back, about.
 inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
@@ -35,6 +33,13 @@ inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t l
     const bool keepsScores = config.attentionSoftcap > 0 || !config.windows.empty();
     const std::int64_t scores = keepsScores ? 3 * config.heads * length * static_cast<std::int64_t>(sizeof(float)) : 0;
     return static_cast<std::uint64_t>(length * (norms + attention + feedForward + scores));
+}
+
+/// Of so many graphs of a layer and a block: what a stage that keeps its weights keeps of them from the forward to the
+/// backward pass. 0: none, because they are too large, and every layer runs again on the way back.
+inline std::uint64_t keptGraphBytes(std::int64_t graphs, const ModelConfig& config, std::int64_t length, Dtype dtype) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(graphs) * graphBytesOfLayer(config, length, dtype);
+    return bytes <= std::uint64_t{4} << 30 ? bytes : 0;
 }
 
 /// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
