@@ -16,10 +16,18 @@ namespace {
 
 constexpr double kFloor = 1e-8;  // added to every probability
 
-double totalOf(const std::vector<double>& values) {
+/// to[i] = value(i). @return their sum
+template <typename Value>
+double fillAndAddUp(std::vector<double>& to, const Value& value) {
     Lanes lanes{};
     addToLanes(
-        values.size(), 0, [from = values.data()](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; }, lanes);
+        to.size(), 0,
+        [value, into = to.data()](std::size_t i) AIMERGE_INLINE_BODY {
+            const double own = value(i);
+            into[i] = own;
+            return own;
+        },
+        lanes);
     return sumOf(lanes);
 }
 
@@ -45,61 +53,51 @@ float largestOf(std::size_t count, const Value& value) {
     }));
 }
 
-/// to[i] = e^(value - the largest value).
-void exponentials(const std::vector<float>& values, double* to) {
-    const float* const from = values.data();
-    const std::size_t count = values.size();
-    const double largest = largestOf(count, [=](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; });
-    vectorised([=]() AIMERGE_INLINE_BODY {
-#pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) to[i] = exponential(from[i] - largest);
-    });
+/// to[i] = e^value, divided by a number of the row's own. @return their sum
+double exponentials(const float* from, std::vector<double>& to) {
+    const double largest = largestOf(to.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; });
+    const double smallest = -largestOf(to.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return -from[i]; });
+    if (largest - smallest > 2 * kRatherNearZero)
+        return fillAndAddUp(to, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponential(from[i] - largest); });
+    const double middle = (largest + smallest) / 2;
+    return fillAndAddUp(to, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponentialRatherNearZero(from[i] - middle); });
 }
 
-/// One worker's row of base and input.
+/// What one worker makes of a row.
 class Row {
 public:
     explicit Row(std::size_t columns) : base_(columns), input_(columns), q_(columns), p_(columns) {}
 
-    void copy(std::size_t column, std::size_t count, const float* base, const float* input) {
+    /// A row that comes in parts. @return whether it is complete
+    bool add(std::size_t column, std::size_t count, const float* base, const float* input) {
         std::copy_n(base, count, base_.data() + column);
         std::copy_n(input, count, input_.data() + column);
+        return column + count == base_.size();
     }
+    double divergence() { return divergence(base_.data(), input_.data()); }
 
     /// kappa.
-    double divergence() {
-        const float* const base = base_.data();
-        const float* const input = input_.data();
+    double divergence(const float* base, const float* input) {
         const float change =
-            largestOf(base_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return std::abs(input[i] - base[i]); });
+            largestOf(p_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return std::abs(input[i] - base[i]); });
         if (change == 0) return 0;
-        exponentials(base_, q_.data());
+        const double totalQ = exponentials(base, q_);
         if (change > kNearZero) {
-            exponentials(input_, p_.data());
-            return sumOfTerms([](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatio(p, q); });
+            const double totalP = exponentials(input, p_);
+            return sumOfTerms(totalP, totalQ, [](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatio(p, q); });
         }
-        followBase();
-        return sumOfTerms([](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatioNearOne(p, q); });
+        const double totalP = fillAndAddUp(p_, [=, q = q_.data()](std::size_t i) AIMERGE_INLINE_BODY {
+            return q[i] * exponentialNearZero(double{input[i]} - double{base[i]});
+        });
+        return sumOfTerms(totalP, totalQ,
+                          [](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatioNearOne(p, q); });
     }
 
 private:
-    /// p_ from q_: e^(base + change), for small changes.
-    void followBase() {
-        const float* const base = base_.data();
-        const float* const input = input_.data();
-        const double* const q = q_.data();
-        double* const p = p_.data();
-        const std::size_t count = p_.size();
-        vectorised([=]() AIMERGE_INLINE_BODY {
-#pragma GCC ivdep
-            for (std::size_t i = 0; i < count; ++i) p[i] = q[i] * exponentialNearZero(double{input[i]} - double{base[i]});
-        });
-    }
-
     /// @param logarithm of p / q
     template <typename Logarithm>
-    double sumOfTerms(const Logarithm& logarithm) const {
-        const double scaleP = 1 / totalOf(p_), scaleQ = 1 / totalOf(q_);
+    double sumOfTerms(double totalP, double totalQ, const Logarithm& logarithm) const {
+        const double scaleP = 1 / totalP, scaleQ = 1 / totalQ;
         Lanes lanes{};
         addToLanes(
             p_.size(), 0,
@@ -132,10 +130,12 @@ std::vector<float> divergencesOf(ParameterReader& parameter, MatrixShape matrix)
             begin * matrix.columns, (end - begin) * matrix.columns, {&only, 1}, worker, [&](const ParameterChunk& chunk) {
                 forEachRowRun(chunk.first, chunk.count, matrix.columns,
                               [&](std::int64_t row, std::int64_t column, std::size_t offset, std::size_t count) {
-                                  const auto at = static_cast<std::size_t>(column);
-                                  values.copy(at, count, chunk.base + offset, chunk.inputs[0] + offset);
-                                  if (at + count == columns)
-                                      divergences[static_cast<std::size_t>(row)] = static_cast<float>(values.divergence());
+                                  const float *const base = chunk.base + offset, *const input = chunk.inputs[0] + offset;
+                                  float& divergence = divergences[static_cast<std::size_t>(row)];
+                                  if (count == columns)
+                                      divergence = static_cast<float>(values.divergence(base, input));
+                                  else if (values.add(static_cast<std::size_t>(column), count, base, input))
+                                      divergence = static_cast<float>(values.divergence());
                               });
             });
     });

@@ -1,6 +1,7 @@
 #include "aimerge/merge/breadcrumbs.h"
 
 #include "merge/trimmed_change.h"
+#include "merge/whole_change.h"
 
 #include <algorithm>
 
@@ -41,8 +42,10 @@ public:
     const MethodInfo& info() const override { return info_; }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
+        const std::vector<std::size_t> trimmed = trimmedInputs(values);
+        if (trimmed.empty()) return wholeChange(addition_, values);
+
         std::vector<KeptRange> kept(parameter.inputs());
-        std::vector<std::size_t> trimmed;
         std::vector<SelectionRequest> requests;
         std::vector<MagnitudeCut*> cuts;  // one per request
         const auto request = [&](std::size_t input, std::int64_t rank, MagnitudeCut& cut) {
@@ -50,10 +53,8 @@ public:
             requests.push_back({input, rank});
             cuts.push_back(&cut);
         };
-        for (std::size_t i = 0; i < parameter.inputs(); ++i) {
-            if (values.perInput[kDensity][i] >= 1) continue;
+        for (const std::size_t i : trimmed) {
             const Ranks ranks = ranksOf(values.perInput[kDensity][i], values.perInput[kGamma][i], parameter.elements());
-            trimmed.push_back(i);
             if (ranks.dropped == ranks.reached) {
                 kept[i] = KeptRange::none();
                 continue;

@@ -4,6 +4,7 @@
 #include "merge/kept_draws.h"
 #include "merge/kept_magnitude.h"
 #include "merge/sampled_change.h"
+#include "merge/whole_change.h"
 
 #include <algorithm>
 
@@ -11,9 +12,6 @@ namespace aimerge {
 namespace {
 
 enum DareParameter { kRescaleMode = kFirstOwn };
-
-/// Elements that are looked at together: they stay in the first cache.
-constexpr std::size_t kTile = 4 * kBitGroup;
 
 /// Draws the elements of one input, spans shared out over the threads.
 void sample(ParameterReader& parameter, const RandomStream& stream, double density, std::vector<std::uint32_t>& bits) {
@@ -43,24 +41,23 @@ public:
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const bool rescales = values.shared[kRescale] != 0;
         const auto mode = static_cast<RescaleMode>(values.shared[kRescaleMode]);
+        const std::vector<std::size_t> trimmed = trimmedInputs(values);
+        if (trimmed.empty()) return wholeChange(addition_, values);
+
         std::vector<Sample> samples(parameter.inputs());
-        std::vector<std::size_t> trimmed;
-        for (std::size_t i = 0; i < samples.size(); ++i) {
+        for (const std::size_t i : trimmed) {
             const double density = values.perInput[kDensity][i];
-            if (density >= 1) continue;
-            trimmed.push_back(i);
             samples[i].isAll = false;
             sample(parameter, elementStream(values.seed, parameter.name(), i), density, samples[i].bits);
             if (rescales && mode == RescaleMode::InverseDensity) samples[i].scale = static_cast<float>(1 / density);
         }
-        if (rescales && mode == RescaleMode::L1 && !trimmed.empty()) rescaleToL1(parameter, trimmed, samples);
+        if (rescales && mode == RescaleMode::L1) rescaleToL1(parameter, trimmed, samples);
         return std::make_unique<SampledChange>(addition_, values, std::move(samples), parameter.elements());
     }
 
     /// What SampledChange holds.
     std::uint64_t workingBytes(const std::string&, const Shape& shape, const ResolvedParameters& values) const override {
-        const auto trimmed = std::ranges::count_if(values.perInput[kDensity], [](double density) { return density < 1; });
-        return static_cast<std::uint64_t>(trimmed) * keptBitWords(static_cast<std::size_t>(elementCount(shape))) *
+        return trimmedInputs(values).size() * keptBitWords(static_cast<std::size_t>(elementCount(shape))) *
                sizeof(std::uint32_t);
     }
 
@@ -68,19 +65,11 @@ private:
     static void rescaleToL1(ParameterReader& parameter, const std::vector<std::size_t>& trimmed,
                             std::vector<Sample>& samples) {
         std::vector<std::vector<MagnitudeSums>> sums(trimmed.size(), std::vector<MagnitudeSums>(parameter.spans()));
-        std::vector<std::vector<float>> factors(static_cast<std::size_t>(parameter.threads().threads()),
-                                                std::vector<float>(kTile));
         parameter.visitAll(trimmed, [&](const ParameterChunk& chunk) {
-            float* const kept = factors[static_cast<std::size_t>(chunk.worker)].data();
-            for (std::size_t offset = 0; offset < chunk.count; offset += kTile) {
-                const std::size_t count = std::min(kTile, chunk.count - offset);
-                const std::size_t first = static_cast<std::size_t>(chunk.first) + offset;
-                for (std::size_t i = 0; i < trimmed.size(); ++i) {
-                    expandKeptBits(samples[trimmed[i]].bits.data(), first, 1.0f, {kept, count});
-                    const ChangeMagnitude magnitude{chunk.base + offset, chunk.inputs[trimmed[i]] + offset};
-                    addMagnitudes(count, first % kLanes, magnitude, Sampled{magnitude, kept}, sums[i][chunk.span]);
-                }
-            }
+            for (std::size_t i = 0; i < trimmed.size(); ++i)
+                addSampledMagnitudes(chunk.count, static_cast<std::size_t>(chunk.first),
+                                     ChangeMagnitude{chunk.base, chunk.inputs[trimmed[i]]}, samples[trimmed[i]].bits.data(),
+                                     sums[i][chunk.span]);
         });
         for (std::size_t i = 0; i < trimmed.size(); ++i)
             samples[trimmed[i]].scale = static_cast<float>(rescaleFactor(sums[i]));

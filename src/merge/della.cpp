@@ -7,6 +7,7 @@
 #include "merge/rank_sampling.h"
 #include "merge/row_runs.h"
 #include "merge/sampled_change.h"
+#include "merge/whole_change.h"
 
 #include <fmt/format.h>
 
@@ -26,13 +27,13 @@ public:
           matrix_(MatrixShape::of(parameter.shape(), Along::Rows)),
           rowWords_(keptBitWords(static_cast<std::size_t>(matrix_.columns))),
           samples_(parameter.inputs()),
+          trimmed_(trimmedInputs(values)),
           rows_(static_cast<std::size_t>(parameter.threads().threads())) {}
 
     std::vector<Sample> run() {
         rescales_ = values_.shared[kRescale] != 0;
         mode_ = static_cast<RescaleMode>(values_.shared[kRescaleMode]);
-        for (std::size_t i = 0; i < samples_.size(); ++i) prepareInput(i);
-        if (trimmed_.empty()) return std::move(samples_);
+        for (const std::size_t i : trimmed_) prepareInput(i);
 
         // About a span of elements each; the sums of a block are added up in order.
         const std::int64_t rows = std::max<std::int64_t>(1, ParameterReader::kSpanElements / matrix_.columns);
@@ -52,18 +53,15 @@ private:
     /// A thread's row of one input.
     struct Row {
         std::vector<std::vector<std::uint32_t>> keys;  // per trimmed input
-        std::vector<float> kept;                       // 1 or 0
+        std::vector<std::uint32_t> bits;               // where the sample has none
         std::vector<DoubleRank> ranks;
         RankSampler sampler;
         UpperDraws draws;
-        std::vector<std::uint16_t> marks;
     };
 
     void prepareInput(std::size_t i) {
-        const double density = values_.perInput[kDensity][i];
-        if (density >= 1) return;
-        trimmed_.push_back(i);
-        bounds_.emplace_back(density, values_.perInput[kEpsilon][i], static_cast<std::size_t>(matrix_.columns));
+        bounds_.emplace_back(values_.perInput[kDensity][i], values_.perInput[kEpsilon][i],
+                             static_cast<std::size_t>(matrix_.columns));
         streams_.push_back(elementStream(values_.seed, parameter_.name(), i));
         samples_[i].isAll = false;
         if (rescales_ && mode_ == RescaleMode::InverseDensity)
@@ -94,28 +92,28 @@ private:
         const std::vector<std::uint32_t>& keys = place.keys[i];
         const std::int64_t first = row * matrix_.columns;
         const std::uint16_t* const draws = place.draws.fill(streams_[i], first, keys.size());
-        place.marks.resize(wholeBitGroups(keys.size()) * kBitGroup);
-        std::uint16_t* const marks = place.marks.data();
-        place.sampler.sample(keys, bounds_[i], streams_[i], static_cast<std::uint64_t>(first), draws, marks);
         Sample& sample = samples_[trimmed_[i]];
-        if (!sample.factors.empty()) return storeFactors(i, row, marks, place, sample);
-        std::uint32_t* const words = sample.bits.data() + static_cast<std::size_t>(row) * rowWords_;
-        packKeptBits(marks, keys.size(), words);
+        place.bits.resize(rowWords_);
+        const bool wantsFactors = !sample.factors.empty();
+        std::uint32_t* const bits =
+            wantsFactors ? place.bits.data() : sample.bits.data() + static_cast<std::size_t>(row) * rowWords_;
+        place.sampler.sample(keys, bounds_[i], streams_[i], static_cast<std::uint64_t>(first), draws, bits);
+        if (wantsFactors) return storeFactors(i, row, place, sample);
         if (!rescales_) return;
 
-        place.kept.resize(keys.size());
-        expandKeptBits(words, 0, 1.0f, place.kept);
         const auto magnitude = [key = keys.data()](std::size_t e) AIMERGE_INLINE_BODY { return key[e]; };
-        addMagnitudes(keys.size(), 0, magnitude, Sampled{magnitude, place.kept.data()}, sums);
+        addSampledMagnitudes(keys.size(), 0, magnitude, bits, sums);
     }
 
-    void storeFactors(std::size_t i, std::int64_t row, const std::uint16_t* marks, Row& place, Sample& sample) const {
+    void storeFactors(std::size_t i, std::int64_t row, Row& place, Sample& sample) const {
         const std::vector<std::uint32_t>& keys = place.keys[i];
         place.ranks.resize(keys.size());
         place.sampler.ranks(keys, place.ranks);
         float* const to = sample.factors.data() + row * matrix_.columns;
-        for (std::size_t e = 0; e < keys.size(); ++e)
-            to[e] = marks[e] == kKept ? static_cast<float>(1 / bounds_[i].probability(place.ranks[e])) : 0.0f;
+        for (std::size_t e = 0; e < keys.size(); ++e) {
+            const bool isKept = (place.bits[keptBitWord(e)] & keptBit(e)) != 0;
+            to[e] = isKept ? static_cast<float>(1 / bounds_[i].probability(place.ranks[e])) : 0.0f;
+        }
     }
 
     ParameterReader& parameter_;
@@ -166,6 +164,7 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
+        if (trimmedInputs(values).empty()) return wholeChange(addition_, values);
         return std::make_unique<SampledChange>(addition_, values, Sampling(parameter, values).run(),
                                                MatrixShape::of(parameter.shape(), Along::Rows).columns);
     }
@@ -177,8 +176,7 @@ public:
                                   static_cast<RescaleMode>(values.shared[kRescaleMode]) == RescaleMode::InverseDensity;
         const auto columns = static_cast<std::size_t>(matrix.columns);
         const std::size_t rowBytes = holdsFactors ? columns * sizeof(float) : keptBitWords(columns) * sizeof(std::uint32_t);
-        const auto trimmed = std::ranges::count_if(values.perInput[kDensity], [](double density) { return density < 1; });
-        return static_cast<std::uint64_t>(trimmed * matrix.rows) * rowBytes;
+        return trimmedInputs(values).size() * static_cast<std::uint64_t>(matrix.rows) * rowBytes;
     }
 
 private:

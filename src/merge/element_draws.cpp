@@ -1,6 +1,7 @@
 #include "merge/element_draws.h"
 
 #include "aimerge/core/hash.h"
+#include "merge/kept_bits.h"
 #include "merge/vectorised.h"
 
 #include <algorithm>
@@ -13,19 +14,21 @@ constexpr std::uint64_t kGroup = 128, kBlocks = 16;
 
 /// Groups [group, group + groups), 128 halves each.
 void fillGroups(const RandomStream& stream, std::uint64_t group, std::size_t groups, std::uint16_t* draws) {
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        for (std::size_t g = 0; g < groups; ++g) {
-            std::uint16_t* const to = draws + g * kGroup;
-            const std::uint64_t firstBlock = kBlocks * (group + g);
+    withPhiloxWord([=](auto zero) {
+        vectorised([=]() AIMERGE_INLINE_BODY {
+            for (std::size_t g = 0; g < groups; ++g) {
+                std::uint16_t* const to = draws + g * kGroup;
+                const std::uint64_t firstBlock = kBlocks * (group + g);
 #pragma GCC ivdep
-            for (std::uint32_t lane = 0; lane < kBlocks; ++lane) {
-                const PhiloxBlock block = blockOfLane(stream, firstBlock, lane);
-                for (std::size_t word = 0; word < 4; ++word) {
-                    to[2 * word * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word]);
-                    to[(2 * word + 1) * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word] >> 16);
+                for (std::uint32_t lane = 0; lane < kBlocks; ++lane) {
+                    const PhiloxBlock block = blockOfLane<decltype(zero)>(stream, firstBlock, lane);
+                    for (std::size_t word = 0; word < 4; ++word) {
+                        to[2 * word * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word]);
+                        to[(2 * word + 1) * kBlocks + lane] = static_cast<std::uint16_t>(block.word[word] >> 16);
+                    }
                 }
             }
-        }
+        });
     });
 }
 
@@ -46,7 +49,7 @@ const std::uint16_t* UpperDraws::fill(const RandomStream& stream, std::int64_t f
     const auto begin = static_cast<std::uint64_t>(first), firstGroup = begin / kGroup;
     const std::uint64_t endGroup = (begin + count + kGroup - 1) / kGroup;
     const auto groups = static_cast<std::size_t>(endGroup - firstGroup);
-    if (draws_.size() < groups * kGroup) draws_.resize(groups * kGroup);
+    draws_.resize(std::max(draws_.size(), groups * kGroup + kBitGroup));
     fillGroups(stream, firstGroup, groups, draws_.data());
     return draws_.data() + begin % kGroup;
 }

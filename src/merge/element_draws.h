@@ -18,12 +18,24 @@ namespace aimerge {
 /// The stream of one parameter and expert. @param expert its place among the method's inputs
 RandomStream elementStream(std::uint64_t seed, const std::string& parameter, std::size_t expert);
 
-/// stream.block(first + lane), of 16 lanes, in 32-bit arithmetic alone, for loops over the lanes. @pre first is a multiple
-/// of 16, so that no lane crosses a multiple of 2^32
+/// stream.block(first + lane), of 16 lanes, for vectorised loops over the lanes. @pre first is a multiple of 16, so that no
+/// lane crosses a multiple of 2^32
+template <typename Word>
 AIMERGE_INLINE_BODY inline PhiloxBlock blockOfLane(const RandomStream& stream, std::uint64_t first, std::uint32_t lane) {
-    return philox4x32({{static_cast<std::uint32_t>(first) + lane, static_cast<std::uint32_t>(first >> 32),
-                        static_cast<std::uint32_t>(stream.stream), static_cast<std::uint32_t>(stream.stream >> 32)}},
-                      stream.seed);
+    const auto wordOf = [](std::uint64_t value) { return static_cast<Word>(static_cast<std::uint32_t>(value)); };
+    const PhiloxWords<Word> block = philox4x32<Word>(
+        {{wordOf(first + lane), wordOf(first >> 32), wordOf(stream.stream), wordOf(stream.stream >> 32)}}, stream.seed);
+    return {{static_cast<std::uint32_t>(block.word[0]), static_cast<std::uint32_t>(block.word[1]),
+             static_cast<std::uint32_t>(block.word[2]), static_cast<std::uint32_t>(block.word[3])}};
+}
+
+/// Calls use with a zero of the word in which blocks are made fastest: only AVX-512 multiplies 64-bit lanes.
+template <typename Use>
+void withPhiloxWord(const Use& use) {
+    if (instructionSet() == InstructionSet::Avx512)
+        use(std::uint64_t{});
+    else
+        use(std::uint32_t{});
 }
 
 /// A word of the element's own, for the lower bits of its draw.
@@ -55,7 +67,8 @@ std::uint32_t keepBound(double probability);
 /// One thread's room for the upper halves of a stretch of elements.
 class UpperDraws {
 public:
-    /// @return those of elements [first, first + count); valid until the next call
+    /// @return those of elements [first, first + count), with room for whole groups of bits (merge/kept_bits.h); valid until
+    /// the next call
     const std::uint16_t* fill(const RandomStream& stream, std::int64_t first, std::size_t count);
 
 private:

@@ -7,6 +7,19 @@
 
 namespace aimerge {
 
+/// 1 + x + x^2/2 + ... to the power kDegree, as a chain of multiplications and additions.
+template <int kDegree>
+__attribute__((always_inline)) inline double exponentialSeries(double x) {
+    double factorial = 1;
+    for (int k = 2; k <= kDegree; ++k) factorial *= k;
+    double series = 1 / factorial;
+    for (int k = kDegree; k > 0; --k) {
+        factorial /= k;
+        series = series * x + 1 / factorial;
+    }
+    return series;
+}
+
 /// e^x to about 2e-16 of it. @pre x <= 700; below -700 it is e^-700
 __attribute__((always_inline)) inline double exponential(double x) {
     constexpr double kLog2OfE = 0x1.71547652b82fep0;
@@ -15,39 +28,21 @@ __attribute__((always_inline)) inline double exponential(double x) {
     const double bounded = x > -700.0 ? x : -700.0;
     const double shifted = bounded * kLog2OfE + kToInteger;
     const double whole = shifted - kToInteger;
-    const double r = (bounded - whole * kLn2High) - whole * kLn2Low;  // |r| <= ln 2 / 2: the Taylor series to r^13
-
-    double series = 1.0 / 6227020800;
-    series = series * r + 1.0 / 479001600;
-    series = series * r + 1.0 / 39916800;
-    series = series * r + 1.0 / 3628800;
-    series = series * r + 1.0 / 362880;
-    series = series * r + 1.0 / 40320;
-    series = series * r + 1.0 / 5040;
-    series = series * r + 1.0 / 720;
-    series = series * r + 1.0 / 120;
-    series = series * r + 1.0 / 24;
-    series = series * r + 1.0 / 6;
-    series = series * r + 0.5;
-    series = series * r + 1.0;
-    series = series * r + 1.0;
+    const double r = (bounded - whole * kLn2High) - whole * kLn2Low;  // |r| <= ln 2 / 2
     const std::uint64_t exponent = (std::bit_cast<std::uint64_t>(shifted) + 1023) << 52;
-    return series * std::bit_cast<double>(exponent);
+    return exponentialSeries<13>(r) * std::bit_cast<double>(exponent);
 }
 
 /// How far the shorter series below reach.
-inline constexpr double kNearZero = 0x1p-5;
+inline constexpr double kNearZero = 0x1p-5, kRatherNearZero = 0x1p-2;
 
 /// e^x to about 2e-16 of it. @pre |x| <= kNearZero
 __attribute__((always_inline)) inline double exponentialNearZero(double x) {
-    double series = 1.0 / 5040;
-    series = series * x + 1.0 / 720;
-    series = series * x + 1.0 / 120;
-    series = series * x + 1.0 / 24;
-    series = series * x + 1.0 / 6;
-    series = series * x + 0.5;
-    series = series * x + 1.0;
-    return series * x + 1.0;
+    return exponentialSeries<7>(x);
+}
+/// @pre |x| <= kRatherNearZero
+__attribute__((always_inline)) inline double exponentialRatherNearZero(double x) {
+    return exponentialSeries<11>(x);
 }
 
 /// ln(a / b), as accurate as logarithmOfRatio(). @pre a and b are positive, and a / b lies in e^(-2 kNearZero) ... e^(2

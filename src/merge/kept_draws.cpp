@@ -22,21 +22,23 @@ void comparePlanes(const RandomStream& stream, std::uint64_t plane, unsigned pla
                    std::uint32_t* kept, std::uint32_t* undecided) {
     std::fill_n(kept, kPlaneWords, 0u);
     std::fill_n(undecided, kPlaneWords, ~0u);
-    vectorised([=]() AIMERGE_INLINE_BODY {
-        for (unsigned b = 0; b < planes; ++b) {
-            const std::uint64_t firstBlock = kBitLanes * (plane + b);
-            const std::uint32_t wanted = (bound >> (31 - b) & 1u) != 0 ? ~0u : 0u;
+    withPhiloxWord([=](auto zero) {
+        vectorised([=]() AIMERGE_INLINE_BODY {
+            for (unsigned b = 0; b < planes; ++b) {
+                const std::uint64_t firstBlock = kBitLanes * (plane + b);
+                const std::uint32_t wanted = (bound >> (31 - b) & 1u) != 0 ? ~0u : 0u;
 #pragma GCC ivdep
-            for (std::uint32_t lane = 0; lane < kBitLanes; ++lane) {
-                const PhiloxBlock block = blockOfLane(stream, firstBlock, lane);
-                for (std::size_t g = 0; g < kPlaneGroups; ++g) {
-                    const std::size_t place = g * kBitLanes + lane;
-                    const std::uint32_t open = undecided[place];
-                    kept[place] |= open & wanted & ~block.word[g];
-                    undecided[place] = open & ~(wanted ^ block.word[g]);
+                for (std::uint32_t lane = 0; lane < kBitLanes; ++lane) {
+                    const PhiloxBlock block = blockOfLane<decltype(zero)>(stream, firstBlock, lane);
+                    for (std::size_t g = 0; g < kPlaneGroups; ++g) {
+                        const std::size_t place = g * kBitLanes + lane;
+                        const std::uint32_t open = undecided[place];
+                        kept[place] |= open & wanted & ~block.word[g];
+                        undecided[place] = open & ~(wanted ^ block.word[g]);
+                    }
                 }
             }
-        }
+        });
     });
 }
 
@@ -64,7 +66,7 @@ void drawKept(const RandomStream& stream, std::uint64_t first, std::size_t count
         for (std::size_t place = 0; place < (lowerBound == 0 ? 0 : kPlaneWords); ++place) {
             for (std::uint32_t open = undecided[place]; open != 0; open &= open - 1) {
                 const auto k = static_cast<unsigned>(std::countr_zero(open));
-                const std::uint64_t e = begin + place / kBitLanes * kBitGroup + k * kBitLanes + place % kBitLanes;
+                const std::uint64_t e = begin + elementOfBit(place, k);
                 if (lowerBits(stream, e) < lowerBound) kept[place] |= 1u << k;
             }
         }

@@ -7,30 +7,28 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <numeric>
 
 namespace aimerge {
 namespace {
 
-/// Zeros have bin 0 to themselves. Other bins are a fraction of an octave wide and reach this many octaves down from the
-/// largest magnitude; what is smaller shares bin 1.
-constexpr std::uint32_t kOctaves = 10, kMantissaBits = 23, kMostBinsPerOctave = 64;
-constexpr std::size_t kMostBins = kOctaves * kMostBinsPerOctave + 2;
+/// Magnitudes are divided into fractions of an octave that reach this many octaves down from the largest, and each into two
+/// bins: an even one for the magnitude with which it begins, an odd one for the rest. What is smaller is with the rest of
+/// the first, but for zeros, which have bin 0.
+constexpr std::uint32_t kOctaves = 8, kMantissaBits = 23, kMostPerOctave = 64;
+constexpr std::size_t kMostBins = 2 * (kOctaves * kMostPerOctave + 3);
 
-/// Longer rows take narrower bins, so that about as few elements are left undecided.
-/// @return the bits of a key that its bin does not look at
+/// Longer rows take narrower fractions, so that about as few elements are left undecided.
+/// @return the bits of a key within a fraction
 unsigned shiftFor(std::size_t elements) {
     unsigned shift = kMantissaBits - 6;
-    for (std::size_t most = 64 * kMostBinsPerOctave; most > elements && shift < kMantissaBits; most /= 2) ++shift;
+    for (std::size_t most = 64 * kMostPerOctave; most > elements && shift < kMantissaBits; most /= 2) ++shift;
     return shift;
 }
 
 /// Neighbours count in different histograms, so that none waits for the one before.
 constexpr std::size_t kHistograms = 4;
-
-/// A bin with more than this part of a row is looked at for whether its magnitudes are all equal, as those of small changes
-/// of bf16 values are.
-constexpr std::size_t kLargeBinPart = 16;
 
 /// Ranks of up to so many different keys are counted by looking at the whole row, for a few at a time; for more, the row is
 /// sorted.
@@ -97,17 +95,20 @@ double RankBounds::probability(DoubleRank rank) const {
 /// Fills binOf_ and counts_.
 void RankSampler::countBins(std::span<const std::uint32_t> keys) {
     const std::uint32_t largest = largestOf(keys), reach = kOctaves << kMantissaBits;
-    const std::uint32_t floor = largest > reach ? largest - reach : 0;
     const unsigned shift = shiftFor(keys.size());
-    const std::size_t bins = ((largest - floor) >> shift) + 2;
-    binOf_.resize(keys.size());
+    const std::uint32_t within = (1u << shift) - 1;
+    const std::uint32_t floor = largest > reach ? (largest - reach) & ~within : 0;
+    const std::size_t bins = 2 * ((largest - floor) >> shift) + 4;
+    binOf_.resize(wholeBitGroups(keys.size()) * kBitGroup);
+    std::fill(binOf_.begin() + static_cast<std::ptrdiff_t>(keys.size()), binOf_.end(), 0u);
     const std::uint32_t* const key = keys.data();
     std::uint32_t* const bin = binOf_.data();
     const std::size_t count = keys.size();
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t i = 0; i < count; ++i) {
-            const std::uint32_t own = (((key[i] > floor ? key[i] : floor) - floor) >> shift) + 1;
+            const std::uint32_t above = (key[i] > floor ? key[i] : floor + 1) - floor;
+            const std::uint32_t own = 2 * (above >> shift) + 2 + ((above & within) != 0);
             bin[i] = key[i] == 0 ? 0 : own;
         }
     });
@@ -118,78 +119,89 @@ void RankSampler::countBins(std::span<const std::uint32_t> keys) {
     for (; i + kHistograms <= count; i += kHistograms)
         for (std::size_t h = 0; h < kHistograms; ++h) ++counts[h][bin[i + h]];
     for (; i < count; ++i) ++counts[0][bin[i]];
-    counts_.assign(bins, 0);
-    for (const auto& histogram : counts)
-        for (std::size_t b = 0; b < bins; ++b) counts_[b] += histogram[b];
+    counts_.resize(bins);
+    vectorised([of = &counts, sums = counts_.data(), bins]() AIMERGE_INLINE_BODY {
+        for (std::size_t b = 0; b < bins; ++b) {
+            std::uint32_t sum = 0;
+            for (std::size_t h = 0; h < kHistograms; ++h) sum += (*of)[h][b];
+            sums[b] = sum;
+        }
+    });
 }
 
 /// Fills below_ and limits_.
-void RankSampler::limitBins(std::span<const std::uint32_t> keys, const RankBounds& bounds) {
+void RankSampler::limitBins(const RankBounds& bounds) {
     const std::size_t bins = counts_.size();
     below_.resize(bins);
     limits_.resize(bins);
     std::exclusive_scan(counts_.begin(), counts_.end(), below_.begin(), 0u);
 
     // Of the upper halves of the bounds the least and the greatest that an element of the bin can have; in units of 2^-16,
-    // of which a bound, being rounded up, may be one of its last place above its probability.
+    // of which a bound, being rounded up, may be one of its last place above its probability. The equal magnitudes of an
+    // even bin have one rank.
     const double least = bounds.least() * 0x1p16, step = bounds.step() * 0x1p16;
     const std::uint32_t *const below = below_.data(), *const counts = counts_.data();
     std::uint32_t* const limits = limits_.data();
     vectorised([=]() AIMERGE_INLINE_BODY {
 #pragma GCC ivdep
         for (std::size_t b = 0; b < bins; ++b) {
-            const auto firstRank = static_cast<std::int32_t>(2 * below[b]);
-            const auto lastRank = static_cast<std::int32_t>(2 * (below[b] + counts[b]) - 2);
+            const std::int32_t others = static_cast<std::int32_t>(counts[b]) - 1;
+            const std::int32_t isOdd = static_cast<std::int32_t>(b) & 1;
+            const std::int32_t firstRank = static_cast<std::int32_t>(2 * below[b]) + (1 - isOdd) * others;
+            const std::int32_t lastRank = firstRank + 2 * isOdd * others;
             const auto kept = static_cast<std::int32_t>(least + step * firstRank);
             const auto dropped = static_cast<std::int32_t>(least + step * lastRank + 0x1p-16);
             const std::int32_t greatest = dropped < 0xFFFF ? dropped : 0xFFFF;  // a bound next to 2^32
             limits[b] = static_cast<std::uint32_t>(kept) | static_cast<std::uint32_t>(greatest) << 16;
         }
     });
-    for (std::size_t b = 0; b < bins; ++b) {
-        if (counts_[b] <= keys.size() / kLargeBinPart || !hasOneKey(keys, b)) continue;
-        const std::uint32_t upper = bounds.bound(doubleRank(below_[b], counts_[b])) >> 16;
-        limits_[b] = upper | upper << 16;
-    }
 }
 
-bool RankSampler::hasOneKey(std::span<const std::uint32_t> keys, std::size_t bin) const {
-    const std::uint32_t* const key = keys.data();
-    const std::size_t count = keys.size();
-    const std::uint32_t own = key[std::ranges::find(binOf_, bin) - binOf_.begin()];
-    const std::uint32_t equal = vectorised([=]() AIMERGE_INLINE_BODY {
-        std::uint32_t sum = 0;
-        for (std::size_t i = 0; i < count; ++i) sum += key[i] == own;
-        return sum;
+/// Sets what the bins decide, and undecided_.
+void RankSampler::compare(const std::uint16_t* draws, std::uint32_t* kept) {
+    const std::uint32_t *const bin = binOf_.data(), *const limits = limits_.data();
+    const std::size_t groups = binOf_.size() / kBitGroup;
+    undecided_.resize(groups * kBitLanes);
+    std::uint32_t* const undecided = undecided_.data();
+    vectorised([=]() AIMERGE_INLINE_BODY {
+        for (std::size_t g = 0; g < groups; ++g) {
+            std::uint32_t keptBits[kBitLanes] = {}, openBits[kBitLanes] = {};
+            for (unsigned k = 0; k < kBitGroup / kBitLanes; ++k) {
+                const std::size_t begin = elementOfBit(g * kBitLanes, k);
+                for (std::size_t lane = 0; lane < kBitLanes; ++lane) {
+                    const std::uint32_t limit = limits[bin[begin + lane]], draw = draws[begin + lane];
+                    const std::uint32_t least = limit & 0xFFFFu, greatest = limit >> 16;
+                    keptBits[lane] |= selectBits(draw < least, 1u << k, 0u);
+                    openBits[lane] |= selectBits((draw >= least) & (draw <= greatest), 1u << k, 0u);
+                }
+            }
+            for (std::size_t lane = 0; lane < kBitLanes; ++lane) {
+                kept[g * kBitLanes + lane] = keptBits[lane];
+                undecided[g * kBitLanes + lane] = openBits[lane];
+            }
+        }
     });
-    return equal == counts_[bin];
 }
 
 void RankSampler::sample(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
-                         std::uint64_t first, const std::uint16_t* draws, std::uint16_t* marks) {
+                         std::uint64_t first, const std::uint16_t* draws, std::uint32_t* kept) {
     if (keys.empty()) return;
     countBins(keys);
-    limitBins(keys, bounds);
-    const std::uint32_t *const bin = binOf_.data(), *const limits = limits_.data();
-    const std::size_t count = keys.size();
-    vectorised([=]() AIMERGE_INLINE_BODY {
-#pragma GCC ivdep
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::uint32_t limit = limits[bin[i]];
-            marks[i] = markOf(draws[i], limit & 0xFFFFu, limit >> 16);
-        }
-    });
-    settle(keys, bounds, stream, first, draws, marks);
+    limitBins(bounds);
+    compare(draws, kept);
+    settle(keys, bounds, stream, first, draws, kept);
 }
 
 /// Decides what is undecided by the rank of its key.
 void RankSampler::settle(std::span<const std::uint32_t> keys, const RankBounds& bounds, const RandomStream& stream,
-                         std::uint64_t first, const std::uint16_t* draws, std::uint16_t* marks) {
+                         std::uint64_t first, const std::uint16_t* draws, std::uint32_t* kept) {
     open_.clear();
-    settleUndecided(marks, keys.size(), [&](std::size_t i) {
-        open_.push_back(std::uint64_t{keys[i]} << 32 | i);
-        return false;
-    });
+    for (std::size_t word = 0; word < undecided_.size(); ++word) {
+        for (std::uint32_t bits = undecided_[word]; bits != 0; bits &= bits - 1) {
+            const std::size_t e = elementOfBit(word, static_cast<unsigned>(std::countr_zero(bits)));
+            if (e < keys.size()) open_.push_back(std::uint64_t{keys[e]} << 32 | e);
+        }
+    }
     if (open_.empty()) return;
     std::ranges::sort(open_);
     rankOpenKeys(keys);
@@ -199,7 +211,7 @@ void RankSampler::settle(std::span<const std::uint32_t> keys, const RankBounds& 
         at += keyOf(open) != openKeys_[at];
         const auto element = static_cast<std::uint32_t>(open);
         const std::uint32_t bound = bounds.bound(openRanks_[at]);
-        marks[element] = isDrawBelow(bound, draws[element], stream, first + element) ? kKept : kDropped;
+        if (isDrawBelow(bound, draws[element], stream, first + element)) kept[keptBitWord(element)] |= keptBit(element);
     }
 }
 

@@ -1,22 +1,9 @@
 #include "aimerge/merge/task_arithmetic.h"
 
-#include "merge/task_vector_combine.h"
+#include "merge/whole_change.h"
 
 namespace aimerge {
 namespace {
-
-class PreparedTaskArithmetic : public WalkedParameter<PreparedTaskArithmetic> {
-public:
-    explicit PreparedTaskArithmetic(const ResolvedParameters& values) : addition_(Addition::Sum, values) {}
-
-    template <typename Tile>
-    void walk(std::int64_t /*first*/, const Tile& tile) const {
-        addition_.walkSum<KeepAll>([](auto count) { return KeepAll<decltype(count)::value>{}; }, tile);
-    }
-
-private:
-    TaskVectorAddition addition_;
-};
 
 class TaskArithmetic : public Method {
 public:
@@ -31,7 +18,7 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
-        return std::make_unique<PreparedTaskArithmetic>(values);
+        return wholeChange(Addition::Sum, values);
     }
 };
 

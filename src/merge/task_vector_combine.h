@@ -32,6 +32,7 @@ public:
             walkConsensus<Trim>(makeTrim, tile);
     }
 
+private:
     template <template <int> class Trim, typename MakeTrim, typename Tile>
     void walkSum(const MakeTrim& makeTrim, const Tile& tile) const {
         withCounts(tile.inputs.size(), [&](auto count, auto normalize) {
@@ -53,7 +54,6 @@ public:
         });
     }
 
-private:
     template <typename Use>
     void withCounts(std::size_t inputs, const Use& use) const {
         withInputCount(inputs,

@@ -40,6 +40,13 @@ std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults, std
     return specs;
 }
 
+std::vector<std::size_t> trimmedInputs(const ResolvedParameters& values) {
+    std::vector<std::size_t> trimmed;
+    for (std::size_t i = 0; i < values.perInput[kDensity].size(); ++i)
+        if (values.perInput[kDensity][i] < 1) trimmed.push_back(i);
+    return trimmed;
+}
+
 ParameterSpec rescaleModeParameter() {
     return {.name = "rescale_mode",
             .type = ParameterType::Choice,

@@ -16,6 +16,9 @@ struct TaskVectorDefaults {
 
 std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults, std::vector<ParameterSpec> own = {});
 
+/// The inputs with a density below 1, ascending.
+std::vector<std::size_t> trimmedInputs(const ResolvedParameters& values);
+
 /// How random methods restore the magnitude that they dropped: the values of rescaleModeParameter().
 enum class RescaleMode { L1, InverseDensity };
 

@@ -2,6 +2,7 @@
 
 #include "aimerge/merge/selection.h"
 #include "merge/trimmed_change.h"
+#include "merge/whole_change.h"
 
 #include <algorithm>
 
@@ -37,11 +38,11 @@ public:
             requests.push_back({i, keep});
             trimmed.push_back(i);
         }
+        if (trimmed.empty()) return wholeChange(Addition::Consensus, values);
+
         std::vector<KeptRange> kept(parameter.inputs());
-        if (!trimmed.empty()) {
-            const std::vector<MagnitudeCut> cuts = selectLargest(parameter, requests);
-            for (std::size_t i = 0; i < trimmed.size(); ++i) kept[trimmed[i]] = KeptRange::from(cuts[i]);
-        }
+        const std::vector<MagnitudeCut> cuts = selectLargest(parameter, requests);
+        for (std::size_t i = 0; i < trimmed.size(); ++i) kept[trimmed[i]] = KeptRange::from(cuts[i]);
         return std::make_unique<TrimmedChange<KeepFrom>>(Addition::Consensus, parameter, values, std::move(kept), trimmed);
     }
 };

@@ -13,11 +13,11 @@ namespace aimerge {
 template <template <int> class Trim>
 class TrimmedChange : public WalkedParameter<TrimmedChange<Trim>> {
 public:
-    /// Rescales as `values` say. @param trimmed the inputs of which not everything is kept
+    /// Rescales as `values` say. @param trimmed the inputs of which not everything is kept, at least one
     TrimmedChange(Addition addition, ParameterReader& parameter, const ResolvedParameters& values,
                   std::vector<KeptRange> kept, const std::vector<std::size_t>& trimmed)
         : addition_(addition, values), kept_(std::move(kept)), rescale_(parameter.inputs(), 1.0f) {
-        if (!trimmed.empty() && values.shared[kRescale] != 0) rescale_ = rescaleFactors(parameter, kept_, trimmed);
+        if (values.shared[kRescale] != 0) rescale_ = rescaleFactors(parameter, kept_, trimmed);
     }
 
     template <typename Tile>

@@ -6,6 +6,10 @@ namespace aimerge {
 template <int kInputs, Normalize kNormalize>
 using WholeSum = SumCombine<KeepAll, kInputs, kNormalize>;
 
+template <int kInputs, Normalize kNormalize>
+using WholeConsensus = ConsensusCombine<KeepAll, kInputs, kNormalize>;
+
 }  // namespace aimerge
 
 AIMERGE_ON_DEVICE_NORMALIZING(WholeSum)
+AIMERGE_ON_DEVICE_NORMALIZING(WholeConsensus)

@@ -7,7 +7,7 @@ output (dd of a file of its size), once per omega, measured in the same rounds: 
 does before it publishes and mergekit does not.
 
     build/venv/bin/python tests/bench/merge_bench.py            # 4 models of 2.2 GB and 25 minutes, most of it mergekit's
-    build/venv/bin/python tests/bench/merge_bench.py --all-methods --mergekit-rounds 0    # every method, a few seconds each
+    build/venv/bin/python tests/bench/merge_bench.py --all-methods --mergekit-rounds 0 --only '^(?!.*(actmat|wudi))'  # seconds each
     build/venv/bin/python tests/bench/merge_bench.py --mergekit-rounds 0 --only task_arithmetic
 """
 import argparse
@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def make_cases(arguments, models, folder, out):
             cases.append(Case(f"aimerge {method}, {variant}" if omegas else f"aimerge {method}",
                               [AIMERGE, "merge", config, "--out", out, "--threads", arguments.threads, "--progress", "none"],
                               method, merge.models, outputs=max(1, len(omegas))))
-    return [case for case in cases if not case.method or arguments.only in case.name]
+    return [case for case in cases if not case.method or re.search(arguments.only, case.name)]
 
 
 def remove(out):
@@ -198,7 +199,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mergekit-rounds", type=int, default=3, help="0 leaves mergekit out")
     parser.add_argument("--all-methods", action="store_true", help="not only task_arithmetic and ties")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only merges whose name in the table contains TEXT")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only merges whose name in the table REGEX matches in part")
     parser.add_argument("--only-mergekit", action="store_true", help="needs no aimerge binary")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=22, help="fewer make a smaller model")

@@ -8,6 +8,7 @@
 #include "merge/element_draws.h"
 #include "merge/kept_bits.h"
 #include "merge/kept_draws.h"
+#include "merge/kept_magnitude.h"
 #include "merge/memory_parameter.h"
 #include "merge/rank_sampling.h"
 
@@ -155,40 +156,54 @@ TEST(KeptDraws, KeepTheFractionTheDensityAsksFor) {
     }
 }
 
-TEST(KeptBits, ExpandToWhatWasPackedFromAnyElementOn) {
+TEST(KeptBits, ExpandFromAnyElementOn) {
     const RandomStream random{.seed = 3, .stream = 1};
     for (const std::size_t count : {1u, 15u, 16u, 511u, 512u, 513u, 1500u}) {
-        std::vector<std::uint16_t> marks(wholeBitGroups(count) * kBitGroup, kUndecided);
-        for (std::size_t i = 0; i < count; ++i) marks[i] = random.word(i) % 2 != 0 ? kKept : kDropped;
-        const std::vector<std::uint16_t> wanted(marks.begin(), marks.begin() + static_cast<std::ptrdiff_t>(count));
         std::vector<std::uint32_t> words(keptBitWords(count));
-
-        packKeptBits(marks.data(), count, words.data());
+        const auto isKept = [&](std::size_t e) { return random.word(e) % 2 != 0; };
+        for (std::size_t e = 0; e < count; ++e)
+            if (isKept(e)) words[keptBitWord(e)] |= keptBit(e);
 
         for (const std::size_t first : {std::size_t{0}, count / 3, count - 1}) {
             Floats factors(count - first);
             expandKeptBits(words.data(), first, 2.5f, factors);
             for (std::size_t i = 0; i < factors.size(); ++i)
-                ASSERT_EQ(factors[i], wanted[first + i] == kKept ? 2.5f : 0.0f) << count << ' ' << first << ' ' << i;
+                ASSERT_EQ(factors[i], isKept(first + i) ? 2.5f : 0.0f) << count << ' ' << first << ' ' << i;
         }
     }
 }
 
-TEST(KeptBits, SettleOnlyWhatIsUndecided) {
-    std::vector<std::uint16_t> marks(wholeBitGroups(1200) * kBitGroup, kDropped);
-    marks[3] = marks[700] = marks[1199] = kUndecided;
-    marks[4] = kKept;
-    std::vector<std::size_t> asked;
+TEST(KeptBits, AreOneForEachElement) {
+    std::set<std::pair<std::size_t, std::uint32_t>> seen;
+    for (std::size_t e = 0; e < 3 * kBitGroup; ++e) {
+        EXPECT_TRUE(seen.emplace(keptBitWord(e), keptBit(e)).second) << e;
+        EXPECT_LT(keptBitWord(e), keptBitWords(e + 1));
+        EXPECT_EQ(elementOfBit(keptBitWord(e), static_cast<unsigned>(std::countr_zero(keptBit(e)))), e);
+    }
+}
 
-    settleUndecided(marks.data(), 1200, [&](std::size_t i) {
-        asked.push_back(i);
-        return i == 700;
-    });
+TEST(KeptBits, SayWhichMagnitudesAreAddedUp) {
+    constexpr std::size_t kElements = 1200;
+    const RandomStream random{.seed = 4, .stream = 1};
+    std::vector<std::uint32_t> words(keptBitWords(kElements));
+    double all = 0, kept = 0;
+    for (std::size_t e = 0; e < kElements; ++e) {
+        all += static_cast<double>(e);  // whole numbers: exact in any order
+        if (random.word(e) % 3 != 0) continue;
+        words[keptBitWord(e)] |= keptBit(e);
+        kept += static_cast<double>(e);
+    }
+    MagnitudeSums sums;
+    for (const auto& [first, end] : {std::pair{0u, 5u}, {5u, 530u}, {530u, 544u}, {544u, 1200u}}) {
+        const std::size_t begin = first;
+        addSampledMagnitudes(
+            end - first, begin,
+            [=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(static_cast<float>(begin + i)); }, words.data(),
+            sums);
+    }
 
-    EXPECT_THAT(asked, ElementsAre(3, 700, 1199));
-    EXPECT_EQ(marks[3], kDropped);
-    EXPECT_EQ(marks[4], kKept);
-    EXPECT_EQ(marks[700], kKept);
+    EXPECT_EQ(sumOf(sums.all), all);
+    EXPECT_EQ(sumOf(sums.kept), kept);
 }
 
 // ---- DARE
@@ -271,14 +286,15 @@ TEST(RankSampler, AgreesWithTheRanksForRowsOfAnyKind) {
                 std::vector<DoubleRank> ranks(length);
                 for (std::size_t i = 0; i < length; ++i) keys[i] = random.word(first + i) % distinct * unit;
                 const RankBounds bounds(0.6, epsilon, length);
-                std::vector<std::uint16_t> marks(wholeBitGroups(length) * kBitGroup);
+                std::vector<std::uint32_t> kept(keptBitWords(length));
 
                 sampler.sample(keys, bounds, random, first, draws.fill(random, static_cast<std::int64_t>(first), length),
-                               marks.data());
+                               kept.data());
 
                 sampler.ranks(keys, ranks);
                 for (std::size_t i = 0; i < length; ++i)
-                    ASSERT_EQ(marks[i] == kKept, elementDraw(random, first + i) < bounds.bound(ranks[i]))
+                    ASSERT_EQ((kept[keptBitWord(i)] & keptBit(i)) != 0,
+                              elementDraw(random, first + i) < bounds.bound(ranks[i]))
                         << length << ' ' << distinct << ' ' << unit << ' ' << i;
             }
         }

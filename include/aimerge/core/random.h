@@ -10,19 +10,22 @@
 
 namespace aimerge {
 
-struct PhiloxBlock {
-    std::uint32_t word[4];
+template <typename Word>
+struct PhiloxWords {
+    Word word[4];
 };
+using PhiloxBlock = PhiloxWords<std::uint32_t>;
 
-/// Ten rounds of the bijection on 128 bits, keyed by 64 bits.
-AIMERGE_HD inline PhiloxBlock philox4x32(PhiloxBlock counter, std::uint64_t key) {
+/// Ten rounds of the bijection on 128 bits, keyed by 64 bits. In words of 64 bits the upper halves are of no account:
+/// vectors of them need not move products from lane to lane.
+template <typename Word = std::uint32_t>
+AIMERGE_HD inline PhiloxWords<Word> philox4x32(PhiloxWords<Word> counter, std::uint64_t key) {
     std::uint32_t key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
-        const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
-        const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-        counter = {
-            {static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(product1),
-             static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(product0)}};
+        const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * static_cast<std::uint32_t>(counter.word[0]);
+        const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * static_cast<std::uint32_t>(counter.word[2]);
+        counter = {{static_cast<Word>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<Word>(product1),
+                    static_cast<Word>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<Word>(product0)}};
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
