@@ -108,9 +108,8 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         }
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
         const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
-        // The head, its gradient and the embedding's; logits, their probabilities and logarithms, the product, and
-        // gradients.
-        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 6 * vocabulary * length;
+        // The head, its gradient and the embedding's; logits and their gradient, and what computes them.
+        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
         // A stage has its layers' share, and the first and the last a table of the vocabulary.
         const auto stages =
             static_cast<std::uint64_t>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));

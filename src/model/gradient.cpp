@@ -91,7 +91,7 @@ void StageGradient::forward(GradientPass& pass) {
     }
 }
 
-void StageGradient::backwardThroughHead(GradientPass& pass, const SequenceLoss& loss) {
+void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient) {
     if (!head_.defined()) {
         finalNorm_ = decoder_.loadFinalNorm().set_requires_grad(true);
         head_ = decoder_.loadHead().set_requires_grad(true);
@@ -100,8 +100,7 @@ void StageGradient::backwardThroughHead(GradientPass& pass, const SequenceLoss& 
     for (std::size_t s = 0; s < pass.states.size(); ++s) {
         const at::Tensor input = pass.states[s].detach().set_requires_grad(true);
         const at::Tensor logits = differentiableHead(decoder_, finalNorm_, head_, input);
-        const at::Tensor value = loss(logits, idsOf(pass, s));
-        const auto found = gradients(value, at::ones_like(value), parameters, input);
+        const auto found = gradients(logits, lossGradient(logits.detach(), idsOf(pass, s)), parameters, input);
         observer_.observe(parameters[0].first, found[0]);
         if (decoder_.config().tieWordEmbeddings)
             pass.tiedHeads.push_back(found[1]);

@@ -23,7 +23,7 @@ from synthetic_llama import VOCABULARY, make_models
 
 FAMILY = ROOT / "build" / "family"
 LAYOUTS = ((32, 256), (4, 2048))  # blocks, tokens of each
-LARGE = (2, 1024)
+LARGE = (8, 1024)
 
 
 def phase_seconds(folder, models, text, blocks, length, dtype, threads):

@@ -13,6 +13,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <filesystem>
 
@@ -165,9 +166,12 @@ public:
     std::map<std::string, at::Tensor> sums;
 };
 
-at::Tensor nextTokenLoss(const at::Tensor& logits, std::span<const std::int32_t> ids) {
+/// As autograd has it.
+at::Tensor gradientOfNextTokenLoss(const at::Tensor& logits, std::span<const std::int32_t> ids) {
     const at::Tensor next = at::tensor(at::ArrayRef<int>(ids.data() + 1, ids.size() - 1)).to(at::kLong);
-    return at::cross_entropy_loss(logits.narrow(0, 0, next.numel()), next, {}, at::Reduction::Sum);
+    const at::Tensor leaf = logits.clone().set_requires_grad(true);
+    const at::Tensor loss = at::cross_entropy_loss(leaf.narrow(0, 0, next.numel()), next, {}, at::Reduction::Sum);
+    return torch::autograd::grad({loss}, {leaf})[0];
 }
 
 TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
@@ -183,7 +187,7 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
                        .subspan(static_cast<std::size_t>(block * blocks.length), static_cast<std::size_t>(blocks.length));
         whole.embed(pass);
         whole.forward(pass);
-        whole.backwardThroughHead(pass, nextTokenLoss);
+        whole.backwardThroughHead(pass, gradientOfNextTokenLoss);
         whole.backward(pass);
         whole.backwardThroughEmbedding(pass);
     }

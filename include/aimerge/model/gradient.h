@@ -23,8 +23,9 @@ public:
     virtual void stop() {}
 };
 
-/// A scalar from the logits [length, vocabulary] (float32) of a sequence with these ids.
-using SequenceLoss = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
+/// A scalar loss of the logits [length, vocabulary] (float32, without a graph) of a sequence with these ids, by its gradient
+/// with respect to them.
+using LossGradient = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
 
 /// Sequences that go through the layers together, each differentiated by itself.
 struct GradientPass {
@@ -49,7 +50,7 @@ public:
     void embed(GradientPass& pass) const;
     void forward(GradientPass& pass);
     /// @pre the pass has gone forwards through the last layer
-    void backwardThroughHead(GradientPass& pass, const SequenceLoss& loss);
+    void backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient);
     void backward(GradientPass& pass);
     /// @pre the pass has gone backwards through the first layer, and has tiedHeads where head and embedding are tied
     void backwardThroughEmbedding(GradientPass& pass);
