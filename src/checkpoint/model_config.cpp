@@ -125,13 +125,13 @@ void readScaling(const KeyReader& reader, RopeScaling& rope) {
 }
 
 /// Both styles: {"rope_theta", "rope_scaling": {"rope_type" or "type"}} and {"rope_parameters": {"rope_theta",
-/// "rope_type"}}.
+/// "rope_type"}}. Where both are written, rope_scaling counts alone, as in transformers.
 void readRope(const Json& config, const std::string& fileName, bool strict, ModelConfig& result) {
     const KeyReader top(config, "", fileName, strict);
     result.ropeTheta = top.positive("rope_theta", result.ropeTheta);
     for (const char* section : {"rope_scaling", "rope_parameters"}) {
         const Json* values = top.find(section);
-        if (values == nullptr) continue;
+        if (values == nullptr || values->empty()) continue;
         if (!values->is_object()) {
             top.refuse(section, *values, "an object", 0);
             continue;
@@ -139,6 +139,7 @@ void readRope(const Json& config, const std::string& fileName, bool strict, Mode
         const KeyReader reader(*values, std::string(section) + ".", fileName, strict);
         result.ropeTheta = reader.positive("rope_theta", result.ropeTheta);
         readScaling(reader, result.rope);
+        break;
     }
     result.rope.rotatedShare = top.positive("partial_rotary_factor", result.rope.rotatedShare);
 }

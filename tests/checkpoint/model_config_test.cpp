@@ -62,6 +62,24 @@ TEST(ModelConfig, ReadsTheStyleOfTransformers5) {
     EXPECT_EQ(result.rope.type, "llama3");
 }
 
+TEST(ModelConfig, TakesTheOlderStyleOfRopeAloneWhereBothAreWritten) {
+    Json config = TinyLlama().config;
+    config["rope_theta"] = 123.0;
+    config["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+    config["rope_parameters"] = {{"rope_theta", 456.0}, {"rope_type", "default"}, {"beta_fast", 7.0}};
+
+    const ModelConfig result = parse(config);
+
+    EXPECT_EQ(result.ropeTheta, 123.0);
+    EXPECT_EQ(result.rope.type, "linear");
+    EXPECT_EQ(result.rope.factor, 4.0);
+    EXPECT_NE(result.rope.betaFast, 7.0);
+
+    config["rope_scaling"] = Json::object();
+    EXPECT_EQ(parse(config).ropeTheta, 456.0);
+    EXPECT_EQ(parse(config).rope.type, "default");
+}
+
 TEST(ModelConfig, FillsInLlamasDefaults) {
     Json config = TinyLlama().config;
     for (const char* key : {"num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "torch_dtype"}) config.erase(key);

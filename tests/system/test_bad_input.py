@@ -572,6 +572,13 @@ SWEEPS = [
         lambda c: c.sweep(methods=[{"merge_method": "task_arithmetic", "name": f"m{i}"} for i in range(1000)],
                           omega=[i / 10_000 for i in range(10_000)], aim={"calibration": {"corpus": "x"}})),
     Row("2^64 combinations", USAGE, ("combinations",), lambda c: c.sweep(experts={f"e{i}": f"f{i}" for i in range(64)})),
+    Row("experts that are a list", USAGE, ("sweep.yaml", "experts", "mapping"), lambda c: c.sweep(experts=["a"])),
+    Row("a combination that is a name", USAGE, ("sweep.yaml", "combination", "list"), lambda c: c.sweep(combinations=["a"])),
+    Row("combinations that are a name", USAGE, ("sweep.yaml", "combinations"), lambda c: c.sweep(combinations="a")),
+    Row("a method without merge_method", USAGE, ("sweep.yaml", "merge_method"), lambda c: c.sweep(methods=[{"name": "x"}])),
+    Row("an evaluation without suites", USAGE, ("sweep.yaml", "evaluation.suites"), lambda c: c.sweep(evaluation={"dtype": "float32"})),
+    Row("two documents", USAGE, ("sweep.yaml", "one document"), lambda c: ["sweep", c.write("sweep.yaml", "a: 1\n---\nb: 1\n")]),
+    Row("a sweep that is a list", USAGE, ("sweep.yaml", "mapping"), lambda c: ["sweep", c.write("sweep.yaml", "- a\n")]),
     Row("only what is not there", USAGE, ("--only",), lambda c: [*c.sweep(), "--only", "colour=red"]),
 ]
 
@@ -593,6 +600,16 @@ SCORES = [
         lambda c: c.suite('{"task":"t","text_ids":[1,2]}\n{"task":"t","context_ids":[1],"continuation_ids":[2]}\n')),
     Row("an id beyond the vocabulary", INPUT, ("suite.jsonl:1", "320"), lambda c: c.suite('{"task":"t","text_ids":[1,320]}\n')),
     Row("an id that is a fraction", INPUT, ("suite.jsonl:1", "1.5"), lambda c: c.suite('{"task":"t","text_ids":[1,1.5]}\n')),
+    Row("a task without a name", INPUT, ("suite.jsonl:1", "task is empty"), lambda c: c.suite('{"task":"","text_ids":[1,2]}\n')),
+    Row("ids that are a text", INPUT, ("suite.jsonl:1", "text_ids"), lambda c: c.suite('{"task":"t","text_ids":"a"}\n')),
+    Row("a continuation of nothing", INPUT, ("suite.jsonl:1", "target is empty"), lambda c: c.suite('{"task":"t","context_ids":[1],"continuation_ids":[]}\n')),
+    Row("a continuation longer than the model", INPUT, ("suite.jsonl:1", "positions"),
+        lambda c: c.suite(json.dumps({"task": "t", "context_ids": [1], "continuation_ids": [2] * 5000}) + "\n")),
+    Row("blocks longer than the model", USAGE, ("--block-length", "positions"),
+        lambda c: [*c.suite('{"task":"t","text_ids":[1,2]}\n'), "--block-length", 100_000]),
+    Row("no token to begin with", INPUT, ("config.json", "bos_token_id"),
+        lambda c: ["evaluate", c.model_config(bos_token_id=None, eos_token_id=None),
+                   *c.suite('{"task":"t","context_ids":[],"continuation_ids":[2]}\n')[2:]]),
     Row("scores that are missing", INPUT, ("nowhere.csv",), lambda c: ["report", "--scores", "nowhere.csv"]),
     Row("empty scores", INPUT, ("scores.csv", "empty"), lambda c: c.scores("")),
     Row("scores without kind", INPUT, ("scores.csv", "kind"), lambda c: c.scores("model,math\na,1\n")),
@@ -623,6 +640,54 @@ SCORES = [
 def limit_memory():
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def without_config(case):
+    case.adapter()
+    (case.folder / "adapter/adapter_config.json").unlink()
+    return case.merging(case.folder / "adapter")
+
+
+def adapter_of(**shapes):
+    """A merge with an adapter of these factors of one module."""
+    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{stem}.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    return lambda c: c.adapter(lambda folder, config: save_file(tensors, folder / "adapter_model.safetensors"))
+
+
+def adapter_with(**keys):
+    return lambda c: c.adapter(lambda folder, config: config.update(keys))
+
+
+def whole_numbers(folder, config):
+    tensors = {name: tensor.astype(np.int32) for name, tensor in load_file(folder / "adapter_model.safetensors").items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+ADAPTERS = [
+    Row("an adapter without config", INPUT, ("adapter",), without_config),
+    Row("an adapter without tensors", INPUT, ("adapter_model.safetensors", "holds no tensors"), adapter_of()),
+    Row("an adapter of whole numbers", INPUT, ("lora_A", "I32", "BF16"), lambda c: c.adapter(whole_numbers)),
+    Row("an adapter with one factor", INPUT, ("lora_A", "no B beside it"), adapter_of(**{"lora_A.weight": (2, 64)})),
+    Row("an adapter of a layer and an embedding", INPUT, ("q_proj", "linear layer and of an embedding"),
+        adapter_of(**{"lora_A.weight": (2, 64), "lora_B.weight": (64, 2), "lora_embedding_A": (2, 64), "lora_embedding_B": (64, 2)})),
+    Row("an adapter's pattern that is a list", INPUT, ("adapter_config.json", "rank_pattern"), adapter_with(rank_pattern=[1])),
+    Row("an adapter's modules that are numbers", INPUT, ("adapter_config.json", "target_modules"), adapter_with(target_modules=[1])),
+    Row("an adapter's layers that are texts", INPUT, ("adapter_config.json", "layers_to_transform"), adapter_with(layers_to_transform=["a"])),
+]
+
+
+def decoder_with(**keys):
+    return lambda c: c.with_base(c.model_config(**keys), 0.4, **{"calibration": {"corpus": str(c.write("corpus.txt", "text " * 100)), "sequences": 1, "sequence_length": 16}})
+
+
+DECODERS = [
+    Row("yarn without its factor", INPUT, ("config.json", "factor", "yarn"), decoder_with(rope_scaling={"rope_type": "yarn"})),
+    Row("llama3 without its factors", INPUT, ("config.json", "original_max_position_embeddings"), decoder_with(rope_scaling={"rope_type": "llama3", "factor": 8.0})),
+    Row("rope of an unknown type", INPUT, ("config.json", "spiral"), decoder_with(rope_scaling={"rope_type": "spiral", "factor": 2.0})),
+    Row("a rope of half the head", INPUT, ("config.json", "partial_rotary_factor"), decoder_with(partial_rotary_factor=0.5)),
+    Row("an unknown activation", INPUT, ("config.json", "hidden_act"), decoder_with(hidden_act="swoosh")),
+]
 
 
 class BadInput(unittest.TestCase):
@@ -667,11 +732,17 @@ class BadInput(unittest.TestCase):
     def test_sweeps(self):
         self.check(SWEEPS)
 
+    def test_adapters(self):
+        self.check(ADAPTERS)
+
+    def test_decoders(self):
+        self.check(DECODERS)
+
     def test_suites_and_scores(self):
         self.check(SCORES)
 
     def test_there_are_enough_of_them(self):
-        tables = (SAFETENSORS, FILES, MODELS, VALUES, CALIBRATION, STATISTICS, CONFIGS, SWEEPS, SCORES)
+        tables = (SAFETENSORS, FILES, MODELS, VALUES, CALIBRATION, STATISTICS, CONFIGS, SWEEPS, ADAPTERS, DECODERS, SCORES)
         self.assertGreaterEqual(sum(map(len, tables)), 120)
 
 
