@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds with sanitizers and runs what they can find something in: under AddressSanitizer and UndefinedBehaviorSanitizer the fuzzers, the
-# tests of the rooms without a decoder, and small whole commands; under ThreadSanitizer the tests of what threads share. Says which share
-# of the lines ran.
+# tests of the rooms without a decoder, and small whole commands; under ThreadSanitizer the tests of what threads share, and some of these
+# commands. Says which share of the lines ran.
 #
 # usage: launch/sanitize.sh [--all] [--fuzz SECONDS]
 #   --all           every room and its slow tests, and more whole commands (an hour more on two cores)
@@ -35,12 +35,15 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 
 rooms=(core config checkpoint statistics report distributed merge experiment)
 threaded=(core checkpoint merge)
+programs=(aimerge print_logits hide_folders fail_io)
 commands='goldens|slices|documents|lora|unshared_files|report'
+threaded_commands='goldens|slices|identity'
 left_out=(--exclude-regex '^(every_method_test|strided_walk_test)$')  # minutes each
 if [[ $all == yes ]]; then
     rooms+=(model calibration evaluation)
     # Not test_bad_input, which limits the address space: AddressSanitizer takes terabytes of it.
     commands+='|io_faults|kills|faults|identity|importance|sensitivity|evaluate|sweep'
+    threaded_commands+='|documents|lora|unshared_files'
     left_out=()
 fi
 build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads
@@ -51,7 +54,8 @@ export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 profiles="$PWD/build/asan/profiles"
 rm -rf "$profiles"
 export LLVM_PROFILE_FILE="$profiles/%4m.profraw"  # processes of one program add to one of four files
-build asan fuzzers fuzz_sweep_config aimerge print_logits hide_folders fail_io $(printf 'tests/%s/all ' "${rooms[@]}")
+targets=("${rooms[@]/#/tests/}")
+build asan fuzzers fuzz_sweep_config "${programs[@]}" "${targets[@]/%//all}"
 for room in "${rooms[@]}"; do run asan "$room" "${left_out[@]}"; done
 run asan system --tests-regex "^system.test_($commands)\$"
 build/venv/bin/python src/tools/line_coverage.py build/asan "$profiles"
@@ -62,5 +66,7 @@ ASAN_OPTIONS='' tests/fuzz/run.sh "$seconds"
 
 say "ThreadSanitizer"
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1  # OpenMPI, libgomp and libtorch are not built with it
-build tsan $(printf 'tests/%s/all ' "${threaded[@]}")
+targets=("${threaded[@]/#/tests/}")
+build tsan "${programs[@]}" "${targets[@]/%//all}"
 for room in "${threaded[@]}"; do run tsan "$room" "${left_out[@]}"; done
+run tsan system --tests-regex "^system.test_($threaded_commands)\$"

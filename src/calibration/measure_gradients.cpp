@@ -267,7 +267,7 @@ private:
 };
 
 /// While it lives, what is freed stays with the process: every layer's gradients are made and dropped for every block, and
-/// pages that come anew from the kernel each time would take a fifth of the time.
+/// pages that come anew from the kernel each time took up to a quarter of the time.
 class KeptHeap {
 public:
     KeptHeap() {

@@ -78,12 +78,15 @@ std::string templateIn(const fs::path& folder) {
     const fs::path file = folder / kConfigName;
     if (!fs::exists(file)) return {};
     const ordered_json root = parseConfig(file, readTextFile(file));
-    const ordered_json found = root.value(kKey, ordered_json());
-    if (found.is_string()) return found.get<std::string>();
-    if (!found.is_array()) return {};
-    for (const ordered_json& entry : found)
-        if (entry.is_object() && entry.value("name", ordered_json()) == "default") return entry.value("template", "");
-    return {};
+    ordered_json found = root.value(kKey, ordered_json());
+    if (found.is_array()) {
+        const auto isDefault = [](const ordered_json& entry) {
+            return entry.is_object() && entry.value("name", ordered_json()) == "default";
+        };
+        const auto entry = std::ranges::find_if(found, isDefault);
+        found = entry != found.end() ? entry->value("template", ordered_json()) : ordered_json();
+    }
+    return found.is_string() ? found.get<std::string>() : std::string();
 }
 
 std::optional<std::string> mostCommon(std::span<const fs::path> folders) {

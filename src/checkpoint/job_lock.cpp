@@ -32,10 +32,14 @@ std::string holderText(const std::string& command) {
 std::string describeHolder(const std::filesystem::path& path) {
     const auto holder = nlohmann::json::parse(readTextFile(path, 1 << 20), nullptr, false);
     if (!holder.is_object()) return "one that has just started";
-    std::string text = fmt::format("host {}, pid {}, since {}", holder.value("host", "?"), holder.value("pid", 0),
-                                   holder.value("start", "?"));
-    if (holder.contains("slurm_job")) text += fmt::format(", Slurm job {}", holder.value("slurm_job", "?"));
-    return fmt::format("{} ({})", text, holder.value("command", "?"));
+    const auto valueOf = [&](const char* key) {
+        const auto found = holder.find(key);
+        if (found == holder.end()) return std::string("?");
+        return found->is_string() ? found->get<std::string>() : found->dump();
+    };
+    std::string text = fmt::format("host {}, pid {}, since {}", valueOf("host"), valueOf("pid"), valueOf("start"));
+    if (holder.contains("slurm_job")) text += ", Slurm job " + valueOf("slurm_job");
+    return fmt::format("{} ({})", text, valueOf("command"));
 }
 
 /// False when the path no longer leads to the open file: its holder removed it between our open() and flock().

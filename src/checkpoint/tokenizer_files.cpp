@@ -56,8 +56,9 @@ bool isDroppedKey(const std::string& key, const OutputTokenizer& output) {
 
 /// Trained tokens cannot leave a tokenizer.json (the merges refer to them), which matters only when their ids are needed.
 void requireFreeIds(const std::filesystem::path& path, const ordered_json& root, const OutputTokenizer& output) {
-    if (output.newTokens.empty() || !root.contains("model")) return;
-    const ordered_json vocabulary = root["model"].value("vocab", ordered_json());
+    const auto model = root.find("model");
+    if (output.newTokens.empty() || model == root.end() || !model->is_object()) return;
+    const ordered_json vocabulary = model->value("vocab", ordered_json());
     const std::int64_t firstNew = output.newTokens.front().id;
     std::int64_t highest = vocabulary.is_array() ? static_cast<std::int64_t>(vocabulary.size()) - 1 : -1;
     if (vocabulary.is_object())

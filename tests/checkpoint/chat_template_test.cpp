@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace aimerge {
@@ -33,6 +34,17 @@ TEST(ChatTemplate, AutoIsTheMostCommonOneAndTheFirstOfEquals) {
     const LogCapture log;
     EXPECT_EQ(chatTemplateOf("auto", kMark, std::span(all).subspan(1, 1)), std::nullopt);
     EXPECT_THAT(log.text(), HasSubstr("merge.yaml:3:16: no model has a chat template"));
+}
+
+TEST(ChatTemplate, ThatIsNoTextIsNone) {
+    const TempFolder folder;
+    int number = 0;
+    for (const char* text : {"5", "[]", R"([{"name": "rag", "template": "{{R}}"}])", R"(["default"])",
+                             R"([{"name": "default", "template": 5}])", R"([{"name": 7}, {"name": "default"}])"}) {
+        const fs::path model = folder / std::to_string(number++);
+        writeBytes(model / "tokenizer_config.json", fmt::format(R"({{"chat_template": {}}})", text));
+        EXPECT_EQ(chatTemplateOf("auto", kMark, std::span(&model, 1)), std::nullopt) << text;
+    }
 }
 
 TEST(ChatTemplate, IsKnownByNameOrGivenAsJinja) {
