@@ -3,6 +3,7 @@
 #include "aimerge/merge/breadcrumbs.h"
 #include "aimerge/merge/dare.h"
 #include "aimerge/merge/della.h"
+#include "aimerge/merge/instruction_set.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
 #include "merge/element_draws.h"
@@ -23,6 +24,15 @@ namespace {
 using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+/// Runs the body with the vector instructions of each kind that the processor has.
+template <typename Body>
+void withEveryInstructionSet(const Body& body) {
+    for (const InstructionSet set : {InstructionSet::Baseline, InstructionSet::Avx2, InstructionSet::Avx512}) {
+        limitInstructionSet(set);
+        body();
+    }
+}
 
 ResolvedParameters withDensity(const Method& method, std::vector<double> weights, double density) {
     ResolvedParameters values = parameters(method, weights);
@@ -96,11 +106,14 @@ TEST(BreadcrumbsTies, ElectsAmongWhatIsLeft) {
 TEST(ElementDraws, AreTheElementsOwnWhereverTheStretchBegins) {
     const RandomStream stream = elementStream(42, "model.norm.weight", 1);
     UpperDraws draws;
-    for (const auto& [first, count] : {std::pair{0, 300}, std::pair{37, 100}, std::pair{64, 1}, std::pair{1000, 1024}}) {
-        const std::uint16_t* filled = draws.fill(stream, first, static_cast<std::size_t>(count));
-        for (int i = 0; i < count; ++i)
-            ASSERT_EQ(filled[i], elementDraw(stream, static_cast<std::uint64_t>(first + i)) >> 16) << first << " + " << i;
-    }
+    withEveryInstructionSet([&] {
+        for (const auto& [first, count] : {std::pair{0, 300}, std::pair{37, 100}, std::pair{64, 1}, std::pair{1000, 1024}}) {
+            const std::uint16_t* filled = draws.fill(stream, first, static_cast<std::size_t>(count));
+            for (int i = 0; i < count; ++i)
+                ASSERT_EQ(filled[i], elementDraw(stream, static_cast<std::uint64_t>(first + i)) >> 16)
+                    << first << " + " << i;
+        }
+    });
 }
 
 TEST(ElementDraws, UseEveryPartOfABlockOnce) {
@@ -120,19 +133,22 @@ TEST(ElementDraws, DifferBySeedParameterAndExpert) {
 
 TEST(KeptDraws, KeepWhatLiesBelowTheBound) {
     const RandomStream stream = elementStream(42, "model.norm.weight", 1);
-    // One plane, two, eight with nothing below them, all 32 bits, and bounds that the top bits rarely decide.
-    for (const std::uint32_t bound : {0x80000000u, 0x40000000u, 0xC0000000u, 0x5B000000u, keepBound(0.3), 0x7F7F7F7Fu, 1u}) {
-        for (const auto& [first, count] : {std::pair{0, 2048}, std::pair{2048, 5000}, std::pair{65536, 3}}) {
-            const auto begin = static_cast<std::uint64_t>(first);
-            std::vector<std::uint32_t> words(keptBitWords(static_cast<std::size_t>(count)));
-            drawKept(stream, begin, static_cast<std::size_t>(count), bound, words.data());
+    withEveryInstructionSet([&] {
+        // One plane, two, eight with nothing below them, all 32 bits, and bounds that the top bits rarely decide.
+        for (const std::uint32_t bound :
+             {0x80000000u, 0x40000000u, 0xC0000000u, 0x5B000000u, keepBound(0.3), 0x7F7F7F7Fu, 1u}) {
+            for (const auto& [first, count] : {std::pair{0, 2048}, std::pair{2048, 5000}, std::pair{65536, 3}}) {
+                const auto begin = static_cast<std::uint64_t>(first);
+                std::vector<std::uint32_t> words(keptBitWords(static_cast<std::size_t>(count)));
+                drawKept(stream, begin, static_cast<std::size_t>(count), bound, words.data());
 
-            Floats kept(static_cast<std::size_t>(count));
-            expandKeptBits(words.data(), 0, 1.0f, kept);
-            for (std::size_t i = 0; i < kept.size(); ++i)
-                ASSERT_EQ(kept[i] != 0, keptDraw(stream, begin + i) < bound) << bound << ' ' << first << " + " << i;
+                Floats kept(static_cast<std::size_t>(count));
+                expandKeptBits(words.data(), 0, 1.0f, kept);
+                for (std::size_t i = 0; i < kept.size(); ++i)
+                    ASSERT_EQ(kept[i] != 0, keptDraw(stream, begin + i) < bound) << bound << ' ' << first << " + " << i;
+            }
         }
-    }
+    });
 }
 
 TEST(KeptDraws, UseEveryPartOfABlockOnce) {
@@ -276,29 +292,31 @@ TEST(RankSampler, AgreesWithTheRanksForRowsOfAnyKind) {
     const RandomStream random{.seed = 9, .stream = 1};
     RankSampler sampler;
     UpperDraws draws;
-    for (const std::size_t length : {1u, 2u, 7u, 64u, 1000u, 5000u}) {
-        // The last ones are octaves apart, each with a bin of its own.
-        for (const auto& [distinct, unit] :
-             {std::pair{1u, 1u}, {3u, 1u}, {100u, 1u}, {0x7F000000u, 1u}, {3u, 1u << 23}, {9u, 1u << 23}}) {
-            for (const double epsilon : {0.0, 0.3, 0.4 - 1e-12}) {  // the last: the greatest is kept but for 2^-39
-                const std::uint64_t first = 3 * length;
-                std::vector<std::uint32_t> keys(length);
-                std::vector<DoubleRank> ranks(length);
-                for (std::size_t i = 0; i < length; ++i) keys[i] = random.word(first + i) % distinct * unit;
-                const RankBounds bounds(0.6, epsilon, length);
-                std::vector<std::uint32_t> kept(keptBitWords(length));
+    withEveryInstructionSet([&] {
+        for (const std::size_t length : {1u, 2u, 7u, 64u, 1000u, 5000u}) {
+            // The last ones are octaves apart, each with a bin of its own.
+            for (const auto& [distinct, unit] :
+                 {std::pair{1u, 1u}, {3u, 1u}, {100u, 1u}, {0x7F000000u, 1u}, {3u, 1u << 23}, {9u, 1u << 23}}) {
+                for (const double epsilon : {0.0, 0.3, 0.4 - 1e-12}) {  // the last: the greatest is kept but for 2^-39
+                    const std::uint64_t first = 3 * length;
+                    std::vector<std::uint32_t> keys(length);
+                    std::vector<DoubleRank> ranks(length);
+                    for (std::size_t i = 0; i < length; ++i) keys[i] = random.word(first + i) % distinct * unit;
+                    const RankBounds bounds(0.6, epsilon, length);
+                    std::vector<std::uint32_t> kept(keptBitWords(length));
 
-                sampler.sample(keys, bounds, random, first, draws.fill(random, static_cast<std::int64_t>(first), length),
-                               kept.data());
+                    sampler.sample(keys, bounds, random, first, draws.fill(random, static_cast<std::int64_t>(first), length),
+                                   kept.data());
 
-                sampler.ranks(keys, ranks);
-                for (std::size_t i = 0; i < length; ++i)
-                    ASSERT_EQ((kept[keptBitWord(i)] & keptBit(i)) != 0,
-                              elementDraw(random, first + i) < bounds.bound(ranks[i]))
-                        << length << ' ' << distinct << ' ' << unit << ' ' << i;
+                    sampler.ranks(keys, ranks);
+                    for (std::size_t i = 0; i < length; ++i)
+                        ASSERT_EQ((kept[keptBitWord(i)] & keptBit(i)) != 0,
+                                  elementDraw(random, first + i) < bounds.bound(ranks[i]))
+                            << length << ' ' << distinct << ' ' << unit << ' ' << i;
+                }
             }
         }
-    }
+    });
 }
 
 TEST(Della, KeepsLargerChangesMoreOften) {
