@@ -36,13 +36,13 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 rooms=(core config checkpoint statistics report distributed merge experiment)
 threaded=(core checkpoint merge)
 programs=(aimerge print_logits hide_folders fail_io)
-commands='goldens|slices|documents|lora|unshared_files|report'
+commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements'
 threaded_commands='goldens|slices|identity'
 left_out=(--exclude-regex '^(every_method_test|strided_walk_test)$')  # minutes each
 if [[ $all == yes ]]; then
     rooms+=(model calibration evaluation)
     # Not test_bad_input, which limits the address space: AddressSanitizer takes terabytes of it.
-    commands+='|io_faults|kills|faults|identity|importance|sensitivity|evaluate|sweep'
+    commands+='|io_faults|kills|faults|identity|evaluate|sweep'
     threaded_commands+='|documents|lora|unshared_files'
     left_out=()
 fi
