@@ -48,6 +48,39 @@ TEST(InnerProducts, AreOfChangesAndTheBase) {
     EXPECT_THAT(allOf(productsOf(base, {input}, {2}, Vectors::ChangesAndBase, Along::Tensor)), ElementsAre(10, 1, 1, 5));
 }
 
+/// Up to as many inputs as are compiled one by one, and one more.
+TEST(InnerProducts, AreOfEveryPairOfAnyNumberOfInputs) {
+    constexpr std::size_t kElements = 83;
+    const auto valueOf = [](std::size_t input, std::size_t e) { return static_cast<float>((7 * e + input * e * e) % 11); };
+    Floats base(kElements);
+    for (std::size_t e = 0; e < kElements; ++e) base[e] = static_cast<float>(e % 5);
+    for (std::size_t number = 1; number <= 9; ++number) {
+        std::vector<Floats> inputs(number, Floats(kElements));
+        for (std::size_t i = 0; i < number; ++i)
+            for (std::size_t e = 0; e < kElements; ++e) inputs[i][e] = valueOf(i, e);
+        for (const Vectors kind : {Vectors::Inputs, Vectors::Changes, Vectors::ChangesAndBase}) {
+            const auto at = [&](std::size_t vector, std::size_t e) {
+                if (vector == number) return double{base[e]};
+                return double{inputs[vector][e]} - (kind == Vectors::Inputs ? 0.0 : double{base[e]});
+            };
+            for (const Along along : {Along::Tensor, Along::Columns}) {
+                const auto products = productsOf(base, inputs, {kElements}, kind, along);
+                for (std::size_t position = 0; position < products.positions(); ++position) {
+                    for (std::size_t i = 0; i < products.vectors(); ++i) {
+                        for (std::size_t j = 0; j < products.vectors(); ++j) {
+                            double sum = 0;
+                            for (std::size_t e = 0; e < kElements; ++e)
+                                if (along == Along::Tensor || e == position) sum += at(i, e) * at(j, e);
+                            if (kind == Vectors::ChangesAndBase && i != j && i != number && j != number) sum = 0;
+                            ASSERT_EQ(products(position, i, j), sum) << number << " inputs, " << i << " by " << j;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 TEST(InnerProducts, SubtractBeforeTheyRoundToFloat32) {
     const auto products = productsOf({0x1p-30f}, {{1}}, {1}, Vectors::Changes, Along::Tensor);
     EXPECT_EQ(products(0, 0, 0), (1 - 0x1p-30) * (1 - 0x1p-30));
