@@ -86,6 +86,17 @@ public:
         return value->is_string() ? value->get<std::string>() : refuse(key, *value, "a string", fallback);
     }
 
+    std::vector<double> positives(const char* key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return {};
+        const auto isPositive = [](const Json& entry) {
+            return entry.is_number() && entry.get<double>() > 0 && std::isfinite(entry.get<double>());
+        };
+        if (!value->is_array() || !std::all_of(value->begin(), value->end(), isPositive))
+            return refuse(key, *value, "a list of numbers above 0", std::vector<double>());
+        return value->get<std::vector<double>>();
+    }
+
     template <typename Value>
     Value refuse(const char* key, const Json& found, const char* expected, Value fallback) const {
         if (!strict_) return fallback;
@@ -111,6 +122,7 @@ std::string readArchitecture(const Json& config, const std::string& fileName) {
 
 void readScaling(const KeyReader& reader, RopeScaling& rope) {
     rope.type = reader.text("rope_type", reader.text("type", rope.type));
+    if (rope.type == "su") rope.type = "longrope";  // as the first Phi-3 called it
     rope.factor = reader.positive("factor", rope.factor);
     rope.lowFrequencyFactor = reader.positive("low_freq_factor", rope.lowFrequencyFactor);
     rope.highFrequencyFactor = reader.positive("high_freq_factor", rope.highFrequencyFactor);
@@ -121,6 +133,8 @@ void readScaling(const KeyReader& reader, RopeScaling& rope) {
     rope.mscale = reader.positive("mscale", rope.mscale);
     rope.mscaleAllDim = reader.positive("mscale_all_dim", rope.mscaleAllDim);
     rope.truncate = reader.flag("truncate", rope.truncate);
+    rope.shortFactors = reader.positives("short_factor");
+    rope.longFactors = reader.positives("long_factor");
     rope.rotatedShare = reader.positive("partial_rotary_factor", rope.rotatedShare);
 }
 
@@ -129,6 +143,7 @@ void readScaling(const KeyReader& reader, RopeScaling& rope) {
 void readRope(const Json& config, const std::string& fileName, bool strict, ModelConfig& result) {
     const KeyReader top(config, "", fileName, strict);
     result.ropeTheta = top.positive("rope_theta", result.ropeTheta);
+    result.rope.originalPositions = top.count("original_max_position_embeddings", result.rope.originalPositions);
     for (const char* section : {"rope_scaling", "rope_parameters"}) {
         const Json* values = top.find(section);
         if (values == nullptr || values->empty()) continue;

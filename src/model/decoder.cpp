@@ -71,7 +71,7 @@ at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 
 template <typename Element>
 void rotateTensor(at::Tensor& x, const kernels::Rotation& rotation) {
-    const std::int64_t width = rotation.heads * rotation.half * 2;
+    const std::int64_t width = rotation.heads * rotation.headDim;
     auto* rows = static_cast<Element*>(x.data_ptr());
     overRows(x.numel() / width, width,
              [&](std::int64_t first, std::int64_t count) { kernels::rotate(rows + first * width, first, count, rotation); });
@@ -82,7 +82,11 @@ void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, s
 #if AIMERGE_HAS_CUDA
     if (x.is_cuda()) return rotateOnDevice(x, cosines, sines, heads);
 #endif
-    const kernels::Rotation rotation{cosines.const_data_ptr<float>(), sines.const_data_ptr<float>(), x.size(1), heads,
+    const kernels::Rotation rotation{cosines.const_data_ptr<float>(),
+                                     sines.const_data_ptr<float>(),
+                                     x.size(1),
+                                     heads,
+                                     x.size(2) / heads,
                                      cosines.size(1)};
     if (x.scalar_type() == at::kFloat) {
         rotateTensor<float>(x, rotation);

@@ -15,7 +15,7 @@ namespace aimerge {
 /// x: [..., channels] and weight: [channels], F32 or BF16, contiguous.
 at::Tensor rmsNormOnDevice(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// x: [sequences, length, heads * headDim], rotated in place. cosines, sines: float32 [maxLength, headDim / 2]
+/// x: [sequences, length, heads * headDim], rotated in place. cosines, sines: as in RotaryTables
 void rotateOnDevice(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, std::int64_t heads);
 
 }  // namespace aimerge

@@ -32,8 +32,11 @@ at::Tensor rotate(const at::Tensor& x, const RotaryTables& tables) {
     const std::int64_t length = x.size(2);
     const at::Tensor cosines = tables.cosines.narrow(0, 0, length).to(x.scalar_type());
     const at::Tensor sines = tables.sines.narrow(0, 0, length).to(x.scalar_type());
-    const auto halves = x.chunk(2, -1);
-    return at::cat({halves[0] * cosines - halves[1] * sines, halves[1] * cosines + halves[0] * sines}, -1);
+    const std::int64_t half = cosines.size(1), rest = x.size(3) - 2 * half;
+    const at::Tensor first = x.narrow(3, 0, half), second = x.narrow(3, half, half);
+    std::vector<at::Tensor> parts{first * cosines - second * sines, second * cosines + first * sines};
+    if (rest > 0) parts.push_back(x.narrow(3, 2 * half, rest));
+    return at::cat(parts, -1);
 }
 
 at::Tensor attend(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised) {

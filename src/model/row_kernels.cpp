@@ -46,7 +46,7 @@ AIMERGE_BODY void rotateBody(Element* rows, std::int64_t firstRow, std::int64_t 
         const float* cosines = rotation.cosines + position * half;
         const float* sines = rotation.sines + position * half;
         for (std::int64_t head = 0; head < rotation.heads; ++head) {
-            Element* __restrict first = rows + (row * rotation.heads + head) * 2 * half;
+            Element* __restrict first = rows + (row * rotation.heads + head) * rotation.headDim;
             Element* __restrict second = first + half;
             for (std::int64_t i = 0; i < half; ++i) rotatePair(first[i], second[i], cosines[i], sines[i]);
         }

@@ -36,7 +36,7 @@ __global__ void rotatePairs(Element* rows, std::int64_t pairs, const Rotation ro
     for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < pairs;
          i += std::int64_t{gridDim.x} * blockDim.x) {
         const std::int64_t place = i % half, head = i / half, position = head / rotation.heads % rotation.length;
-        Element* const first = rows + head * 2 * half + place;
+        Element* const first = rows + head * rotation.headDim + place;
         rotatePair(first[0], first[half], rotation.cosines[position * half + place],
                    rotation.sines[position * half + place]);
     }

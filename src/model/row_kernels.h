@@ -14,12 +14,12 @@ void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows,
 void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels, float eps);
 
 /// Rotates every head of every row in place (rotate-half layout): (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each
-/// product and the sum rounded to the element type. rows: [rows, heads, 2 half]; row r has position (firstRow + r) % length;
-/// cosines, sines: [length, half].
+/// product and the sum rounded to the element type. rows: [rows, heads, headDim], of which the first 2 half of a head are
+/// rotated; row r has position (firstRow + r) % length; cosines, sines: [length, half].
 struct Rotation {
     const float* cosines;
     const float* sines;
-    std::int64_t length, heads, half;
+    std::int64_t length, heads, headDim, half;
 };
 void rotate(float* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation);
 void rotate(Bf16* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation);

@@ -34,9 +34,9 @@ const BadModel kBadModels[] = {
      {"model_type is \"gpt2\"", "llama, mistral"}},
     {"OtherRope",
      [](EditableModel& model) {
-         model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "longrope"}, {"factor", 8.0}};
+         model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "hyper"}, {"factor", 8.0}};
      },
-     {"rope_type is \"longrope\"", "llama3"}},
+     {"rope_type is \"hyper\"", "llama3"}},
     {"OtherActivation",
      [](EditableModel& model) { model.config["hidden_act"] = "gelu"; },
      {"hidden_act is \"gelu\"", "silu"}},

@@ -79,7 +79,7 @@ TEST(Rotate, TurnsTheFirstHalfOfAHeadAgainstTheSecond) {
     std::vector<float> row{1, 2, 4, 8};
     const std::vector<float> cosines{0.5f, 0.5f}, sines{2, 2};
 
-    rotate(row.data(), 0, 1, {cosines.data(), sines.data(), 1, 1, 2});
+    rotate(row.data(), 0, 1, {cosines.data(), sines.data(), 1, 1, 4, 2});
 
     EXPECT_EQ(row, (std::vector<float>{0.5f - 8, 1 - 16, 2 + 2, 4 + 4}));
 }
@@ -89,7 +89,7 @@ TEST(Rotate, PositionsBeginAnewWithEverySequence) {
     std::vector<float> rows{1, 2, 1, 2, 1, 2};
     const std::vector<float> cosines{1, 0}, sines{0, 1};
 
-    rotate(rows.data(), 1, 3, {cosines.data(), sines.data(), 2, 1, 1});
+    rotate(rows.data(), 1, 3, {cosines.data(), sines.data(), 2, 1, 2, 1});
 
     EXPECT_EQ(rows, (std::vector<float>{-2, 1, 1, 2, -2, 1}));
 }
@@ -98,9 +98,18 @@ TEST(Rotate, EveryHeadOfARowHasTheSamePosition) {
     std::vector<float> row{1, 2, 3, 4};
     const std::vector<float> cosines{0}, sines{1};
 
-    rotate(row.data(), 0, 1, {cosines.data(), sines.data(), 1, 2, 1});
+    rotate(row.data(), 0, 1, {cosines.data(), sines.data(), 1, 2, 2, 1});
 
     EXPECT_EQ(row, (std::vector<float>{-2, 1, -4, 3}));
+}
+
+TEST(Rotate, LeavesTheRestOfAPartlyRotatedHead) {
+    std::vector<float> row{1, 2, 10, 20, 3, 4, 30, 40};
+    const std::vector<float> cosines{0}, sines{1};
+
+    rotate(row.data(), 0, 1, {cosines.data(), sines.data(), 1, 2, 4, 1});
+
+    EXPECT_EQ(row, (std::vector<float>{-2, 1, 10, 20, -4, 3, 30, 40}));
 }
 
 TEST(Rotate, RoundsBothProductsAndTheirSumToBf16) {
@@ -108,7 +117,7 @@ TEST(Rotate, RoundsBothProductsAndTheirSumToBf16) {
     std::vector<Bf16> row = toBf16({1.0078125f, 3.015625f});
     const float x1 = floatFromBf16(row[0]), x2 = floatFromBf16(row[1]);
 
-    rotate(row.data(), 0, 1, {&c, &s, 1, 1, 1});
+    rotate(row.data(), 0, 1, {&c, &s, 1, 1, 2, 1});
 
     const auto rounded = [](float value) { return floatFromBf16(bf16FromFloat(value)); };
     EXPECT_EQ(toFloat(row),

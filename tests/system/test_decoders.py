@@ -47,6 +47,12 @@ MODELS = {
     "qwen3": ("Qwen3Config", {"head_dim": 16}),
     "phi3": ("Phi3Config", {}),
     "phi3-window": ("Phi3Config", {"sliding_window": 8}),
+    "phi3-longrope": ("Phi3Config", rope("longrope", original_max_position_embeddings=64, short_factor=[1.0, 1.1, 1.3, 1.5, 2.0, 3.0],
+                                         long_factor=[2.0] * 6)),
+    "phi3-longrope-long": ("Phi3Config", rope("longrope", original_max_position_embeddings=16, short_factor=[1.0] * 6,
+                                              long_factor=[1.0, 1.1, 1.3, 1.5, 2.0, 3.0])),
+    "phi3-partial": ("Phi3Config", rope("longrope", original_max_position_embeddings=64, short_factor=[1.0, 1.1, 1.3, 1.5],
+                                        long_factor=[2.0] * 4, attention_factor=1.2, partial_rotary_factor=0.67)),
     "gemma2": ("Gemma2Config", {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 24, "attn_logit_softcapping": 5.0,
                                 "final_logit_softcapping": 3.0}),
     "gemma2-no-caps": ("Gemma2Config", {"head_dim": 16, "attn_logit_softcapping": None, "final_logit_softcapping": None}),
@@ -145,7 +151,7 @@ class Decoders(RandomModels):
 
     def test_gradients(self):
         """By way of the Fisher information, the mean of squared gradients."""
-        for name in ("mistral-window", "qwen2", "qwen3", "phi3", "gemma2"):
+        for name in ("mistral-window", "qwen2", "qwen3", "phi3", "phi3-partial", "gemma2"):
             with self.subTest(model=name):
                 folder = self.make(name)
                 twin = shutil.copytree(folder, self.folder / f"{name}-twin")
@@ -171,7 +177,13 @@ class Decoders(RandomModels):
         folder = self.make("qwen3")
         good = json.loads((folder / "config.json").read_text())
         for changes, words in (
-                ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, ("rope_type", "longrope")),
+                ({"rope_parameters": {"rope_type": "hyper", "factor": 2.0}}, ("rope_type", "hyper")),
+                ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 8}}, ("short_factor", "missing")),
+                ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 8, "short_factor": [1.0],
+                                      "long_factor": [1.0] * 8}}, ("short_factor has 1 numbers, expected 8",)),
+                ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 8, "short_factor": [-1]}},
+                 ("short_factor is [-1]",)),
+                ({"rope_parameters": {"partial_rotary_factor": 0.5}}, ("partial_rotary_factor is 0.5", "phi3")),
                 ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, ("original_max_position_embeddings",)),
                 ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 8}}, ("factor",)),
                 ({"num_attention_heads": None}, ("num_attention_heads", "missing")),

@@ -17,12 +17,14 @@ namespace aimerge {
 struct RopeScaling {
     std::string type = "default";  // rope_type, or type
     double factor = 0;
-    double lowFrequencyFactor = 0, highFrequencyFactor = 0;    // of "llama3"
-    std::int64_t originalPositions = 0;                        // of "llama3" and "yarn": original_max_position_embeddings
-    double betaFast = 32, betaSlow = 1;                        // of "yarn"
-    double attentionFactor = 0, mscale = 0, mscaleAllDim = 0;  // of "yarn"; 0: not given
-    bool truncate = true;                                      // of "yarn"
-    double rotatedShare = 1;                                   // partial_rotary_factor
+    double lowFrequencyFactor = 0, highFrequencyFactor = 0;  // of "llama3"
+    std::int64_t originalPositions = 0;             // of "llama3", "yarn", "longrope": original_max_position_embeddings
+    double betaFast = 32, betaSlow = 1;             // of "yarn"
+    double attentionFactor = 0;                     // of "yarn" and "longrope"; 0: not given
+    double mscale = 0, mscaleAllDim = 0;            // of "yarn"; 0: not given
+    bool truncate = true;                           // of "yarn"
+    std::vector<double> shortFactors, longFactors;  // of "longrope"
+    double rotatedShare = 1;                        // partial_rotary_factor
 
     bool operator==(const RopeScaling&) const = default;
 };

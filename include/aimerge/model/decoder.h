@@ -31,7 +31,8 @@ struct LayerWeights {
     LinearWeights attentionInput, mlpInput;  // query, key and value in one; gate and up in one
 };
 
-/// Of the rotary embedding: float32 [maxLength, headDim / 2], rounded to the compute dtype.
+/// Of the rotary embedding: float32 [maxLength, rotated / 2], of the first `rotated` channels of a head (all of them but
+/// with partial_rotary_factor), rounded to the compute dtype.
 struct RotaryTables {
     at::Tensor cosines, sines;
 };
