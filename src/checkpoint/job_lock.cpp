@@ -28,20 +28,6 @@ std::string holderText(const std::string& command) {
     return holder.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-/// "host n1, pid 7, since ..., Slurm job 42 (aimerge merge ...)"; a holder that has just begun may not have written yet.
-std::string describeHolder(const std::filesystem::path& path) {
-    const auto holder = nlohmann::json::parse(readTextFile(path, 1 << 20), nullptr, false);
-    if (!holder.is_object()) return "one that has just started";
-    const auto valueOf = [&](const char* key) {
-        const auto found = holder.find(key);
-        if (found == holder.end()) return std::string("?");
-        return found->is_string() ? found->get<std::string>() : found->dump();
-    };
-    std::string text = fmt::format("host {}, pid {}, since {}", valueOf("host"), valueOf("pid"), valueOf("start"));
-    if (holder.contains("slurm_job")) text += ", Slurm job " + valueOf("slurm_job");
-    return fmt::format("{} ({})", text, valueOf("command"));
-}
-
 /// False when the path no longer leads to the open file: its holder removed it between our open() and flock().
 bool isSameFile(const File& file, const std::filesystem::path& path) {
     struct stat opened {
@@ -52,15 +38,37 @@ bool isSameFile(const File& file, const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string JobLock::holderOf(const std::filesystem::path& path) {
+    std::string written;
+    try {
+        written = readTextFile(path, 1 << 20);
+    } catch (const InputError&) {
+        return "one that has just ended";  // and taken the file away
+    }
+    const auto holder = nlohmann::json::parse(written, nullptr, false);
+    if (!holder.is_object()) return "one that has just started";  // and has not written yet
+    const auto valueOf = [&](const char* key) {
+        const auto found = holder.find(key);
+        if (found == holder.end()) return std::string("?");
+        return found->is_string() ? found->get<std::string>() : found->dump();
+    };
+    std::string text = fmt::format("host {}, pid {}, since {}", valueOf("host"), valueOf("pid"), valueOf("start"));
+    if (holder.contains("slurm_job")) text += ", Slurm job " + valueOf("slurm_job");
+    return fmt::format("{} ({})", text, valueOf("command"));
+}
+
 JobLock JobLock::acquire(const std::filesystem::path& path, const std::string& command) {
+    if (std::optional<JobLock> lock = tryAcquire(path, command)) return std::move(*lock);
+    throw UsageError("{}: another job is writing this output: {}; wait for it, stop it, or choose another --out",
+                     path.string(), holderOf(path));
+}
+
+std::optional<JobLock> JobLock::tryAcquire(const std::filesystem::path& path, const std::string& command) {
     for (;;) {
         File file = File::openForWriting(path);
         if (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
             if (errno == EINTR) continue;
-            if (errno == EWOULDBLOCK) {
-                throw UsageError("{}: another job is writing this output: {}; wait for it, stop it, or choose another --out",
-                                 path.string(), describeHolder(path));
-            }
+            if (errno == EWOULDBLOCK) return std::nullopt;
             throw RuntimeFault("{}: cannot lock: {}; the file system of --out must support flock()", path.string(),
                                std::strerror(errno));
         }
@@ -69,7 +77,7 @@ JobLock JobLock::acquire(const std::filesystem::path& path, const std::string& c
         const std::string text = holderText(command);
         lock.file_.resize(0);
         lock.file_.writeAt(0, std::as_bytes(std::span(text)));
-        return lock;
+        return std::optional<JobLock>(std::move(lock));
     }
 }
 

@@ -1,5 +1,7 @@
-// aimerge calibrate CONFIG --out stats.h5: the activation statistics of the config's base model.
+// aimerge calibrate CONFIG --out stats.h5: the activation statistics of the config's base model, and the sensitivity of its
+// parameters where the config goes by it.
 
+#include "cli/expert_statistics_step.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
@@ -24,14 +26,15 @@ namespace fs = std::filesystem;
 enum class Source { Present, Cached, Calibration };  // the log is at --out already; in the cache; to be made
 
 /// @throws UsageError when --out is something other than this log and may not be replaced
-Source sourceOf(const CalibrationInput& input, const Options& options) {
+Source sourceOf(const CalibrationInput& input, bool wantsSensitivity, const Options& options) {
     if (fs::exists(options.out)) {
         const StatisticsOrigin origin = readStatisticsOrigin(options.out);
         const bool same = origin.baseDigest == input.origin.baseDigest && origin.tokensDigest == input.origin.tokensDigest &&
                           origin.dtype == input.origin.dtype && origin.microBatch == input.origin.microBatch &&
                           origin.device == input.origin.device && origin.toolVersion == input.origin.toolVersion;
-        if (same) return Source::Present;
-        if (!options.overwrite) {
+        const bool isWhole = !wantsSensitivity || !readSensitivityPlaces(options.out).empty();
+        if (same && isWhole) return Source::Present;
+        if (!same && !options.overwrite) {
             throw UsageError(
                 "{}: exists and holds statistics of something else (base {}, corpus {}); give --overwrite or another --out",
                 options.out, origin.baseModel, origin.corpus);
@@ -48,6 +51,18 @@ void refuseMadeBase(const MergeConfig& config) {
                      config.baseModelMark.text(), config.baseModel);
 }
 
+/// Collective. Writes --out on rank 0. @param log on rank 0
+void writeLog(World& world, const Options& options, const StatisticsLog& log,
+              const std::optional<ExpertStatistics>& sensitivity) {
+    if (!world.isRoot()) return;
+    if (const fs::path parent = fs::path(options.out).parent_path(); !parent.empty()) fs::create_directories(parent);
+    std::vector<SensitivityValues> values;
+    if (sensitivity) values = sensitivity->values();
+    writeStatisticsLog(options.out, log, values);
+    spdlog::info("{}: statistics of {} modules over {} tokens{}", options.out, log.modules.size(), log.origin.tokens,
+                 sensitivity ? fmt::format(", sensitivity of {} parameters", values.size()) : "");
+}
+
 void declareCalibrate(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Config with base_model and aim.calibration (YAML)")->required();
     app.add_option("--out", options.out, "Statistics log to write (HDF5)")->required();
@@ -61,6 +76,10 @@ void runCalibrate(World& world, const Options& options) {
     const MergeConfig config = std::move(shareConfigs(world, options, ConfigUse::Calibrate).back());
     refuseMadeBase(config);
     const CalibrationConfig& calibration = config.aim->calibration;
+    const bool wantsSensitivity = config.aim->usesSensitivity();
+    if (wantsSensitivity && options.scattersInputs)
+        throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
+                         config.aim->mark.text(), statisticName(config.aim->statistic));
     std::optional<StagedModels> staged;
     if (options.scattersInputs) staged.emplace(world, std::set{config.baseModel});
     const Checkpoint base =
@@ -76,31 +95,36 @@ void runCalibrate(World& world, const Options& options) {
             size = calibrationSize(calibration, base);
         } else {
             input = prepareCalibration(calibration, base, threadsPerRank(world, options), options.computesOn);
-            source = sourceOf(input, options);
+            source = sourceOf(input, wantsSensitivity, options);
             size = {input.blocks.blocks, input.blocks.length, &calibration};
         }
         const PlanSettings settings = planSettings(world, options, size);
         const Plan plan = makePlan(base, {}, settings);
-        fmt::print(stderr, "{}\n", planTable(plan, settings, freeDiskBytes(options.out)));
+        fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
+                   wantsSensitivity ? sensitivityLine(base, calibration, settings) : "");
         planText = source == Source::Calibration && !options.dryRun ? plan.toJson() : "";
     }
     planText = world.broadcast(std::move(planText));
     if (options.dryRun) return;
 
-    if (planText.empty()) {
-        if (!world.isRoot()) return;
-        if (source == Source::Cached) writeStatisticsLog(options.out, readStatisticsLog(input.cachedLog));
-        spdlog::info("{}: reused, the base and the tokens are the same",
-                     source == Source::Present ? options.out : input.cachedLog.string());
+    if (world.any(source == Source::Present)) {
+        if (world.isRoot()) spdlog::info("{}: reused, the base and the tokens are the same", options.out);
         return;
     }
-    const Plan plan = Plan::fromJson(planText);
-    if (staged) staged->fill(world, weightsOfStages(base, plan));
-    const StatisticsLog log = runCalibration(world, options, calibration, base, plan, std::move(input));
-    if (!world.isRoot()) return;
-    if (const fs::path parent = fs::path(options.out).parent_path(); !parent.empty()) fs::create_directories(parent);
-    writeStatisticsLog(options.out, log);
-    spdlog::info("{}: statistics of {} modules over {} tokens", options.out, log.modules.size(), log.origin.tokens);
+    StatisticsLog log;
+    if (planText.empty()) {
+        if (world.isRoot()) {
+            log = readStatisticsLog(input.cachedLog);
+            spdlog::info("{}: reused, the base and the tokens are the same", input.cachedLog.string());
+        }
+    } else {
+        const Plan plan = Plan::fromJson(planText);
+        if (staged) staged->fill(world, weightsOfStages(base, plan));
+        log = runCalibration(world, options, calibration, base, plan, std::move(input));
+    }
+    std::optional<ExpertStatistics> sensitivity;
+    if (wantsSensitivity) sensitivity = provideSensitivity(world, options, base, calibration);
+    writeLog(world, options, log, sensitivity);
 }
 
 }  // namespace

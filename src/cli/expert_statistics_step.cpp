@@ -20,8 +20,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <optional>
+#include <thread>
 
 namespace aimerge {
 namespace {
@@ -143,12 +145,26 @@ void requireRoom(const Measurement& measurement, const TokenBlocks& blocks, cons
                          measurement.kind == ExpertStatistic::InputGram ? "; fewer sequences take less" : "");
 }
 
+/// Collective. Waits while another job has the lock; all ranks look in turn, so that none waits for a message for long.
+/// @return on rank 0 the lock; nothing elsewhere, or when the folder is there by then
+std::optional<JobLock> lockUnlessMade(World& world, const fs::path& folder) {
+    constexpr auto kBetweenLooks = std::chrono::seconds(1);
+    const std::string path = folder.string() + ".lock";
+    for (bool isFirst = true;; isFirst = false) {
+        const bool isMissing = world.isRoot() && !fs::exists(folder);
+        std::optional<JobLock> lock = isMissing ? JobLock::tryAcquire(path, commandLine()) : std::nullopt;
+        if (!world.any(isMissing && !lock)) return lock;
+        if (isFirst && world.isRoot())
+            spdlog::info("waiting for the job that measures the same: {}", JobLock::holderOf(path));
+        throwIfInterrupted();
+        std::this_thread::sleep_for(kBetweenLooks);
+    }
+}
+
 /// Collective. @return the folder with the expert's statistics, on every rank
 fs::path provide(World& world, const Options& options, const Measurement& measurement) {
     TokenBlocks blocks;
     fs::path folder, partial;
-    std::optional<JobLock> lock;
-    bool isMissing = false;
     if (world.isRoot()) {
         const int threads = threadsPerRank(world, options);
         blocks = loadTokenBlocks(measurement.calibration, measurement.expert);
@@ -157,8 +173,11 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         if (!fs::exists(folder)) {
             requireRoom(measurement, blocks, cache, memoryLimitBytes(options), world.size());
             fs::create_directories(cache);
-            lock.emplace(JobLock::acquire(folder.string() + ".lock", commandLine()));
         }
+    }
+    const std::optional<JobLock> lock = lockUnlessMade(world, folder);
+    bool isMissing = false;
+    if (world.isRoot()) {
         isMissing = !fs::exists(folder);  // another job may have finished it before this one had the lock
         if (isMissing) {
             partial = folder.string() + ".partial";
@@ -181,10 +200,31 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
     return world.broadcast(folder.string());
 }
 
-/// What is to be measured of the base.
-std::optional<Measurement> sensitivityOf(const MergeJob& job) {
-    if (!job.config.aim || !job.config.aim->usesSensitivity()) return {};
-    return Measurement{job.base(), job.config.aim->calibration, ExpertStatistic::Sensitivity};
+Measurement sensitivityOf(const Checkpoint& base, const CalibrationConfig& calibration) {
+    return {base, calibration, ExpertStatistic::Sensitivity};
+}
+
+/// @param what is measured, `size` all that it takes
+std::string measurementLine(const std::string& what, const StatisticSize& size) {
+    return fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
+                       formatBytes(size.disk), (environment::cacheDirectory() / "expert-statistics").string(),
+                       formatBytes(size.memory));
+}
+
+StatisticSize plannedSize(const Measurement& measurement, const PlanSettings& settings) {
+    const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
+    return sizeOf(measurement, calibration.blocks, calibration.blockLength, settings.ranks, settings.memoryLimit);
+}
+
+/// Says which sensitivities a given log has: its checksum, or for a log without one what tells whether it was changed.
+std::string keyOfLog(const fs::path& path) {
+    const File file = File::openForReading(path);
+    std::string begin(std::min<std::uint64_t>(file.size(), 512), '\0');
+    file.readAt(0, std::as_writable_bytes(std::span(begin)));
+    Hasher hasher;
+    hasher.updateField(begin).updateField(std::to_string(file.size()));
+    hasher.updateField(std::to_string(fs::last_write_time(path).time_since_epoch().count()));
+    return hasher.digest().hex();
 }
 
 /// What is to be measured of experts, by the model's number in ModelSet::models. A model that several slices name takes the
@@ -232,17 +272,15 @@ std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& setti
     StatisticSize total;
     std::string what;
     const auto add = [&](const Measurement& measurement) {
-        const CalibrationSize calibration = calibrationSize(measurement.calibration, measurement.expert);
-        const StatisticSize size =
-            sizeOf(measurement, calibration.blocks, calibration.blockLength, settings.ranks, settings.memoryLimit);
+        const StatisticSize size = plannedSize(measurement, settings);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
     };
     const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
     for (const auto& [model, measurement] : measurements) add(measurement);
     if (!measurements.empty()) what = fmt::format("{} of {} models", nameOf(job.method->info().needs), measurements.size());
-    if (const std::optional<Measurement> ofBase = sensitivityOf(job)) {
-        add(*ofBase);
+    if (job.config.aim && job.config.aim->usesSensitivity() && job.config.aim->statisticsPath.empty()) {
+        add(sensitivityOf(job.base(), job.config.aim->calibration));
         if (!what.empty()) what += ", ";
         what += "sensitivity of the base";
     }
@@ -250,10 +288,16 @@ std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& setti
     if (job.config.aim && job.config.aim->usesExperts())
         lines = fmt::format("calibrated {} experts one after the other, unless cached: each as the base would be\n",
                             job.experts().size());
-    if (what.empty()) return lines;
-    return lines + fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
-                               formatBytes(total.disk), (environment::cacheDirectory() / "expert-statistics").string(),
-                               formatBytes(total.memory));
+    return what.empty() ? lines : lines + measurementLine(what, total);
+}
+
+std::string sensitivityLine(const Checkpoint& base, const CalibrationConfig& calibration, const PlanSettings& settings) {
+    return measurementLine("sensitivity of the base", plannedSize(sensitivityOf(base, calibration), settings));
+}
+
+ExpertStatistics provideSensitivity(World& world, const Options& options, const Checkpoint& base,
+                                    const CalibrationConfig& calibration) {
+    return ExpertStatistics::open(provide(world, options, sensitivityOf(base, calibration)), base.name());
 }
 
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job) {
@@ -264,9 +308,13 @@ ProvidedStatistics provideExpertStatistics(World& world, const Options& options,
         provided.experts[model] = ExpertStatistics::open(folder, measurement.expert.name());
         provided.keys += folder.filename().string() + "\n";
     }
-    if (const std::optional<Measurement> ofBase = sensitivityOf(job)) {
-        const fs::path folder = provide(world, options, *ofBase);
-        provided.sensitivity = ExpertStatistics::open(folder, ofBase->expert.name());
+    if (!job.config.aim || !job.config.aim->usesSensitivity()) return provided;
+    if (const fs::path log = job.config.aim->statisticsPath; !log.empty()) {
+        provided.sensitivity = ExpertStatistics::ofLog(log, job.base().name());
+        provided.keys += world.broadcast(world.isRoot() ? keyOfLog(log) : std::string()) + "\n";
+    } else {
+        const fs::path folder = provide(world, options, sensitivityOf(job.base(), job.config.aim->calibration));
+        provided.sensitivity = ExpertStatistics::open(folder, job.base().name());
         provided.keys += folder.filename().string() + "\n";
     }
     return provided;

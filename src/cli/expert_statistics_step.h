@@ -22,6 +22,9 @@ void requireExpertCalibration(const MergeJob& job);
 /// needed.
 std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& settings);
 
+/// The same for the sensitivity of a base alone.
+std::string sensitivityLine(const Checkpoint& base, const CalibrationConfig& calibration, const PlanSettings& settings);
+
 struct ProvidedStatistics {
     std::vector<ExpertStatistics> experts;        // one per model of the set, of those that are no input without content
     std::optional<ExpertStatistics> sensitivity;  // of the base, for AimConfig::usesSensitivity()
@@ -30,10 +33,14 @@ struct ProvidedStatistics {
     const ExpertStatistics* sensitivityOrNull() const { return sensitivity ? &*sensitivity : nullptr; }
 };
 
-/// Collective. Finds or measures, expert after expert. One that was measured stands in the cache whatever happens to the
-/// next.
-/// @throws Interrupted between micro-batches; what measureGrams, measureFisher and measureSensitivity throw; UsageError when
-/// another job is measuring the same expert, or a machine does not see the cache
+/// Collective. Finds or measures, expert after expert; waits for another job that measures the same. One that was measured
+/// stands in the cache whatever happens to the next.
+/// @throws Interrupted between micro-batches, and while waiting; what measureGrams, measureFisher and measureSensitivity
+/// throw; UsageError when a machine does not see the cache
 ProvidedStatistics provideExpertStatistics(World& world, const Options& options, const MergeJob& job);
+
+/// Collective. The same for the sensitivity of a base alone, whatever log there is.
+ExpertStatistics provideSensitivity(World& world, const Options& options, const Checkpoint& base,
+                                    const CalibrationConfig& calibration);
 
 }  // namespace aimerge

@@ -139,8 +139,11 @@ void checkStatistic(const AimConfig& aim, const MappingReader& reader) {
     if (!aim.usesSensitivity() && !aim.isPerElement()) return;
     const std::string mark = reader.find("statistic")->value.mark.text();
     const std::string_view name = statisticName(aim.statistic);
-    if (aim.usesSensitivity() && !aim.hasCalibration)
-        throw UsageError("{}: aim.statistic {} needs aim.calibration with a text 'corpus' or ready 'token_ids'", mark, name);
+    if (aim.usesSensitivity() && !aim.hasCalibration && aim.statisticsPath.empty())
+        throw UsageError(
+            "{}: aim.statistic {} needs aim.calibration with a text 'corpus' or ready 'token_ids', or a log with it as "
+            "aim.statistics",
+            mark, name);
     if (aim.normalisation == Normalisation::Layer || aim.normalisation == Normalisation::Global)
         throw UsageError("{}: aim.statistic {} is normalised tensor by tensor; use normalisation max", mark, name);
     const bool isPerChannel = aim.normalisation == Normalisation::Quantile || aim.shape == RelaxationShape::Top ||

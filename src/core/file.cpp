@@ -140,21 +140,25 @@ std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit)
     return text;
 }
 
-void writeTextFile(const std::filesystem::path& path, std::string_view text) {
+void replaceFile(const std::filesystem::path& path, const std::function<void(File&)>& write) {
     const std::filesystem::path temporary =
         path.parent_path() / fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid());
     try {
         File file = File::openForWriting(temporary);
         file.resize(0);
-        file.append(text);
+        write(file);
         file.sync();
         if (::rename(temporary.c_str(), path.c_str()) != 0)
             throw RuntimeFault("{}: renaming {} to it failed: {}", path.string(), temporary.string(), errorText(errno));
-    } catch (const RuntimeFault&) {
+    } catch (const Error&) {
         ::unlink(temporary.c_str());
         throw;
     }
     syncDirectory(path.parent_path());
+}
+
+void writeTextFile(const std::filesystem::path& path, std::string_view text) {
+    replaceFile(path, [text](File& file) { file.append(text); });
 }
 
 void syncDirectory(const std::filesystem::path& directory) {

@@ -48,6 +48,35 @@ ExpertStatistics ExpertStatistics::open(const std::filesystem::path& folder, std
     return statistics;
 }
 
+ExpertStatistics ExpertStatistics::ofLog(const std::filesystem::path& log, std::string model) {
+    ExpertStatistics statistics;
+    statistics.model_ = std::move(model);
+    const auto file = std::make_shared<const File>(File::openForReading(log));
+    for (SensitivityPlace& place : readSensitivityPlaces(log)) {
+        TensorInfo tensor;
+        tensor.name = place.parameter;
+        tensor.shape = std::move(place.shape);
+        tensor.bytes = {place.begin, place.begin + static_cast<std::uint64_t>(tensor.elements()) * sizeof(float)};
+        statistics.places_.emplace(std::move(place.parameter), Place{file, std::move(tensor)});
+    }
+    if (statistics.places_.empty())
+        throw InputError(
+            "{}: holds no /sensitivity; take it with aimerge calibrate and aim.statistic sensitivity, or leave out "
+            "aim.statistics",
+            log.string());
+    return statistics;
+}
+
+std::vector<SensitivityValues> ExpertStatistics::values() const {
+    std::vector<SensitivityValues> all;
+    for (const auto& [name, place] : places_)
+        all.push_back({name, place.tensor.shape, [&place](std::int64_t first, std::span<float> out) {
+                           place.file->readAt(place.tensor.bytes.begin + static_cast<std::uint64_t>(first) * sizeof(float),
+                                              std::as_writable_bytes(out));
+                       }});
+    return all;
+}
+
 std::shared_ptr<const TensorSource> ExpertStatistics::gramOf(const std::string& parameter, const Shape& shape) const {
     const std::string_view module = moduleOfWeight(parameter);
     if (module.empty() || shape.size() != 2) return nullptr;
@@ -67,9 +96,10 @@ std::shared_ptr<const TensorSource> ExpertStatistics::elementsOf(const std::stri
 
 std::shared_ptr<const TensorSource> ExpertStatistics::sourceOf(const Place& place, const Shape& expected) const {
     if (place.tensor.dtype != Dtype::F32 || place.tensor.shape != expected)
-        throw InputError("{}: {} is {} {}, expected F32 {}; delete the file's folder, and it will be made again",
-                         place.file->path().string(), place.tensor.name, safetensorsName(place.tensor.dtype),
-                         shapeText(place.tensor.shape), shapeText(expected));
+        throw InputError(
+            "{}: {} is {} {}, expected F32 {}; measure it again (delete the file's folder in the cache, or the log)",
+            place.file->path().string(), place.tensor.name, safetensorsName(place.tensor.dtype),
+            shapeText(place.tensor.shape), shapeText(expected));
     return std::make_shared<FileSource>(model_ + ": statistics: " + place.tensor.name, place.file, place.tensor.bytes.begin);
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 // The names and table rows of the statistics log, shared by its writer and its reader.
 
+#include "aimerge/core/file.h"
+#include "aimerge/core/hash.h"
 #include "aimerge/statistics/statistics.h"
 #include "statistics/hdf5_object.h"
 
@@ -16,9 +18,13 @@ namespace aimerge::statistics_log {
 inline constexpr std::string_view kSeal = "aimerge statistics log; XXH3-128 of all after this block: ";
 inline constexpr std::size_t kSealBytes = 512;
 
+/// Reads the file a few MiB at a time. @pre it is at least as long as its seal
+Digest digestBehindSeal(const File& file);
+
 inline constexpr std::int64_t kFormatVersion = 1;
 inline constexpr const char* kFormatVersionName = "format_version";
 inline constexpr const char* kStatisticsGroup = "/statistics";
+inline constexpr const char* kSensitivityGroup = "/sensitivity";
 inline constexpr const char* kPlanTable = "/plan";
 inline constexpr const char* kTimingTable = "/timing";
 inline constexpr const char* kTokensAttribute = "tokens";

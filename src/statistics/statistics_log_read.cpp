@@ -10,16 +10,30 @@
 #include <system_error>
 
 namespace aimerge {
-namespace {
 
 using namespace statistics_log;
 
+Digest statistics_log::digestBehindSeal(const File& file) {
+    constexpr std::uint64_t kPart = 4 << 20;
+    Hasher hasher;
+    std::vector<std::byte> part;
+    for (std::uint64_t at = kSealBytes, size = file.size(); at < size; at += part.size()) {
+        part.resize(std::min(kPart, size - at));
+        file.readAt(at, part);
+        hasher.update(part);
+    }
+    return hasher.digest();
+}
+
+namespace {
+
 /// HDF5 finds few kinds of damage, and can crash by others. Logs that other programs write have no seal.
 void checkSeal(const std::filesystem::path& path) {
-    const std::string file = readTextFile(path);
-    if (!file.starts_with(kSeal)) return;
-    const std::string_view digest = std::string_view(file).substr(kSeal.size(), 32);
-    if (file.size() < kSealBytes || digest != digestOf(std::string_view(file).substr(kSealBytes)).hex())
+    const File file = File::openForReading(path);
+    std::string seal(std::min<std::uint64_t>(file.size(), kSealBytes), '\0');
+    file.readAt(0, std::as_writable_bytes(std::span(seal)));
+    if (!seal.starts_with(kSeal)) return;
+    if (seal.size() < kSealBytes || seal.substr(kSeal.size(), 32) != digestBehindSeal(file).hex())
         throw InputError(
             "{}: its checksum does not fit, the log is damaged; calibrate again (or, if it was changed on purpose, take the "
             "checksum off: tail -c +513)",
@@ -52,9 +66,16 @@ public:
 
     StatisticsByModule readModules() const {
         StatisticsByModule modules;
-        for (const std::string& module : moduleNames()) modules.emplace(module, readModule(module));
+        for (const std::string& module : namesIn(kStatisticsGroup)) modules.emplace(module, readModule(module));
         if (modules.empty()) throw InputError("{}: {} holds no module; calibrate again", path_.string(), kStatisticsGroup);
         return modules;
+    }
+
+    std::vector<SensitivityPlace> readSensitivityPlaces() const {
+        std::vector<SensitivityPlace> places;
+        if (H5Lexists(file_.id(), kSensitivityGroup, H5P_DEFAULT) <= 0) return places;
+        for (std::string& parameter : namesIn(kSensitivityGroup)) places.push_back(readPlace(std::move(parameter)));
+        return places;
     }
 
     std::vector<StageRecord> readTables() const {
@@ -76,17 +97,35 @@ private:
         if (!done) throw InputError("{}: {} cannot be {}: {}", path_.string(), object, what, hdf5::lastError());
     }
 
-    std::vector<std::string> moduleNames() const {
-        const hdf5::Group group(H5Gopen2(file_.id(), kStatisticsGroup, H5P_DEFAULT));
-        require(group.valid(), kStatisticsGroup, "opened");
+    std::vector<std::string> namesIn(const char* groupName) const {
+        const hdf5::Group group(H5Gopen2(file_.id(), groupName, H5P_DEFAULT));
+        require(group.valid(), groupName, "opened");
         std::vector<std::string> names;
         const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* result) -> herr_t {
             static_cast<std::vector<std::string>*>(result)->emplace_back(name);
             return 0;
         };
-        require(H5Literate(group.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names) >= 0, kStatisticsGroup,
-                "listed");
+        require(H5Literate(group.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names) >= 0, groupName, "listed");
         return names;
+    }
+
+    SensitivityPlace readPlace(std::string parameter) const {
+        const std::string object = std::string(kSensitivityGroup) + "/" + parameter;
+        const hdf5::Dataset dataset(H5Dopen2(file_.id(), object.c_str(), H5P_DEFAULT));
+        require(dataset.valid(), object, "opened");
+        const hdf5::Space space(H5Dget_space(dataset.id()));
+        std::vector<hsize_t> extent(static_cast<std::size_t>(std::max(0, H5Sget_simple_extent_ndims(space.id()))));
+        H5Sget_simple_extent_dims(space.id(), extent.data(), nullptr);
+
+        const hdf5::Properties creation(H5Dget_create_plist(dataset.id()));
+        const hdf5::Type type(H5Dget_type(dataset.id()));
+        const haddr_t begin = H5Dget_offset(dataset.id());
+        const bool isPlain = H5Pget_layout(creation.id()) == H5D_CONTIGUOUS && H5Tequal(type.id(), H5T_IEEE_F32LE) > 0 &&
+                             begin != HADDR_UNDEF && !extent.empty();
+        if (!isPlain)
+            throw InputError("{}: {} is not stored as contiguous float32 (of h5py: without chunks and compression)",
+                             path_.string(), object);
+        return {std::move(parameter), {extent.begin(), extent.end()}, begin};
     }
 
     ModuleStatistics readModule(const std::string& module) const {
@@ -180,6 +219,11 @@ StatisticsLog readStatisticsLog(const std::filesystem::path& path) {
     const hdf5::SilentErrors silent;
     const LogReader reader(path);
     return {reader.readOrigin(), reader.readModules(), reader.readTables()};
+}
+
+std::vector<SensitivityPlace> readSensitivityPlaces(const std::filesystem::path& path) {
+    const hdf5::SilentErrors silent;
+    return LogReader(path).readSensitivityPlaces();
 }
 
 StatisticsOrigin readStatisticsOrigin(const std::filesystem::path& path) {

@@ -4,6 +4,9 @@
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
 #include <span>
 #include <string>
 
@@ -12,14 +15,23 @@ namespace {
 
 using namespace statistics_log;
 
-/// Puts the file together in memory (a log is small): of a write that fails while it closes a dataset HDF5 says nothing.
+/// Of a write that fails while HDF5 closes a dataset, it says nothing: what is small is put together in memory, and what is
+/// not is written without a buffer of HDF5's own.
+enum class Storage { Memory, File };
+
 class LogWriter {
 public:
-    explicit LogWriter(const std::filesystem::path& path) : path_(path) {
-        const hdf5::Properties inMemory(H5Pcreate(H5P_FILE_ACCESS));
-        constexpr std::size_t kGrowth = 1 << 20;
-        require(H5Pset_fapl_core(inMemory.id(), kGrowth, false) >= 0, "a property", "set");
-        file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, inMemory.id()));
+    /// @param path the file that is written; for messages alone, when it is in memory
+    LogWriter(const std::filesystem::path& path, Storage storage) : path_(path) {
+        const hdf5::Properties access(H5Pcreate(H5P_FILE_ACCESS)), creation(H5Pcreate(H5P_FILE_CREATE));
+        if (storage == Storage::Memory) {
+            constexpr std::size_t kGrowth = 1 << 20;
+            require(H5Pset_fapl_core(access.id(), kGrowth, false) >= 0, "a property", "set");
+        } else {
+            require(H5Pset_sieve_buf_size(access.id(), 0) >= 0, "a property", "set");
+            require(H5Pset_userblock(creation.id(), kSealBytes) >= 0, "a property", "set");
+        }
+        file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.id(), access.id()));
         require(file_.valid(), "the file", "created");
         // The same statistics give the same bytes, whenever they are written.
         datasetCreation_ = hdf5::Properties(H5Pcreate(H5P_DATASET_CREATE));
@@ -57,9 +69,16 @@ public:
         writeDataset(kTimingTable, timingType.id(), timingType.id(), std::span<const TimingRow>(timing));
     }
 
-    /// The whole file.
+    void writeSensitivity(std::span<const SensitivityValues> sensitivity) {
+        const hdf5::Group all = createGroup(file_.id(), kSensitivityGroup);
+        for (const SensitivityValues& values : sensitivity) writeValues(values);
+    }
+
+    void flush() const { require(H5Fflush(file_.id(), H5F_SCOPE_GLOBAL) >= 0, "the file", "completed"); }
+
+    /// The whole file. @pre in memory
     std::string image() const {
-        require(H5Fflush(file_.id(), H5F_SCOPE_GLOBAL) >= 0, "the file", "completed");
+        flush();
         const ssize_t bytes = H5Fget_file_image(file_.id(), nullptr, 0);
         require(bytes > 0, "the file", "completed");
         std::string image(static_cast<std::size_t>(bytes), '\0');
@@ -88,6 +107,33 @@ private:
         require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, name, "written");
     }
 
+    /// Some rows at a time.
+    void writeValues(const SensitivityValues& values) {
+        constexpr hsize_t kMostElements = 1 << 20;
+        const std::string name = std::string(kSensitivityGroup) + "/" + values.parameter;
+        const std::vector<hsize_t> extent(values.shape.begin(), values.shape.end());
+        const int axes = static_cast<int>(extent.size());
+        const hdf5::Space space(H5Screate_simple(axes, extent.data(), nullptr));
+        const hdf5::Dataset dataset(H5Dcreate2(file_.id(), name.c_str(), H5T_IEEE_F32LE, space.id(), H5P_DEFAULT,
+                                               datasetCreation_.id(), H5P_DEFAULT));
+        require(dataset.valid(), name, "created");
+
+        const hsize_t rowElements = std::accumulate(extent.begin() + 1, extent.end(), hsize_t{1}, std::multiplies<>());
+        const hsize_t rowsAtOnce = std::max<hsize_t>(1, kMostElements / rowElements);
+        for (hsize_t row = 0; row < extent[0]; row += rowsAtOnce) {
+            std::vector<hsize_t> begin(extent.size()), part = extent;
+            begin[0] = row;
+            part[0] = std::min(rowsAtOnce, extent[0] - row);
+            buffer_.resize(part[0] * rowElements);
+            values.read(static_cast<std::int64_t>(row * rowElements), buffer_);
+            const hdf5::Space memory(H5Screate_simple(axes, part.data(), nullptr));
+            require(H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, begin.data(), nullptr, part.data(), nullptr) >= 0, name,
+                    "written");
+            require(H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, memory.id(), space.id(), H5P_DEFAULT, buffer_.data()) >= 0,
+                    name, "written");
+        }
+    }
+
     void writeAttribute(hid_t owner, const std::string& object, const char* name, const std::string& text) const {
         const hdf5::Type type = textType();
         const char* characters = text.c_str();
@@ -110,24 +156,43 @@ private:
     std::filesystem::path path_;
     hdf5::FileObject file_;
     hdf5::Properties datasetCreation_;
+    std::vector<float> buffer_;
 };
 
-/// With the block before it that tells damage.
-std::string sealed(const std::string& image) {
-    std::string file = std::string(kSeal) + digestOf(image).hex() + "\n";
-    file.resize(kSealBytes);
-    return file + image;
+void writeSmallParts(LogWriter& writer, const StatisticsLog& log) {
+    writer.writeOrigin(log.origin);
+    writer.writeModules(log.modules);
+    writer.writeTables(log.stages);
+}
+
+/// The block before the HDF5 file that tells damage.
+std::string sealOf(const Digest& digest) {
+    std::string seal = std::string(kSeal) + digest.hex() + "\n";
+    seal.resize(kSealBytes);
+    return seal;
 }
 
 }  // namespace
 
-void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log) {
+void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& log,
+                        std::span<const SensitivityValues> sensitivity) {
     const hdf5::SilentErrors silent;
-    LogWriter writer(path);
-    writer.writeOrigin(log.origin);
-    writer.writeModules(log.modules);
-    writer.writeTables(log.stages);
-    writeTextFile(path, sealed(writer.image()));
+    if (sensitivity.empty()) {
+        LogWriter writer(path, Storage::Memory);
+        writeSmallParts(writer, log);
+        const std::string image = writer.image();
+        return writeTextFile(path, sealOf(digestOf(image)) + image);
+    }
+    replaceFile(path, [&](File& file) {
+        {
+            LogWriter writer(file.path(), Storage::File);
+            writeSmallParts(writer, log);
+            writer.writeSensitivity(sensitivity);
+            writer.flush();
+        }
+        const std::string seal = sealOf(digestBehindSeal(file));
+        file.writeAt(0, std::as_bytes(std::span(seal)));
+    });
 }
 
 }  // namespace aimerge

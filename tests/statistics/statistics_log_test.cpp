@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -74,6 +75,52 @@ TEST_F(StatisticsLogTest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(read.stages[1].lastLayer, 2);
     EXPECT_EQ(read.stages[0].waitSeconds, 0.25);
     EXPECT_EQ(read.stages[2].peakMemoryBytes, 5);
+}
+
+/// Larger than what is passed on at a time, so that it comes in several parts; and a vector.
+TEST_F(StatisticsLogTest, SensitivitiesLieWhereTheirPlacesSay) {
+    const std::vector<std::vector<std::int64_t>> shapes{{1100, 1000}, {7}};
+    const auto valueOf = [](std::size_t parameter, std::int64_t e) {
+        return static_cast<float>(e) + 0.5f * static_cast<float>(parameter);
+    };
+    std::vector<SensitivityValues> values;
+    for (std::size_t p = 0; p < shapes.size(); ++p)
+        values.push_back({"p" + std::to_string(p), shapes[p], [&, p](std::int64_t first, std::span<float> out) {
+                              for (std::size_t i = 0; i < out.size(); ++i)
+                                  out[i] = valueOf(p, first + static_cast<std::int64_t>(i));
+                          }});
+
+    writeStatisticsLog(path_, sampleLog(), values);
+
+    EXPECT_EQ(readStatisticsLog(path_).modules, sampleLog().modules);
+    const std::vector<SensitivityPlace> places = readSensitivityPlaces(path_);
+    ASSERT_EQ(places.size(), 2u);
+    const File file = File::openForReading(path_);
+    for (std::size_t p = 0; p < places.size(); ++p) {
+        EXPECT_EQ(places[p].parameter, values[p].parameter);
+        EXPECT_EQ(places[p].shape, shapes[p]);
+        std::vector<float> stored(p == 0 ? 1100 * 1000 : 7);
+        file.readAt(places[p].begin, std::as_writable_bytes(std::span(stored)));
+        for (std::size_t e = 0; e < stored.size(); ++e) ASSERT_EQ(stored[e], valueOf(p, static_cast<std::int64_t>(e))) << e;
+    }
+}
+
+TEST_F(StatisticsLogTest, DamagedSensitivitiesAreFound) {
+    writeStatisticsLog(path_, sampleLog(), std::vector<SensitivityValues>{{"p", {3}, [](std::int64_t, std::span<float> out) {
+                                                                               std::ranges::fill(out, 1.0f);
+                                                                           }}});
+    const std::uint64_t begin = readSensitivityPlaces(path_).at(0).begin;
+    File file = File::openForWriting(path_);
+    file.writeAt(begin + 4, std::as_bytes(std::span("x", 1)));
+
+    EXPECT_THROW(readSensitivityPlaces(path_), InputError);
+    EXPECT_THROW(readStatisticsLog(path_), InputError);
+}
+
+TEST_F(StatisticsLogTest, ALogWithoutSensitivitiesHasNoPlaces) {
+    writeStatisticsLog(path_, sampleLog());
+
+    EXPECT_TRUE(readSensitivityPlaces(path_).empty());
 }
 
 TEST_F(StatisticsLogTest, OriginAloneIsThatOfTheLog) {

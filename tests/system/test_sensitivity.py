@@ -1,13 +1,18 @@
 """AIM by sensitivity (paper, Eq. 5): the gradients against torch's autograd and the golden, the merges against the formula."""
+import fcntl
 import shutil
+import subprocess
+import time
 import unittest
 
+import h5py
 import numpy as np
 import torch
 import transformers
 from safetensors.numpy import load_file
 
-from aimerge_command import GOLDENS, AimergeTest, as_float, file_bytes, golden_manifest, measured_tensors, read_folder, read_raw
+from aimerge_command import (BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, golden_manifest, launcher,
+                             measured_tensors, read_folder, read_raw)
 
 BASE = GOLDENS / "family_f32/base"
 
@@ -109,9 +114,81 @@ class Sensitivity(AimergeTest):
         again = self.aimerge("merge", self.config(self.sensitive_config(omega=0.6)), "--out", self.folder / "second")
         self.assertRegex(again.stderr, "sensitivity of .* reused")
 
+    def test_calibrate_writes_it_into_the_log_and_merges_take_it_from_there(self):
+        config = self.sensitive_config()
+        log = self.folder / "stats.h5"
+        for ranks in (1, 2):
+            self.aimerge("calibrate", self.config(config), "--out", log, "--threads", 1, "--overwrite", ranks=ranks,
+                         AIMERGE_CACHE_DIR=str(self.folder / f"cache-{ranks}"))
+            with h5py.File(log) as file:
+                found = {name: dataset[()] for name, dataset in file["sensitivity"].items()}
+                self.assertIn("model.layers.0.self_attn.q_proj", file["statistics"])
+            for name, want in autograd_sensitivity(self.block_ids()).items():
+                np.testing.assert_allclose(found[name], want, rtol=1e-4, atol=1e-5 * want.max(), err_msg=name)
+        measured = self.merged("measured", config)
+        config["aim"] = {"omega": 0.4, "statistic": "sensitivity", "statistics": str(log)}
+        empty = {"AIMERGE_CACHE_DIR": str(self.folder / "unused-cache")}
+        for ranks in (1, 2):
+            given = self.merged(f"given-{ranks}", config, ranks=ranks, **empty)
+            self.assertEqual(read_folder(given), read_folder(measured))
+        self.assertFalse(list((self.folder / "unused-cache").rglob("sensitivity-*")))
+
+    def test_a_log_without_it_is_completed_and_refused_where_it_is_needed(self):
+        log = self.folder / "stats.h5"
+        config = self.sensitive_config()
+        self.aimerge("calibrate", self.config(self.merge_config("task_arithmetic", omega=0.4)), "--out", log)
+        given = self.sensitive_config()
+        given["aim"] = {"omega": 0.4, "statistic": "sensitivity", "statistics": str(log)}
+        failed = self.aimerge("merge", self.config(given), "--out", self.folder / "out", expect=3)
+        self.assertIn("holds no /sensitivity", failed.stderr)
+        self.aimerge("calibrate", self.config(config), "--out", log)
+        self.merged("out", given)
+        self.assertIn("reused", self.aimerge("calibrate", self.config(config), "--out", log).stderr)
+        with open(log, "r+b") as file:
+            file.seek(-5, 2)
+            byte = file.read(1)
+            file.seek(-5, 2)
+            file.write(bytes([byte[0] ^ 1]))
+        failed = self.aimerge("merge", self.config(given), "--out", self.folder / "again", expect=3)
+        self.assertIn("checksum does not fit", failed.stderr)
+        failed = self.aimerge("calibrate", self.config(config), "--out", self.folder / "other.h5", "--io", "scatter", expect=2, ranks=2)
+        self.assertIn("use --io direct", failed.stderr)
+
+    def test_foreign_logs_must_be_plain(self):
+        log = self.folder / "stats.h5"
+        config = self.sensitive_config()
+        self.aimerge("calibrate", self.config(config), "--out", log)
+        log.write_bytes(log.read_bytes()[512:])  # without its checksum, as other programs write it
+        with h5py.File(log, "r+") as file:
+            name = next(iter(file["sensitivity"]))
+            values = file["sensitivity"][name][()]
+            del file["sensitivity"][name]
+            file["sensitivity"].create_dataset(name, data=values, compression="gzip")
+        config["aim"] = {"omega": 0.4, "statistic": "sensitivity", "statistics": str(log)}
+        failed = self.aimerge("merge", self.config(config), "--out", self.folder / "out", expect=3)
+        self.assertIn(f"/sensitivity/{name} is not stored as contiguous float32", failed.stderr)
+
+    def test_jobs_that_need_the_same_wait_for_the_first(self):
+        config = self.sensitive_config()
+        self.merged("first", config)
+        folder = next(self.cache.rglob("sensitivity-*.safetensors")).parent
+        shutil.rmtree(folder)
+        log = self.folder / "second.log"
+        with open(folder.with_name(folder.name + ".lock"), "w") as held, open(log, "w") as messages:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            command = [*launcher(2), BINARY, "merge", self.config(config), "--out", self.folder / "second", "--threads", "1"]
+            waiting = subprocess.Popen(command, stderr=messages, env=environment(self.cache))
+            deadline = time.monotonic() + 60
+            while "waiting for the job that measures the same" not in log.read_text():
+                self.assertLess(time.monotonic(), deadline, log.read_text())
+                time.sleep(0.1)
+            self.assertIsNone(waiting.poll())
+        self.assertEqual(waiting.wait(timeout=60), 0, log.read_text())
+        self.assertEqual(read_folder(self.folder / "second"), read_folder(self.folder / "first"))
+
     def test_what_does_not_go_with_it(self):
         given = self.sensitive_config()
-        given["aim"] = {"omega": 0.4, "statistic": "sensitivity", "statistics": "stats.h5"}
+        given["aim"] = {"omega": 0.4, "statistic": "sensitivity"}
         for config, word in ((given, "calibration"), (self.sensitive_config(control="shuffled"), "control scale"),
                              (self.sensitive_config(shape="top:0.1"), "statistics of channels go with all"),
                              (self.sensitive_config("sensitivity_channel", normalisation="layer"), "normalisation max")):

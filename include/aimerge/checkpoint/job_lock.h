@@ -5,6 +5,7 @@
 #include "aimerge/core/file.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace aimerge {
@@ -16,6 +17,12 @@ public:
     /// @throws UsageError naming the holder (host, pid, start, Slurm job, command) when another process has the lock;
     ///         RuntimeFault when the file system has no locks
     static JobLock acquire(const std::filesystem::path& path, const std::string& command);
+
+    /// nullopt when another process has the lock. @throws RuntimeFault when the file system has no locks
+    static std::optional<JobLock> tryAcquire(const std::filesystem::path& path, const std::string& command);
+
+    /// "host n1, pid 7, since ..., Slurm job 42 (aimerge merge ...)": whoever has the lock at this path
+    static std::string holderOf(const std::filesystem::path& path);
 
     JobLock(JobLock&&) noexcept = default;
     JobLock& operator=(JobLock&&) = delete;

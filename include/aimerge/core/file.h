@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,7 +49,10 @@ private:
 /// The whole file; longer than `limit` bytes is an InputError.
 std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);
 
-/// Writes a sibling temporary file, syncs it and renames it over `path`.
+/// Has a sibling temporary file, which is empty, written, syncs it and renames it over `path`.
+void replaceFile(const std::filesystem::path& path, const std::function<void(File&)>& write);
+
+/// The same with this text.
 void writeTextFile(const std::filesystem::path& path, std::string_view text);
 
 void syncDirectory(const std::filesystem::path& directory);

@@ -1,11 +1,13 @@
 #pragma once
-// What was measured on one expert (ExpertStatistic), as a merge reads it: a folder of safetensors files in float32 with a
-// tensor per name. `<module>.gram` is the Gram matrix of a linear layer's inputs, stored once for the layers that share them
-// (moduleWithSameInput); a Fisher tensor has the name and the shape of its parameter.
+// What was measured on one expert (ExpertStatistic), as a merge reads it: float32 tensors by name, in a folder of
+// safetensors files or (sensitivities) in a statistics log. `<module>.gram` is the Gram matrix of a linear layer's inputs,
+// stored once for the layers that share them (moduleWithSameInput); a Fisher tensor has the name and the shape of its
+// parameter.
 
 #include "aimerge/checkpoint/safetensors.h"
 #include "aimerge/core/file.h"
 #include "aimerge/merge/tensor_source.h"
+#include "aimerge/statistics/statistics_log.h"
 
 #include <filesystem>
 #include <map>
@@ -23,6 +25,12 @@ class ExpertStatistics {
 public:
     /// Reads headers only. @param model for messages @throws InputError
     static ExpertStatistics open(const std::filesystem::path& folder, std::string model);
+
+    /// The sensitivities that a statistics log holds. @param model for messages @throws InputError also when it has none
+    static ExpertStatistics ofLog(const std::filesystem::path& log, std::string model);
+
+    /// All of them, for a statistics log; valid as long as this object.
+    std::vector<SensitivityValues> values() const;
 
     /// Of a linear layer's weight [out, in]: its inputs' Gram matrix [in, in]. Null for parameters that have none.
     /// The source may outlive this object. @throws InputError when it is of another size
