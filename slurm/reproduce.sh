@@ -2,8 +2,9 @@
 # Submits a whole experiment: calibrate, then the sweep as a job array over the combinations of experts, then the scores, then the report; each
 # job waits for the one before and is cancelled when that fails.
 #
-# usage: slurm/reproduce.sh 1|2|3|CONFIG [models to score besides, as NAME=FOLDER ...]
-#   1, 2, 3  the AIM paper's tables (configs/paper), scored with lm-eval and vLLM, compared with the printed table
+# usage: slurm/reproduce.sh 1|2|3|CONFIG [models to score besides, as NAME=FOLDER ...] [options of src/tools/score_with_lm_eval.py]
+#   1, 2, 3  the AIM paper's tables (configs/paper), scored with lm-eval and vLLM, compared with the printed table; two of the
+#            benchmarks run code that the models write, on the node: say --run-model-code, or choose others by --benchmarks
 #   CONFIG   a sweep of your own; it is scored with lm-eval when it names no suites of its own
 #
 # Logs are written to the current folder.

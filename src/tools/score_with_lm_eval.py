@@ -164,7 +164,7 @@ def parse():
     parser.add_argument("--limit", help="first N items of each task only: for a trial")
     parser.add_argument("--python", default=sys.executable, help="the Python that has lm-eval (default: this one)")
     parser.add_argument("--dry-run", action="store_true", help="print the command lines, run nothing")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # models may stand behind options
 
 
 def main():

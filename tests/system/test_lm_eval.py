@@ -50,6 +50,12 @@ class CommandLines(AimergeTest):
         self.assertIn("--output_path scores/m ", line)
         self.assertNotIn("unsafe", line)
 
+    def test_models_may_stand_behind_options(self):
+        self.checkpoint("a")
+        self.checkpoint("b")
+        lines = self.score("a", "--dry-run", "--backend", "hf", "b", "--benchmarks", "mmlu").stdout.splitlines()
+        self.assertEqual([line.split("--output_path ")[1].split()[0] for line in lines], ["scores/a", "scores/b"])
+
     def test_a_sweep_stands_for_its_finished_checkpoints(self):
         for name in ("ties-a+b-omega-0.4", "ties-a+b-omega-1.0"):
             self.checkpoint(f"sweep/{name}")

@@ -1,14 +1,19 @@
 """The batch scripts of slurm/ on a real Slurm that the test starts on this machine: submitted as a user does, with the lines about
 partitions and GPUs overridden by options."""
+import csv
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
+import h5py
+import lm_eval_run
 import numpy as np
 
 from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_bytes
@@ -16,6 +21,8 @@ from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_byte
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "tests" / "slurm" / "cluster.sh"
 FAMILY = GOLDENS / "family_f32"
+SMOLLM = pathlib.Path(os.environ["AIMERGE_FAMILY"])
+HAS_LM_EVAL = importlib.util.find_spec("lm_eval") is not None
 OPTIONS = ["--gpus-per-node=0", "--mem=0", "--cpus-per-task=1", "--time=10"]
 
 
@@ -129,6 +136,55 @@ class OnSlurm(AimergeTest):
         self.assertEqual(points.count(",done,"), 1 + 3 + 8, points)
         journal = [json.loads(line)["point"] for line in (self.folder / "sweep" / "journal").read_text().splitlines()]
         self.assertEqual(len(journal), len(set(journal)), journal)  # nothing was done twice
+
+    def sensitive_sweep(self):
+        config = self.sweep_config(methods=["task_arithmetic"])
+        return self.config({**json.loads(config.read_text()), "aim": {"statistic": "sensitivity", "calibration": {
+            "token_ids": str(self.blocks()), "dtype": "float32"}}}, "sweep.yaml")
+
+    def test_by_sensitivity_the_chain_measures_once(self):
+        chain = self.slurm(ROOT / "slurm" / "reproduce.sh", self.sensitive_sweep(), SBATCH_OPTIONS=" ".join([*OPTIONS, "--ntasks-per-node=1"]))
+        self.assertEqual(chain.returncode, 0, chain.stderr)
+        jobs = {line.split()[0]: line.split()[1] for line in chain.stdout.splitlines()}
+        self.wait(jobs["report"])
+        self.assertEqual((self.folder / "sweep" / "points.csv").read_text().count(",done,"), 1 + 3 + 4)
+        self.assertEqual(self.logs().count("measuring sensitivity"), 1, self.logs())
+        with h5py.File(self.folder / "sweep" / "calibration.h5") as log:
+            self.assertIn("model.layers.0.self_attn.q_proj.weight", log["sensitivity"])
+
+    def test_tasks_that_need_the_same_sensitivity_at_once_measure_it_once(self):
+        job = self.submit("sweep.sbatch", self.sensitive_sweep(), options=["--array=0-1", "--ntasks-per-node=1"])
+        self.wait(job)
+        self.assertEqual((self.folder / "sweep" / "points.csv").read_text().count(",done,"), 1 + 3 + 4)
+        self.assertEqual(self.logs().count("measuring sensitivity"), 1, self.logs())
+
+    @unittest.skipUnless(HAS_LM_EVAL, "lm-eval is not installed: ./launch/setup.sh --lm-eval")
+    def test_a_chain_whose_models_lm_eval_scores(self):
+        tasks = self.folder / "tasks"
+        tasks.mkdir()
+        lm_eval_run.write_tasks(tasks)
+        config = self.config({
+            "base_model": str(SMOLLM / "base"), "experts": {name: str(SMOLLM / name) for name in ("code", "math")},
+            "methods": ["task_arithmetic"], "omega": [1.0, 0.4], "dtype": "bfloat16",
+            "aim": {"calibration": {"corpus": str(ROOT / "configs" / "smollm2" / "calibration.txt"), "sequences": 4,
+                                    "sequence_length": 128}},
+            "output": {"directory": str(self.folder / "sweep"), "keep": "checkpoints"}}, "sweep.yaml")
+        models = [f"{name}={SMOLLM / name}" for name in ("base", "code", "math")]
+        chain = self.slurm(ROOT / "slurm" / "reproduce.sh", config, *models, "--tasks", "requests,choices", "--include", tasks, "--device", "cpu",
+                           "--dtype", "float32", "--batch-size", "8", SBATCH_OPTIONS=" ".join([*OPTIONS, "--ntasks-per-node=1"]),
+                           AIMERGE_PYTHON=sys.executable, AIMERGE_BACKEND="hf", HF_HOME=str(self.folder / "hf"), **lm_eval_run.OFFLINE)
+        self.assertEqual(chain.returncode, 0, chain.stderr)
+        jobs = {line.split()[0]: line.split()[1] for line in chain.stdout.splitlines()}
+        self.assertEqual(list(jobs), ["calibrate", "sweep", "evaluate", "report"])
+        self.wait(jobs["report"], seconds=500)
+        with open(self.folder / "sweep" / "report" / "tables" / "scores.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual({row["model"] for row in rows if row["kind"] != "merged"}, {"base", "code", "math"})
+        self.assertEqual(sum(row["kind"] == "merged" for row in rows), 2)
+        for row in rows:
+            self.assertTrue(row["requests"] and row["choices"], row)
+            self.assertEqual(bool(row["hv_gain"]), row["kind"] == "merged", row)
+        self.assertIn("requests", (self.folder / "sweep" / "report" / "report.html").read_text())
 
     def test_a_failed_calibration_cancels_what_waits_for_it(self):
         config = self.sweep_config(aim={"calibration": {"token_ids": "no-such-file.npy"}})

@@ -81,6 +81,13 @@ class Sweep(AimergeTest):
         self.aimerge("sweep", small, "--threads", 1, "--memory-limit", "4MB")
         self.assertEqual(self.scores("small"), self.scores())
 
+    def test_without_suites_only_merges_are_to_be_done(self):
+        self.aimerge("sweep", self.sweep(evaluation=None), "--only", "method=ties")
+        status = {name: row["status"] for name, row in self.points().items()}
+        self.assertEqual([status[name] for name in ("base", "a", "b")], ["done"] * 3)
+        self.assertEqual({value for name, value in status.items() if name.startswith("task")}, {"pending"})
+        self.assertEqual({value for name, value in status.items() if name.startswith("ties")}, {"done"})
+
     def test_only_what_changed_is_done_again(self):
         self.aimerge("sweep", self.sweep(output={"directory": "out", "keep": "scores"}), "--only", "method=ties")
         self.assertEqual(sum(row["status"] == "pending" for row in self.points().values()), 4)
