@@ -1,14 +1,34 @@
 #include "cli/plan_step.h"
 
 #include "aimerge/calibration/token_blocks.h"
+#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
+#include <map>
 
 namespace aimerge {
+namespace {
+
+/// Of the layers, and the embedding.
+std::uint64_t largestPartBytes(const std::vector<OutputTensor>& outputs) {
+    std::map<std::int64_t, std::uint64_t> bytes;  // by layer
+    constexpr std::int64_t kEmbedding = -1;
+    for (const OutputTensor& output : outputs) {
+        const Place place = placeOf(output.name);
+        const std::uint64_t own = static_cast<std::uint64_t>(elementCount(output.shape)) * bytesPerElement(output.dtype);
+        if (place.part == Part::Layer) bytes[place.layer] += own;
+        if (place.part == Part::Embedding) bytes[kEmbedding] += own;
+    }
+    std::uint64_t largest = 0;
+    for (const auto& [part, own] : bytes) largest = std::max(largest, own);
+    return largest;
+}
+
+}  // namespace
 
 Hardware hardwareOf(const World& world, const Options& options) {
     return options.computesOn.isGpu() ? gpuHardware() : processorHardware(threadsPerRank(world, options));
@@ -53,7 +73,10 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         }
     }
     settings.omegas = job.points.size();
-    if (job.isSequential()) settings.replicas = 1;
+    if (job.isSequential()) {
+        settings.replicas = 1;
+        settings.mergedAtOnceBytes = largestPartBytes(job.outputs);
+    }
     const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
     const bool readsImportances = job.config.aim && job.config.aim->isPerElement();
     settings.mergeBytesPerThread =

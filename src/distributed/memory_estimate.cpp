@@ -13,9 +13,25 @@ struct CalibrationMemory {
     bool streams;
 };
 
+std::uint64_t ofMerge(const PlanSettings& settings) {
+    return settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) + settings.mergeParameterBytes;
+}
+
+/// The hidden states of all blocks wait while a layer of the base is run and taken down, merged, and run as merged.
+CalibrationMemory ofSequentialCalibration(const StageWeights& weights, const StepMemory& step, std::uint64_t steps,
+                                          const PlanSettings& settings) {
+    const std::uint64_t hidden = (steps + 1) * step.hiddenBytes + step.workBytes;
+    const std::uint64_t running = weights.leastStreamed + hidden;
+    const std::uint64_t waiting = steps * step.hiddenBytes + settings.mergedAtOnceBytes;
+    const std::uint64_t merging = waiting + std::max(ofMerge(settings), weights.leastStreamed);
+    const std::uint64_t peak = std::max(running, merging);
+    return {hidden, peak, peak, true};
+}
+
 CalibrationMemory ofCalibration(const StageWeights& weights, const StepMemory& step, const PlanSettings& settings) {
     const std::uint64_t steps =
         static_cast<std::uint64_t>((settings.blocks + settings.microBatch - 1) / settings.microBatch);
+    if (settings.mergedAtOnceBytes > 0) return ofSequentialCalibration(weights, step, steps, settings);
     const std::uint64_t residentHidden = std::min(steps, kStatesInFlight) * step.hiddenBytes + step.workBytes;
     const std::uint64_t resident = weights.all + residentHidden;
     const std::uint64_t leastStreaming = weights.leastStreamed + step.workBytes + step.hiddenBytes;
@@ -52,8 +68,7 @@ std::uint64_t estimateMemory(RankPlan& rank, const StageWeights& weights, const 
         least = calibration.leastBytes;
     }
     if (!rank.tensors.empty()) {  // calibration is over, and its memory free, when the merge begins
-        const std::uint64_t merge = settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) +
-                                    settings.mergeParameterBytes;
+        const std::uint64_t merge = ofMerge(settings);
         rank.peakMemoryBytes = std::max(rank.peakMemoryBytes, merge);
         least = std::max(least, merge);
     }

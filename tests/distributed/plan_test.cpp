@@ -224,6 +224,25 @@ TEST(Plan, StreamsLayersOnlyBelowTheMemoryThatHoldsThem) {
     }
 }
 
+TEST(Plan, CountsAllHiddenStatesOfASequentialCalibrationAndWhatItMerges) {
+    const Model model(smallShape(12));
+    PlanSettings settings = calibratedSettings(2, 64, 32);
+    settings.mergeBytesPerThread = 1000;
+    settings.mergedAtOnceBytes = 70'000'000;
+    const std::uint64_t state = 32 * 64 * 2;
+
+    for (const RankPlan& rank : makePlan(*model.base, model.output, settings).ranks) {
+        const std::uint64_t layer =
+            rank.calibrationWeightBytes / static_cast<std::uint64_t>(rank.endLayer - rank.firstLayer);
+        EXPECT_GE(rank.hiddenStateBytes, 65 * state);
+        EXPECT_NEAR(static_cast<double>(rank.peakMemoryBytes), static_cast<double>(64 * state + 70'000'000 + layer), 1000);
+    }
+    settings.memoryLimit = 70'000'000;
+    EXPECT_THROW(makePlan(*model.base, model.output, settings), UsageError);
+    settings.memoryLimit = 71'000'000;
+    EXPECT_NO_THROW(makePlan(*model.base, model.output, settings));
+}
+
 TEST(Plan, NamesTheLeastMemoryLimitThatWorks) {
     const Model model(kLlama2With13B);
     for (const std::uint64_t mergeBytesPerThread : {std::uint64_t{1'000}, std::uint64_t{5'000'000'000}}) {
