@@ -95,9 +95,15 @@ public:
     }
 
     void observe(const std::string& parameter, const at::Tensor& gradient) override {
-        at::Tensor& sum = sums_[parameter];
-        if (!sum.defined()) sum = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
-        measure_.add(sum, gradient);
+        measure_.add(sumOf(parameter, gradient.sizes(), gradient), gradient);
+    }
+
+    void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
+                     const at::Tensor& gradient) override {
+        at::Tensor& sum = sumOf(parameter, {vocabulary, gradient.size(1)}, gradient);
+        at::Tensor part = sum.index_select(0, rows);
+        measure_.add(part, gradient);
+        sum.index_copy_(0, rows, part);
     }
 
     /// Divides by the number of blocks. @throws InputError
@@ -114,6 +120,12 @@ public:
     }
 
 private:
+    at::Tensor& sumOf(const std::string& parameter, at::IntArrayRef sizes, const at::Tensor& like) {
+        at::Tensor& sum = sums_[parameter];
+        if (!sum.defined()) sum = at::zeros(sizes, like.options().dtype(at::kFloat));
+        return sum;
+    }
+
     const CalibrationJob& job_;
     const GradientMeasure& measure_;
     std::map<std::string, at::Tensor> sums_;

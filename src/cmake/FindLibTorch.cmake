@@ -51,6 +51,10 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
     "$<$<COMPILE_LANGUAGE:C,CXX>:SHELL:-idirafter ${LibTorch_INCLUDE_DIR}>"
     "$<$<COMPILE_LANGUAGE:C,CXX>:SHELL:-idirafter ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include>")
   target_compile_features(LibTorch::c10 INTERFACE cxx_std_20)
+  # at::parallel_for is a template with OpenMP in it, and a plain loop when its user is compiled without. libtorch brings its
+  # libgomp; clang has another library, and its builds are for the sanitizers.
+  target_compile_options(LibTorch::c10 INTERFACE "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fopenmp>")
+  target_link_options(LibTorch::c10 INTERFACE "$<$<LINK_LANG_AND_ID:CXX,GNU>:-fopenmp>")
   _libtorch_import(cpu "${LibTorch_torch_cpu_LIBRARY}" LibTorch::c10)
   if(LibTorch_torch_cuda_LIBRARY AND LibTorch_nccl_LIBRARY AND LibTorch_cudart_LIBRARY)
     _libtorch_import(cudart "${LibTorch_cudart_LIBRARY}")

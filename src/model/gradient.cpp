@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -130,17 +131,30 @@ void StageGradient::backward(GradientPass& pass) {
 }
 
 void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
+    const std::string parameter = "model.embed_tokens.weight";
     for (std::size_t s = 0; s < pass.states.size(); ++s) {
-        at::Tensor gradient = decoder_.config().tieWordEmbeddings
-                                  ? pass.tiedHeads[s].to(at::kFloat)
-                                  : at::zeros({decoder_.config().vocabSize, decoder_.hiddenSize()},
-                                              at::TensorOptions(at::kFloat).device(decoder_.device()));
         const std::span<const std::int32_t> ids = idsOf(pass, s);
+        std::vector<std::int64_t> taken(ids.begin(), ids.end());
+        std::ranges::sort(taken);
+        taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
+        const at::Tensor rows = at::tensor(taken).to(decoder_.device());
+
+        at::Tensor gradient;
+        if (decoder_.config().tieWordEmbeddings) {
+            at::Tensor& head = pass.tiedHeads[s];
+            gradient = head.index_select(0, rows).to(at::kFloat);
+            observer_.observe(parameter, head.index_fill_(0, rows, 0));
+        } else {
+            gradient =
+                at::zeros({rows.size(0), decoder_.hiddenSize()}, at::TensorOptions(at::kFloat).device(decoder_.device()));
+        }
         // Token by token, in order: the bits must not depend on threads.
-        for (std::size_t t = 0; t < ids.size(); ++t)
-            gradient.select(0, ids[t]).add_(pass.states[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
-                                            decoder_.embeddingScale());
-        observer_.observe("model.embed_tokens.weight", gradient);
+        for (std::size_t t = 0; t < ids.size(); ++t) {
+            const auto row = std::ranges::lower_bound(taken, ids[t]) - taken.begin();
+            gradient.select(0, row).add_(pass.states[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
+                                         decoder_.embeddingScale());
+        }
+        observer_.observeRows(parameter, decoder_.config().vocabSize, rows, gradient);
     }
 }
 

@@ -163,6 +163,12 @@ public:
         if (!sum.defined()) sum = at::zeros(gradient.sizes(), at::kFloat);
         sum.addcmul_(gradient.to(at::kFloat), gradient.to(at::kFloat));
     }
+    void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
+                     const at::Tensor& gradient) override {
+        at::Tensor& sum = sums[parameter];
+        if (!sum.defined()) sum = at::zeros({vocabulary, gradient.size(1)}, at::kFloat);
+        sum.index_put_({rows}, sum.index({rows}).addcmul_(gradient, gradient));
+    }
     std::map<std::string, at::Tensor> sums;
 };
 

@@ -16,9 +16,13 @@ public:
     virtual ~GradientObserver() = default;
     /// Called once per parameter and sequence; of one parameter, the sequences come in the order of their backward passes.
     /// A head that is tied to the embedding has no gradient of its own: the embedding's has both contributions.
-    /// @param gradient of the parameter's shape, in the compute dtype, that of an embedding in float32, where many tokens
-    ///        add up; only valid during the call
+    /// @param gradient of the parameter's shape, in the compute dtype; only valid during the call
     virtual void observe(const std::string& parameter, const at::Tensor& gradient) = 0;
+    /// Of an embedding of `vocabulary` rows those that the sequence's tokens take, once each, in float32, where many tokens
+    /// add up. Other rows have no gradient, or that of a tied head; then observe() was called just before, with zeros in
+    /// these. @param rows int64 [n], ascending @param gradient [n, hidden]
+    virtual void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
+                             const at::Tensor& gradient) = 0;
     /// All sequences of a pass have gone through a layer, forwards or backwards, or the head. May throw.
     virtual void stop() {}
 };
