@@ -110,7 +110,8 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         }
         const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
         const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
-        // The head, its gradient and the embedding's; logits and their gradient, and what computes them.
+        // The head and its gradient, and what freed memory of that size is kept; logits and their gradient, and what
+        // computes them.
         const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
         // A stage has its layers' share, and the first and the last a table of the vocabulary.
         const auto stages =
@@ -216,7 +217,7 @@ StatisticSize plannedSize(const Measurement& measurement, const PlanSettings& se
     return sizeOf(measurement, calibration.blocks, calibration.blockLength, settings.ranks, settings.memoryLimit);
 }
 
-/// Says which sensitivities a given log has: its checksum, or for a log without one what tells whether it was changed.
+/// Says which log it is: by its first block, which has its checksum (logs of other programs have none), size and time.
 std::string keyOfLog(const fs::path& path) {
     const File file = File::openForReading(path);
     std::string begin(std::min<std::uint64_t>(file.size(), 512), '\0');

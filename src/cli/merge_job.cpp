@@ -28,8 +28,7 @@ std::optional<Dtype> requestedDtype(const MergeConfig& config) {
 }
 
 std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
-    if (!config.aim) return {{"", std::nullopt}};
-    if (config.aim->omegaByTensor) return {{"", std::nullopt}};
+    if (!config.aim || config.aim->omegaByTensor) return {{"", std::nullopt}};
     if (!config.aim->omegaIsList) return {{"", config.aim->omegas.front()}};
     std::vector<OutputPoint> points;
     for (const double omega : config.aim->omegas) points.push_back({omegaFolderName(omega), omega});

@@ -19,9 +19,12 @@ void measureGrams(World& world, const CalibrationJob& job, const std::filesystem
 /// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
+/// What a stage keeps in memory between blocks takes at most so much: its weights, and its graphs.
+inline constexpr std::uint64_t kMostKeptBytes = std::uint64_t{4} << 30;
+
 /// Whether a stage's weights stay in memory from block to block; else one layer's do. @param memoryLimit 0 = no limit
 inline bool keepsWeights(std::uint64_t stageBytes, std::uint64_t memoryLimit) {
-    return memoryLimit == 0 && stageBytes <= std::uint64_t{4} << 30;
+    return memoryLimit == 0 && stageBytes <= kMostKeptBytes;
 }
 
 /// What the operations of one layer keep of a block for the way back, about.
@@ -39,7 +42,7 @@ inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t l
 /// backward pass. 0: none, because they are too large, and every layer runs again on the way back.
 inline std::uint64_t keptGraphBytes(std::int64_t graphs, const ModelConfig& config, std::int64_t length, Dtype dtype) {
     const std::uint64_t bytes = static_cast<std::uint64_t>(graphs) * graphBytesOfLayer(config, length, dtype);
-    return bytes <= std::uint64_t{4} << 30 ? bytes : 0;
+    return bytes <= kMostKeptBytes ? bytes : 0;
 }
 
 /// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
