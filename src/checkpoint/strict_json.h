@@ -39,6 +39,9 @@ Json parseStrictJson(const std::string& text, const std::string& fileName) {
     } catch (const typename Json::parse_error& error) {
         throw InputError("{}: not valid JSON at byte {}; the file was probably cut short or edited by hand", fileName,
                          error.byte);
+    } catch (const typename Json::out_of_range& error) {  // "[json.exception.out_of_range.406] number overflow parsing ..."
+        const std::string_view what = error.what();
+        throw InputError("{}: {}; expected numbers that fit a float64", fileName, what.substr(what.find("] ") + 2));
     }
 }
 

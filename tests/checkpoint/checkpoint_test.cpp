@@ -257,6 +257,7 @@ TEST_F(BadFolder, HasAConfigThatIsNotJson) {
                 {"{\"a\": 1, \"b\": {\"a\": 1, \"a\": 2}}", "the key \"a\" is written twice"},
                 {"[]", "holds array, expected a JSON object"},
                 {"{\"a\": \"\xFF\"}", "not valid JSON"},
+                {"{\"a\": 66e+666}", "number overflow parsing '66e+666'; expected numbers that fit a float64"},
                 {"{\"a\": " + std::string(100, '['), "is nested deeper than 64 levels"}};
     for (const auto& row : rows) {
         writeBytes(folder_ / "config.json", row.text);
