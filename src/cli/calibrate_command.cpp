@@ -77,9 +77,7 @@ void runCalibrate(World& world, const Options& options) {
     refuseMadeBase(config);
     const CalibrationConfig& calibration = config.aim->calibration;
     const bool wantsSensitivity = config.aim->usesSensitivity();
-    if (wantsSensitivity && options.scattersInputs)
-        throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
-                         config.aim->mark.text(), statisticName(config.aim->statistic));
+    if (options.scattersInputs) refuseSensitivity(*config.aim);
     std::optional<StagedModels> staged;
     if (options.scattersInputs) staged.emplace(world, std::set{config.baseModel});
     const Checkpoint base =

@@ -292,6 +292,12 @@ std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& setti
     return what.empty() ? lines : lines + measurementLine(what, total);
 }
 
+void refuseSensitivity(const AimConfig& aim) {
+    if (aim.usesSensitivity())
+        throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct", aim.mark.text(),
+                         statisticName(aim.statistic));
+}
+
 std::string sensitivityLine(const Checkpoint& base, const CalibrationConfig& calibration, const PlanSettings& settings) {
     return measurementLine("sensitivity of the base", plannedSize(sensitivityOf(base, calibration), settings));
 }

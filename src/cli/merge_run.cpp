@@ -222,9 +222,7 @@ void MergeRun::requireSharedFiles() const {
         throw UsageError(
             "{}: aim.calibration.sequential merges while it measures, from models that every rank must see; use --io direct",
             config_.aim->calibration.mark.text());
-    if (config_.aim && config_.aim->usesSensitivity())
-        throw UsageError("{}: statistic {} is measured on a base that every rank must see; use --io direct",
-                         config_.aim->mark.text(), statisticName(config_.aim->statistic));
+    if (config_.aim) refuseSensitivity(*config_.aim);
 }
 
 /// Now everything is known that decides the output's bytes.

@@ -69,11 +69,10 @@ ExpertStatistics ExpertStatistics::ofLog(const std::filesystem::path& log, std::
 
 std::vector<SensitivityValues> ExpertStatistics::values() const {
     std::vector<SensitivityValues> all;
-    for (const auto& entry : places_) {
-        const Place& place = entry.second;
-        all.push_back({entry.first, place.tensor.shape, [&place](std::int64_t first, std::span<float> out) {
-                           place.file->readAt(place.tensor.bytes.begin + static_cast<std::uint64_t>(first) * sizeof(float),
-                                              std::as_writable_bytes(out));
+    for (const auto& [name, place] : places_) {
+        const std::shared_ptr<const TensorSource> source = sourceOf(place, place.tensor.shape);
+        all.push_back({name, place.tensor.shape, [source](std::int64_t first, std::span<float> out) {
+                           source->fetch(first, std::as_writable_bytes(out));
                        }});
     }
     return all;

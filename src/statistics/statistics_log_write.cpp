@@ -97,13 +97,18 @@ private:
         return group;
     }
 
+    hdf5::Dataset createDataset(const std::string& name, hid_t fileType, const hdf5::Space& space) const {
+        hdf5::Dataset dataset(
+            H5Dcreate2(file_.id(), name.c_str(), fileType, space.id(), H5P_DEFAULT, datasetCreation_.id(), H5P_DEFAULT));
+        require(dataset.valid(), name, "created");
+        return dataset;
+    }
+
     template <typename T>
     void writeDataset(const std::string& name, hid_t fileType, hid_t memoryType, std::span<const T> values) const {
         const hsize_t extent = values.size();
         const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
-        const hdf5::Dataset dataset(
-            H5Dcreate2(file_.id(), name.c_str(), fileType, space.id(), H5P_DEFAULT, datasetCreation_.id(), H5P_DEFAULT));
-        require(dataset.valid(), name, "created");
+        const hdf5::Dataset dataset = createDataset(name, fileType, space);
         require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, name, "written");
     }
 
@@ -114,9 +119,7 @@ private:
         const std::vector<hsize_t> extent(values.shape.begin(), values.shape.end());
         const int axes = static_cast<int>(extent.size());
         const hdf5::Space space(H5Screate_simple(axes, extent.data(), nullptr));
-        const hdf5::Dataset dataset(H5Dcreate2(file_.id(), name.c_str(), H5T_IEEE_F32LE, space.id(), H5P_DEFAULT,
-                                               datasetCreation_.id(), H5P_DEFAULT));
-        require(dataset.valid(), name, "created");
+        const hdf5::Dataset dataset = createDataset(name, H5T_IEEE_F32LE, space);
 
         const hsize_t rowElements = std::accumulate(extent.begin() + 1, extent.end(), hsize_t{1}, std::multiplies<>());
         const hsize_t rowsAtOnce = std::max<hsize_t>(1, kMostElements / rowElements);

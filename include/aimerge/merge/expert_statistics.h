@@ -29,7 +29,7 @@ public:
     /// The sensitivities that a statistics log holds. @param model for messages @throws InputError also when it has none
     static ExpertStatistics ofLog(const std::filesystem::path& log, std::string model);
 
-    /// All of them, for a statistics log; valid as long as this object.
+    /// All of them, for a statistics log; they may outlive this object.
     std::vector<SensitivityValues> values() const;
 
     /// Of a linear layer's weight [out, in]: its inputs' Gram matrix [in, in]. Null for parameters that have none.
