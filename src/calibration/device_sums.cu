@@ -6,7 +6,7 @@
 namespace aimerge {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128, kAddingThreads = 32;
 
 /// Float32 sums of each channel over a tile of rows: a thread per channel, a row of blocks per tile.
 template <typename Element>
@@ -28,18 +28,31 @@ __global__ void sumTiles(const Element* rows, std::int64_t rowCount, std::int64_
     to[2 * channels] = maxAbs;
 }
 
-/// Adds the tiles of each channel in order, in float64.
+/// Adds the tiles of each channel in order, in float64; several are on their way at a time. A tile that is not there adds 0,
+/// which changes nothing: no sum is negative.
 __global__ void addTiles(const float* tiles, std::int64_t tileCount, const RawChannelSums sums, unsigned long long* firstBad,
                          unsigned long long place) {
-    const std::int64_t channel = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+    constexpr int kAtOnce = 8;
+    const std::int64_t channel = std::int64_t{blockIdx.x} * kAddingThreads + threadIdx.x;
     if (channel >= sums.channels) return;
     double sumAbs = sums.sumAbs[channel], sumSquares = sums.sumSquares[channel];
     float maxAbs = sums.maxAbs[channel];
-    for (std::int64_t tile = 0; tile < tileCount; ++tile, tiles += 3 * sums.channels) {
-        sumAbs += tiles[channel];
-        sumSquares += tiles[sums.channels + channel];
-        const float tileMax = tiles[2 * sums.channels + channel];
-        maxAbs = tileMax > maxAbs ? tileMax : maxAbs;
+    for (std::int64_t first = 0; first < tileCount; first += kAtOnce) {
+        float magnitudes[kAtOnce], squares[kAtOnce], largest[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            const float* const tile = tiles + (first + i) * 3 * sums.channels + channel;
+            const bool isThere = first + i < tileCount;
+            magnitudes[i] = isThere ? tile[0] : 0;
+            squares[i] = isThere ? tile[sums.channels] : 0;
+            largest[i] = isThere ? tile[2 * sums.channels] : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            sumAbs += magnitudes[i];
+            sumSquares += squares[i];
+            maxAbs = largest[i] > maxAbs ? largest[i] : maxAbs;
+        }
     }
     sums.sumAbs[channel] = sumAbs;
     sums.sumSquares[channel] = sumSquares;
@@ -56,8 +69,9 @@ void addRowsOnDevice(const Element* rows, std::int64_t rowCount, const RawChanne
     const std::int64_t tileCount = (rowCount + kTileRows - 1) / kTileRows;
     const dim3 blocks(static_cast<unsigned>((sums.channels + kThreads - 1) / kThreads), static_cast<unsigned>(tileCount));
     sumTiles<<<blocks, kThreads, 0, stream>>>(rows, rowCount, sums.channels, tiles);
-    addTiles<<<blocks.x, kThreads, 0, stream>>>(tiles, tileCount, sums, reinterpret_cast<unsigned long long*>(firstBad),
-                                                place);
+    const auto addingBlocks = static_cast<unsigned>((sums.channels + kAddingThreads - 1) / kAddingThreads);
+    addTiles<<<addingBlocks, kAddingThreads, 0, stream>>>(tiles, tileCount, sums,
+                                                          reinterpret_cast<unsigned long long*>(firstBad), place);
     checkCuda(cudaGetLastError(), "start of the channel sums' kernels", static_cast<std::size_t>(rowCount), "rows");
 }
 

@@ -1,5 +1,6 @@
 #include "aimerge/calibration/measure_experts.h"
 
+#include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/core/error.h"
 #include "aimerge/model/gradient.h"
 #include "calibration/magnitude_sum.h"
@@ -37,11 +38,11 @@ at::Tensor gradientOfLikelihood(const at::Tensor& logits, std::span<const std::i
 
 /// Of the mean entropy H = - sum_j p_j ln p_j of what the model expects at each position: - p_j (ln p_j + H) / length.
 at::Tensor gradientOfEntropy(const at::Tensor& logits, std::span<const std::int32_t>) {
-    constexpr std::int64_t kRowsAtOnce = 16;  // they stay in the second cache
     const std::int64_t length = logits.size(0);
+    const std::int64_t rowsAtOnce = logits.is_cpu() ? 16 : length;  // of a processor: they stay in the second cache
     const at::Tensor gradient = at::empty_like(logits);
-    for (std::int64_t row = 0; row < length; row += kRowsAtOnce) {
-        const std::int64_t rows = std::min(kRowsAtOnce, length - row);
+    for (std::int64_t row = 0; row < length; row += rowsAtOnce) {
+        const std::int64_t rows = std::min(rowsAtOnce, length - row);
         const at::Tensor logarithms = at::log_softmax(logits.narrow(0, row, rows), -1);
         at::Tensor part = gradient.narrow(0, row, rows);
         at::exp_out(part, logarithms);
@@ -72,7 +73,7 @@ void addMagnitude(at::Tensor& sum, const at::Tensor& gradient) {
     if (isPlain && gradient.scalar_type() == at::kFloat) return addMagnitudeOnHost<float, float>(sum, gradient);
     if (isPlain && gradient.scalar_type() == at::kBFloat16)
         return addMagnitudeOnHost<at::BFloat16, std::uint16_t>(sum, gradient);
-    sum.add_(gradient.to(at::kFloat).abs());
+    sum.add_(gradient.abs());  // the magnitude of a bfloat16 is exact, and is widened as it is added
 }
 
 /// What is measured of gradients.
@@ -173,15 +174,17 @@ std::int64_t sequencesPerPass(const ModelConfig& config, Kept kept) {
     return kept != Kept::Nothing || config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
 }
 
-/// Small models are faster with all weights in memory, large ones leave it to the sums: the same on every rank, for the size
-/// of the passes. Graphs are for a rank to decide.
-Kept keptBy(const CalibrationJob& job, const Stage& stage) {
-    const std::uint64_t largestStage =
-        std::ranges::max(job.plan.ranks, {}, &RankPlan::calibrationWeightBytes).calibrationWeightBytes;
-    if (!keepsWeights(largestStage, job.memoryLimit)) return Kept::Nothing;
+/// Collective. Weights are kept on all ranks or on none, for the size of the passes; graphs are for a rank to decide.
+Kept keptBy(World& world, const CalibrationJob& job, const Stage& stage) {
+    std::int64_t stageLayers = 0;
+    for (const RankPlan& rank : job.plan.ranks) stageLayers = std::max(stageLayers, rank.endLayer - rank.firstLayer);
+    const ModelConfig& config = job.base.modelConfig();
+    const GradientMemory memory =
+        gradientMemory(config, stageLayers, stage.stages, job.blocks.length, job.config.dtype, job.memoryLimit);
+    if (world.any(!memory.keepsWeights())) return Kept::Nothing;
     const std::int64_t underWay = stage.stages - stage.number();
-    const std::uint64_t graphBytes = keptGraphBytes((stage.endLayer - stage.firstLayer) * underWay, job.base.modelConfig(),
-                                                    job.blocks.length, job.config.dtype);
+    const std::uint64_t graphBytes =
+        memory.keptGraphBytes((stage.endLayer - stage.firstLayer) * underWay, config, job.blocks.length, job.config.dtype);
     return graphBytes > 0 ? Kept::WeightsAndGraphs : Kept::Weights;
 }
 
@@ -301,7 +304,7 @@ void measure(World& world, const CalibrationJob& job, const GradientMeasure& mea
     setTorchThreads(job.threads);
     useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
-    const Kept kept = keptBy(job, stage);
+    const Kept kept = keptBy(world, job, stage);
     if (stage.empty()) {
         const MicroBatches passes(job.blocks.blocks, sequencesPerPass(job.base.modelConfig(), kept));
         StepNotice::follow(world, stage.pipelines.front().front(), passes.count());

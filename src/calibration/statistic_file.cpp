@@ -5,10 +5,30 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <limits>
 #include <span>
 
 namespace aimerge {
+namespace {
+
+/// From a GPU a part at a time, through pinned memory, which libtorch keeps for the next one.
+void write(const at::Tensor& tensor, File& file, std::uint64_t offset) {
+    constexpr std::int64_t kPartElements = std::int64_t{4} << 20;
+    const at::Tensor flat = tensor.contiguous().view({-1});
+    const std::int64_t atOnce = flat.is_cpu() ? flat.numel() : kPartElements;
+    for (std::int64_t first = 0; first < flat.numel(); first += atOnce) {
+        at::Tensor part = flat.narrow(0, first, std::min(atOnce, flat.numel() - first));
+        if (!part.is_cpu()) {
+            const at::Tensor arrived = at::empty({kPartElements}, part.options().device(at::kCPU).pinned_memory(true));
+            part = arrived.narrow(0, 0, part.numel()).copy_(part);
+        }
+        file.writeAt(offset + static_cast<std::uint64_t>(first) * sizeof(float),
+                     {static_cast<const std::byte*>(part.const_data_ptr()), part.nbytes()});
+    }
+}
+
+}  // namespace
 
 void writeStatisticFile(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors) {
     std::vector<OutputTensor> outputs;
@@ -18,10 +38,7 @@ void writeStatisticFile(const std::filesystem::path& path, const std::map<std::s
 
     File file = File::openForWriting(path);
     file.writeAt(0, std::as_bytes(std::span(shard.header)));
-    for (const TensorInfo& info : shard.tensors) {
-        const at::Tensor tensor = tensors.at(info.name).cpu();
-        file.writeAt(info.bytes.begin, {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-    }
+    for (const TensorInfo& info : shard.tensors) write(tensors.at(info.name), file, info.bytes.begin);
     file.sync();
 }
 

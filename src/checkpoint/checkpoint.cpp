@@ -47,10 +47,15 @@ void checkAgainstIndex(const WeightFiles& weights, const std::vector<TensorInfo>
                      weights.index.string(), count, std::find_if(tensors.begin(), tensors.end(), isUnlisted)->name);
 }
 
-std::string stampOf(const File& file) {
+struct stat statusOf(const File& file) {
     struct stat status {};
     if (::fstat(file.descriptor(), &status) != 0)
         throw InputError("{}: cannot be examined: {}", file.path().string(), std::generic_category().message(errno));
+    return status;
+}
+
+std::string stampOf(const File& file) {
+    const struct stat status = statusOf(file);
     return fmt::format("{} {} {}.{:09}\n", file.path().filename().string(), status.st_size, status.st_mtim.tv_sec,
                        status.st_mtim.tv_nsec);
 }
@@ -187,6 +192,16 @@ std::string Checkpoint::fileStamps() const {
     std::string stamps;
     for (const File& file : files_) stamps += stampOf(file);
     if (adapter_) stamps += digestOf(adapterConfigText(*adapter_)).hex() + "\n";
+    return stamps;
+}
+
+std::string Checkpoint::identityStamps() const {
+    std::string stamps = fileStamps();
+    for (const File& file : files_) {
+        const struct stat status = statusOf(file);
+        stamps += fmt::format("{} {} {}.{:09}\n", std::filesystem::weakly_canonical(file.path()).string(), status.st_ino,
+                              status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
+    }
     return stamps;
 }
 

@@ -4,8 +4,8 @@
 #include "cli/plan_step.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/checkpoint/job_lock.h"
-#include "aimerge/checkpoint/parameter_name.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
@@ -102,27 +102,18 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
     const auto length = static_cast<std::uint64_t>(blockLength);
     const std::uint64_t state = length * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerElement(calibration.dtype);
     if (measurement.kind != ExpertStatistic::InputGram) {
-        std::uint64_t elements = 0, ofVocabulary = 0;
-        for (const TensorInfo& tensor : measurement.expert.tensors()) {
-            const auto own = static_cast<std::uint64_t>(tensor.elements());
-            elements += own;
-            if (isVocabularyTensor(tensor.name)) ofVocabulary = std::max(ofVocabulary, own);
-        }
-        const std::uint64_t states = kMostSequencesAtOnce * static_cast<std::uint64_t>(config.layers);
-        const auto vocabulary = static_cast<std::uint64_t>(config.vocabSize);
-        // The head and its gradient, and what freed memory of that size is kept; logits and their gradient, and what
-        // computes them.
-        const std::uint64_t ends = 3 * vocabulary * static_cast<std::uint64_t>(config.hiddenSize) + 4 * vocabulary * length;
-        // A stage has its layers' share, and the first and the last a table of the vocabulary.
-        const auto stages =
-            static_cast<std::uint64_t>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
-        const std::uint64_t ofStage = stages == 1 ? elements : (elements - ofVocabulary) / stages + ofVocabulary;
-        const std::uint64_t weights = ofStage * bytesPerElement(calibration.dtype);
+        std::uint64_t elements = 0;
+        for (const TensorInfo& tensor : measurement.expert.tensors())
+            elements += static_cast<std::uint64_t>(tensor.elements());
+        const auto stages = static_cast<int>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
+        const GradientMemory memory = gradientMemory(config, (config.layers + stages - 1) / stages, stages, blockLength,
+                                                     calibration.dtype, memoryLimit);
         // The first of several stages has fewer layers, and a block under way for each of the others.
-        const std::uint64_t kept = keepsWeights(weights, memoryLimit)
-                                       ? weights + keptGraphBytes(config.layers, config, blockLength, calibration.dtype)
-                                       : state * states;
-        return {elements * sizeof(float), (ofStage + ends) * sizeof(float) + kept};
+        const std::uint64_t kept =
+            memory.keepsWeights()
+                ? memory.weights + memory.keptGraphBytes(config.layers, config, blockLength, calibration.dtype)
+                : state * static_cast<std::uint64_t>(kMostSequencesAtOnce * config.layers);
+        return {elements * sizeof(float), memory.always + kept};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
     const std::uint64_t ofLayer =

@@ -157,7 +157,7 @@ std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, 
     Hasher hasher;
     hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest).updateField(expertKeys);
     for (const Checkpoint& model : job.models.models) {
-        hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps());
+        hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps());
     }
     for (const OutputShard& shard : job.layout.shards) hasher.updateField(shard.fileName).updateField(shard.header);
     return hasher.digest().hex();

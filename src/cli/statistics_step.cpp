@@ -62,7 +62,7 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
 }
 
 std::string contentDigestOf(const Checkpoint& base, int threads) {
-    const std::string stamps = base.fileStamps();
+    const std::string stamps = base.identityStamps();
     const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(stamps).hex();
     if (fs::exists(remembered)) return readTextFile(remembered);
     spdlog::info("reading {} once for its content digest", base.name());
@@ -75,7 +75,10 @@ std::string contentDigestOf(const Checkpoint& base, int threads) {
 
 StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, int threads) {
     StatisticsLog log = readStatisticsLog(path);
-    if (log.origin.baseFileStamps != base.fileStamps() && log.origin.baseDigest != contentDigestOf(base, threads)) {
+    // Statistics that src/tools/record_statistics.py took come without a digest.
+    const bool isTheirs = log.origin.baseDigest.empty() ? log.origin.baseFileStamps == base.fileStamps()
+                                                        : log.origin.baseDigest == contentDigestOf(base, threads);
+    if (!isTheirs) {
         throw InputError(
             "{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
             path.string(), log.origin.baseModel, base.name());

@@ -91,7 +91,7 @@ std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evalu
     hasher.updateField(evaluation);
     if (point.kind != PointKind::Merged) {
         const Checkpoint model = Checkpoint::openOver(sweep_.baseModel, point.model);
-        return hasher.updateField(model.headerDigest().hex()).updateField(model.fileStamps()).digest().hex();
+        return hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps()).digest().hex();
     }
     try {
         hasher.updateField(inputDigest(openPoint(*point.config, options_)));

@@ -142,19 +142,18 @@ void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
         at::Tensor gradient;
         if (decoder_.config().tieWordEmbeddings) {
             at::Tensor& head = pass.tiedHeads[s];
-            gradient = head.index_select(0, rows).to(at::kFloat);
+            gradient = head.index_select(0, rows).to(at::kFloat).cpu();
             observer_.observe(parameter, head.index_fill_(0, rows, 0));
         } else {
-            gradient =
-                at::zeros({rows.size(0), decoder_.hiddenSize()}, at::TensorOptions(at::kFloat).device(decoder_.device()));
+            gradient = at::zeros({rows.size(0), decoder_.hiddenSize()}, at::kFloat);
         }
-        // Token by token, in order: the bits must not depend on threads.
+        // Token by token, in order, and on the host: the bits must not depend on threads.
+        const at::Tensor ofTokens = pass.states[s].select(0, 0).cpu();
         for (std::size_t t = 0; t < ids.size(); ++t) {
             const auto row = std::ranges::lower_bound(taken, ids[t]) - taken.begin();
-            gradient.select(0, row).add_(pass.states[s].select(0, 0).select(0, static_cast<std::int64_t>(t)),
-                                         decoder_.embeddingScale());
+            gradient.select(0, row).add_(ofTokens.select(0, static_cast<std::int64_t>(t)), decoder_.embeddingScale());
         }
-        observer_.observeRows(parameter, decoder_.config().vocabSize, rows, gradient);
+        observer_.observeRows(parameter, decoder_.config().vocabSize, rows, gradient.to(decoder_.device()));
     }
 }
 

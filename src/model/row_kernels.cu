@@ -2,8 +2,6 @@
 #include "model/row_arithmetic.h"
 #include "model/row_kernels.h"
 
-#include <algorithm>
-
 namespace aimerge::kernels {
 namespace {
 
@@ -30,15 +28,18 @@ __global__ void rmsNormRows(const Element* x, const Element* weight, Element* ou
     for (std::int64_t c = threadIdx.x; c < channels; c += kThreads) out[c] = normalised(x[c], weight[c], scale);
 }
 
+/// A block per row.
 template <typename Element>
-__global__ void rotatePairs(Element* rows, std::int64_t pairs, const Rotation rotation) {
-    const std::int64_t half = rotation.half;
-    for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < pairs;
-         i += std::int64_t{gridDim.x} * blockDim.x) {
-        const std::int64_t place = i % half, head = i / half, position = head / rotation.heads % rotation.length;
-        Element* const first = rows + head * rotation.headDim + place;
-        rotatePair(first[0], first[half], rotation.cosines[position * half + place],
-                   rotation.sines[position * half + place]);
+__global__ void rotatePairs(Element* rows, const Rotation rotation) {
+    const auto half = static_cast<unsigned>(rotation.half), pairs = static_cast<unsigned>(rotation.heads) * half;
+    const std::int64_t position = blockIdx.x % rotation.length;
+    const float* const cosines = rotation.cosines + position * half;
+    const float* const sines = rotation.sines + position * half;
+    Element* const row = rows + blockIdx.x * rotation.heads * rotation.headDim;
+    for (unsigned pair = threadIdx.x; pair < pairs; pair += kThreads) {
+        const unsigned head = pair / half, place = pair % half;
+        Element* const first = row + head * rotation.headDim + place;
+        rotatePair(first[0], first[half], cosines[place], sines[place]);
     }
 }
 
@@ -54,11 +55,8 @@ void rmsNormOnDevice(const Element* x, const Element* weight, Element* out, std:
 
 template <typename Element>
 void rotateOnDevice(Element* rows, std::int64_t rowCount, const Rotation& rotation, CUstream_st* stream) {
-    constexpr std::int64_t kMostBlocks = 16384;
-    const std::int64_t pairs = rowCount * rotation.heads * rotation.half;
-    if (pairs == 0) return;
-    const auto blocks = static_cast<unsigned>(std::min((pairs + kThreads - 1) / kThreads, kMostBlocks));
-    rotatePairs<<<blocks, kThreads, 0, stream>>>(rows, pairs, rotation);
+    if (rowCount == 0) return;
+    rotatePairs<<<static_cast<unsigned>(rowCount), kThreads, 0, stream>>>(rows, rotation);
     checkCuda(cudaGetLastError(), "start of a rotation's kernel", static_cast<std::size_t>(rowCount), "rows");
 }
 

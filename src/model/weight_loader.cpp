@@ -3,16 +3,26 @@
 #include "aimerge/core/error.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 
 namespace aimerge {
 namespace {
 
-constexpr std::int64_t kConversionElements = std::int64_t{1} << 20;
+constexpr std::int64_t kPartElements = std::int64_t{1} << 20;
+constexpr int kMostPartsAtOnce = 16;
 
-std::span<std::byte> bytesOf(const at::Tensor& tensor) {
-    return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
+/// Elements from `first` on, a part per thread.
+void read(const WeightSource& weights, const TensorInfo& tensor, std::int64_t first, const at::Tensor& into) {
+    auto* const out = static_cast<std::byte*>(into.data_ptr());
+    const auto elementBytes = static_cast<std::int64_t>(bytesPerElement(tensor.dtype));
+    const auto bytes = [&](std::int64_t elements) { return static_cast<std::size_t>(elements * elementBytes); };
+    const std::int64_t count = into.numel(), parts = (count + kPartElements - 1) / kPartElements;
+    at::parallel_for(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t from = begin * kPartElements, to = std::min(end * kPartElements, count);
+        weights.read(tensor, bytes(first + from), {out + bytes(from), bytes(to - from)});
+    });
 }
 
 }  // namespace
@@ -45,20 +55,23 @@ const TensorInfo& requireTensor(const WeightSource& weights, const std::string& 
 at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType, at::Device device) {
     const at::ScalarType storedType = floatingType(weights, tensor);
     at::Tensor result = at::empty(tensor.shape, at::TensorOptions(computeType).device(device));
+    const at::Tensor flat = result.view({-1});
     if (storedType == computeType && device.is_cpu()) {
-        weights.read(tensor, 0, bytesOf(result));
+        read(weights, tensor, 0, flat);
         return result;
     }
-    const at::Tensor flat = result.view({-1});
+    const std::int64_t elementsAtOnce = kPartElements * std::min(at::get_num_threads(), kMostPartsAtOnce);
     at::Tensor staging;
-    for (std::int64_t first = 0; first < flat.numel(); first += kConversionElements) {
-        const std::int64_t count = std::min(kConversionElements, flat.numel() - first);
-        // On the way to a GPU each part has pinned memory of its own, which libtorch keeps until its copy is done.
+    for (std::int64_t first = 0; first < flat.numel(); first += elementsAtOnce) {
+        const std::int64_t count = std::min(elementsAtOnce, flat.numel() - first);
+        // On the way to a GPU it is pinned memory, anew each time: libtorch keeps it until its copy is done.
         if (!staging.defined() || !device.is_cpu())
             staging = at::empty({count}, at::TensorOptions(storedType).pinned_memory(!device.is_cpu()));
-        const at::Tensor part = staging.narrow(0, 0, count);
-        weights.read(tensor, static_cast<std::uint64_t>(first) * bytesPerElement(tensor.dtype), bytesOf(part));
-        flat.narrow(0, first, count).copy_(part.to(device, /*non_blocking=*/true));
+        const at::Tensor parts = staging.narrow(0, 0, count);
+        read(weights, tensor, first, parts);
+        const bool converts = storedType != computeType;
+        flat.narrow(0, first, count)
+            .copy_(converts ? parts.to(device, /*non_blocking=*/true) : parts, /*non_blocking=*/true);
     }
     return result;
 }

@@ -16,8 +16,8 @@ at::ScalarType floatingType(const WeightSource& weights, const TensorInfo& tenso
 /// The tensor, or InputError when it is absent or not of this shape.
 const TensorInfo& requireTensor(const WeightSource& weights, const std::string& name, const Shape& shape);
 
-/// Reads and converts the whole tensor; besides the result it takes a few MB, whatever the tensor's size. Reading goes on
-/// while the part before is on its way to a GPU.
+/// Reads and converts the whole tensor, on libtorch's threads; besides the result it takes a few MB for each of them, whatever
+/// the tensor's size. Reading goes on while the parts before are on their way to a GPU.
 at::Tensor loadTensor(const WeightSource& weights, const TensorInfo& tensor, at::ScalarType computeType, at::Device device);
 
 }  // namespace aimerge

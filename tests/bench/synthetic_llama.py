@@ -1,7 +1,10 @@
-"""Llama checkpoints with TinyLlama's shapes (1.1 billion parameters, untied) and random weights: a base and three experts whose
-changes are as small as those of a fine-tune, 1 % of the weights, a part of which bfloat16 does not even see."""
+"""Llama checkpoints with random weights, by default with TinyLlama's shapes (1.1 billion parameters, untied): a base and three experts
+whose changes are as small as those of a fine-tune, 1 % of the weights, a part of which bfloat16 does not even see."""
+import functools
 import hashlib
 import json
+import multiprocessing
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,13 +17,10 @@ from bfloat16 import round_to_bfloat16, widen  # noqa: E402
 from llama_shapes import llama_config, llama_shapes  # noqa: E402
 
 SIZE = 2048, 5632, 32, 4, 32000  # hidden, intermediate, heads, key-value heads, vocabulary
+SIZE_13B = 5120, 13824, 40, 40, 32000  # with 40 layers
 VOCABULARY = SIZE[-1]
 WEIGHT_SCALE, DELTA_SCALE = 0.02, 0.0002
 EXPERTS = ("expert_a", "expert_b", "expert_c")
-
-
-def shapes(layers):
-    return dict(sorted(llama_shapes(*SIZE, layers).items()))
 
 
 def random_values(model, name, shape):
@@ -43,36 +43,45 @@ def expert_weight(model, name, shape):
     return round_to_bfloat16(values)
 
 
-def write_model(folder, model, layers):
-    """Tensor by tensor, so that no more than one is in memory."""
+def write_tensor(path, model, tensor):
+    name, shape, offset = tensor
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write((base_weight(name, shape) if model == "base" else expert_weight(model, name, shape)).data)
+
+
+def write_model(folder, model, size, layers):
+    """A tensor per processor at a time, so that no more than those are in memory."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, shape in shapes(layers).items():
+    header, tensors, offset = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, shape in sorted(llama_shapes(*size, layers).items()):
         end = offset + 2 * int(np.prod(shape))
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, end]}
+        tensors.append((name, shape, offset))
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(partial / "model.safetensors", "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in shapes(layers).items():
-            file.write((base_weight(name, shape) if model == "base" else expert_weight(model, name, shape)).data)
-    config = llama_config(*SIZE, layers, positions=2048)
-    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    path = partial / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    tensors = [(name, shape, 8 + len(text) + offset) for name, shape, offset in tensors]
+    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+        pool.map(functools.partial(write_tensor, path, model), tensors, chunksize=1)
+    (partial / "config.json").write_text(json.dumps(llama_config(*size, layers, positions=2048), indent=2) + "\n")
     partial.rename(folder)
 
 
-def make_models(folder, layers):
+def make_models(folder, layers, size=SIZE, models=("base", *EXPERTS)):
     """{name: folder} of the base and the experts, written when they are not there yet. By a process of its own: a command's peak
     memory, as the kernel counts it, starts from that of the process that starts it."""
-    models = {model: folder / f"{layers}-layers" / model for model in ("base", *EXPERTS)}
-    for model, path in models.items():
+    paths = {model: folder / f"{layers}-layers" / model for model in models}
+    for model, path in paths.items():
         if not path.is_dir():
             print(f"writing {path}", file=sys.stderr, flush=True)
-            subprocess.run([sys.executable, __file__, path, model, str(layers)], check=True)
-    return models
+            subprocess.run([sys.executable, __file__, path, model, *map(str, (*size, layers))], check=True)
+    return paths
 
 
 if __name__ == "__main__":
-    write_model(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    *size, layers = map(int, sys.argv[3:])
+    write_model(pathlib.Path(sys.argv[1]), sys.argv[2], size, layers)

@@ -11,8 +11,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 namespace aimerge {
 namespace {
@@ -140,6 +142,30 @@ TEST(Checkpoint, StampsChangeWhenAFileIsWritten) {
     fs::last_write_time(file, fs::last_write_time(file) + std::chrono::nanoseconds(1000));
 
     EXPECT_NE(Checkpoint::open(folder.path().string()).fileStamps(), before);
+}
+
+TEST(Checkpoint, IdentityStampsTellFilesApartThatHaveOneTimeAndSize) {
+    const TempFolder folder;
+    const fs::file_time_type time = fs::file_time_type::clock::now();
+    const auto written = [&](const char* name, float weight) {
+        TinyLlama llama;
+        llama.tensors["model.norm.weight"] = {"F32", {4}, bytesOf(std::vector<float>(4, weight))};
+        llama.write(folder / name);
+        fs::last_write_time(folder / name / "model.safetensors", time);
+        return Checkpoint::open((folder / name).string());
+    };
+    const Checkpoint one = written("one", 1), other = written("other", 2);
+    ASSERT_EQ(one.fileStamps(), other.fileStamps());
+
+    EXPECT_NE(one.identityStamps(), other.identityStamps());
+    EXPECT_EQ(one.identityStamps(), Checkpoint::open((folder / "one").string()).identityStamps());
+    fs::create_directory_symlink(folder / "one", folder / "link");
+    EXPECT_EQ(one.identityStamps(), Checkpoint::open((folder / "link").string()).identityStamps());
+
+    const std::string before = one.identityStamps();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the clock of files is a coarse one
+    written("one", 3);                                           // in place, with the old time
+    EXPECT_NE(Checkpoint::open((folder / "one").string()).identityStamps(), before);
 }
 
 TEST(Checkpoint, NoticesThatItIsWrittenToWhileItIsRead) {

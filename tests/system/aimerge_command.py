@@ -1,6 +1,7 @@
 """Runs the aimerge binary as a user does, and the small things that every system test needs.
 
-Environment (set by CTest): AIMERGE_BINARY, AIMERGE_TEST_DATA, MPIEXEC.
+Environment (set by CTest): AIMERGE_BINARY, AIMERGE_TEST_DATA, MPIEXEC; AIMERGE_TEST_ON_GPU where commands are to compute on a GPU, which a
+CUDA build does by itself: there tests are skipped where there is none, and ranks share it.
 """
 import json
 import os
@@ -18,15 +19,25 @@ BINARY = os.environ["AIMERGE_BINARY"]
 DATA = pathlib.Path(os.environ["AIMERGE_TEST_DATA"])
 GOLDENS = DATA / "goldens"
 MPIEXEC = os.environ.get("MPIEXEC", "mpirun")
+ON_GPU = "AIMERGE_TEST_ON_GPU" in os.environ
+# NCCL takes two ranks on one GPU for two machines with one GPU each, and connects them by sockets.
+SHARED_GPU = {"AIMERGE_SHARE_GPUS": "1", "NCCL_SOCKET_IFNAME": "lo"} if ON_GPU else {}
+AS_A_MACHINE = ["sh", "-c", 'NCCL_HOSTID=$OMPI_COMM_WORLD_RANK exec "$0" "$@"'] if ON_GPU else []
 
 
 def launcher(ranks):
-    return [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks else []
+    return [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *AS_A_MACHINE] if ranks else []
 
 
 def environment(cache, **extra):
-    return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **SHARED_GPU,
             "AIMERGE_CACHE_DIR": str(cache), **extra}
+
+
+def why_no_gpu():
+    """What aimerge says of it; empty where there is a GPU."""
+    result = subprocess.run([BINARY, "evaluate", "model", "--suite", "s", "--device", "cuda"], text=True, capture_output=True)
+    return result.stderr.strip() if "has no GPU" in result.stderr else ""
 
 
 def ranks_of(mpirun):
@@ -92,6 +103,11 @@ def golden_manifest():
 
 class AimergeTest(unittest.TestCase):
     """A test with a folder of its own: models are referred to by absolute path, caches are not shared."""
+
+    @classmethod
+    def setUpClass(cls):
+        if reason := ON_GPU and why_no_gpu():
+            raise unittest.SkipTest(reason)
 
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="aimerge-test-"))

@@ -1,6 +1,7 @@
 """Merging by what was measured on the experts: Fisher information against torch's autograd, Gram matrices against forward hooks,
 and the merges against their formulas."""
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -116,6 +117,16 @@ class FisherMerges(AimergeTest):
         self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
         self.aimerge("merge", self.config(self.fisher_config()), "--out", self.folder / "plain")
         self.assertEqual(len(self.measured()), 3)
+
+    def test_experts_whose_files_have_one_time_are_told_apart(self):
+        """As those of an archive without times."""
+        config = self.fisher_config()
+        for name, entry in zip(EXPERTS, config["models"]):
+            entry["model"] = str(self.folder / name)
+            shutil.copytree(GOLDENS / "family_f32" / name, entry["model"])
+            os.utime(self.folder / name / "model.safetensors", (0, 0))
+        self.aimerge("merge", self.config(config), "--out", self.folder / "merged")
+        self.assertEqual(len(self.measured()), 2)
 
     def test_a_base_takes_no_part_and_is_not_read(self):
         base = self.folder / "base"

@@ -6,16 +6,7 @@ import unittest
 import h5py
 import numpy as np
 
-from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, file_bytes, launcher
-
-# NCCL takes two ranks on one GPU for two machines with one GPU each, and connects them by sockets.
-SHARED = {"AIMERGE_SHARE_GPUS": "1", "NCCL_SOCKET_IFNAME": "lo"}
-
-
-def why_no_gpu():
-    """Empty where there is a GPU; what aimerge says of it where there is none."""
-    result = subprocess.run([BINARY, "evaluate", "model", "--suite", "s", "--device", "cuda"], text=True, capture_output=True)
-    return result.stderr.strip() if "has no GPU" in result.stderr else ""
+from aimerge_command import GOLDENS, AimergeTest, file_bytes
 
 
 def statistics(path):
@@ -23,16 +14,7 @@ def statistics(path):
         return {f"{module}/{name}": data[:] for module, group in file["statistics"].items() for name, data in group.items()}
 
 
-@unittest.skipIf(why_no_gpu(), why_no_gpu())
 class OnTheGpu(AimergeTest):
-    def on_two_ranks(self, *arguments, expect=0, **variables):
-        """Each rank is a host of its own to NCCL."""
-        script = 'NCCL_HOSTID=$OMPI_COMM_WORLD_RANK exec "$0" "$@"'
-        result = subprocess.run([*launcher(2), "sh", "-c", script, BINARY, *map(str, arguments)], cwd=self.folder, text=True,
-                                capture_output=True, timeout=120, env=environment(self.cache, **SHARED, **variables))
-        self.assertEqual(result.returncode, expect, result.stderr)
-        return result
-
     def test_merges_have_the_bytes_of_the_processors(self):
         for method, parameters in [("linear", {"weight": 1.0}), ("task_arithmetic", {}), ("ties", {"density": 0.5}), ("dare_ties", {"density": 0.5}),
                                    ("della_linear", {"density": 0.5}), ("breadcrumbs", {"density": 0.5}), ("sce", {"select_topk": 0.5}),
@@ -71,7 +53,7 @@ class OnTheGpu(AimergeTest):
         config = self.config(self.merge_config(omega=0.4))
         alone, together = self.folder / "alone.h5", self.folder / "together.h5"
         self.aimerge("calibrate", config, "--out", alone, "--device", "cuda", AIMERGE_CACHE_DIR=str(self.folder / "cache-1"))
-        self.on_two_ranks("calibrate", config, "--out", together, "--device", "cuda", AIMERGE_CACHE_DIR=str(self.folder / "cache-2"))
+        self.aimerge("calibrate", config, "--out", together, "--device", "cuda", ranks=2, AIMERGE_CACHE_DIR=str(self.folder / "cache-2"))
         expected, found = statistics(alone), statistics(together)
         self.assertEqual(expected.keys(), found.keys())
         for name in expected:
@@ -83,7 +65,7 @@ class OnTheGpu(AimergeTest):
         suite.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
                                  for r in requests))
         command = ("evaluate", GOLDENS / "family_f32" / "base", "--suite", suite, "--json", "--samples", "samples.jsonl", "--device", "cuda")
-        for run in (lambda: self.aimerge(*command), lambda: self.on_two_ranks(*command)):
+        for run in (lambda: self.aimerge(*command), lambda: self.aimerge(*command, ranks=2)):
             run()
             rows = [json.loads(line) for line in (self.folder / "samples.jsonl").read_text().splitlines()]
             self.assertEqual(len(rows), len(requests))
@@ -95,4 +77,5 @@ class OnTheGpu(AimergeTest):
         visible = subprocess.run(["nvidia-smi", "--list-gpus"], text=True, capture_output=True).stdout.count("GPU ")
         if visible != 1:
             self.skipTest(f"{visible} GPUs")
-        self.assertIn("rank 0 and rank 1 would share", self.aimerge(*command, ranks=2, expect=2).stderr)
+        refused = self.aimerge(*command, ranks=2, expect=2, AIMERGE_SHARE_GPUS="0")
+        self.assertIn("rank 0 and rank 1 would share", refused.stderr)

@@ -4,7 +4,6 @@
 
 #include "aimerge/calibration/calibrate.h"
 
-#include <cstdint>
 #include <filesystem>
 
 namespace aimerge {
@@ -16,42 +15,12 @@ namespace aimerge {
 /// @throws InputError when an activation is NaN or infinite (names the module and the block), RuntimeFault, PeerFailed
 void measureGrams(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 
-/// Blocks that go through the layers together, at most, where weights are read for each pass.
-inline constexpr std::int64_t kMostSequencesAtOnce = 4;
-
-/// What a stage keeps in memory between blocks takes at most so much: its weights, and its graphs.
-inline constexpr std::uint64_t kMostKeptBytes = std::uint64_t{4} << 30;
-
-/// Whether a stage's weights stay in memory from block to block; else one layer's do. @param memoryLimit 0 = no limit
-inline bool keepsWeights(std::uint64_t stageBytes, std::uint64_t memoryLimit) {
-    return memoryLimit == 0 && stageBytes <= kMostKeptBytes;
-}
-
-/// What the operations of one layer keep of a block for the way back, about.
-inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
-    const auto bytes = static_cast<std::int64_t>(bytesPerElement(dtype));
-    const std::int64_t norms = 2 * config.hiddenSize * (static_cast<std::int64_t>(sizeof(float)) + 2 * bytes);
-    const std::int64_t attention = 5 * config.heads * config.headDim * bytes;
-    const std::int64_t feedForward = 4 * config.intermediateSize * bytes;
-    const bool keepsScores = config.attentionSoftcap > 0 || !config.windows.empty();
-    const std::int64_t scores = keepsScores ? 3 * config.heads * length * static_cast<std::int64_t>(sizeof(float)) : 0;
-    return static_cast<std::uint64_t>(length * (norms + attention + feedForward + scores));
-}
-
-/// Of so many graphs of a layer and a block: what a stage that keeps its weights keeps of them from the forward to the
-/// backward pass. 0: none, because they are too large, and every layer runs again on the way back.
-inline std::uint64_t keptGraphBytes(std::int64_t graphs, const ModelConfig& config, std::int64_t length, Dtype dtype) {
-    const std::uint64_t bytes = static_cast<std::uint64_t>(graphs) * graphBytesOfLayer(config, length, dtype);
-    return bytes <= kMostKeptBytes ? bytes : 0;
-}
-
 /// Collective. The diagonal of the empirical Fisher information of every parameter, under its own name:
 ///
 ///     F = 1/B sum_b (d L_b / d theta)^2,   L_b = - sum_t ln p(token t + 1 of block b | tokens 1..t of block b)
 ///
-/// A pipeline, forwards and back; ranks write their own layers, and the bits do not depend on the ranks. A rank keeps a
-/// float32 number per parameter of its stage, the inputs of its layers for kMostSequencesAtOnce blocks per stage, and, where
-/// these are small and memory is not limited, its weights and graphs, else those of one layer.
+/// A pipeline, forwards and back; ranks write their own layers, and the bits do not depend on the ranks. What a rank has in
+/// memory: calibration/gradient_memory.h.
 /// @throws UsageError for blocks of one token; InputError naming the parameter when a value is beyond float32
 void measureFisher(World& world, const CalibrationJob& job, const std::filesystem::path& folder);
 

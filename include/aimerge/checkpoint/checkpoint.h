@@ -65,9 +65,13 @@ public:
 
     std::uint64_t totalBytes() const;  // of all tensors
 
-    /// Names, sizes and modification times of the weight files, and the digest of an adapter's config: equal stamps mean
-    /// that nothing was written since.
+    /// Names, sizes and modification times of the weight files, and the digest of an adapter's config. They stay the same in
+    /// a copy that keeps times, and another model may have them too, where all files of an archive have one time.
     std::string fileStamps() const;
+
+    /// fileStamps(), and of every file its canonical path, inode and change time, which no program can set: equal stamps mean
+    /// that these are the same files and nothing was written to them since. New rights or links change them too.
+    std::string identityStamps() const;
 
     /// @throws InputError when a weight file was written to or cut since it was opened, going by size, modification time and
     /// header: what was read of it may be neither the old model nor the new one. A file that another took the place of is
