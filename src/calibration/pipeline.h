@@ -29,10 +29,9 @@ void passStepByStep(Link& link, std::int64_t steps, const Work& work) {
 /// One layer in memory: `group` steps at a time pass it before the next layer is loaded.
 /// @param load(layer)
 /// @param work(layer, step)
-/// @param endGroup(layer) when the steps of a group have passed the layer
-template <typename Link, typename Load, typename Work, typename EndGroup>
+template <typename Link, typename Load, typename Work>
 void passLayerByLayer(Link& link, std::int64_t steps, std::int64_t group, std::int64_t firstLayer, std::int64_t endLayer,
-                      const Load& load, const Work& work, const EndGroup& endGroup) {
+                      const Load& load, const Work& work) {
     for (std::int64_t first = 0; first < steps; first += group) {
         const std::int64_t end = std::min(first + group, steps);
         for (std::int64_t step = first; step < end; ++step) {
@@ -47,8 +46,24 @@ void passLayerByLayer(Link& link, std::int64_t steps, std::int64_t group, std::i
                 link.pass(step);
                 link.exchange();
             }
-            endGroup(layer);
         }
+    }
+    link.finish();
+}
+
+/// All steps at once, by stages that begin when the one before has done its work. It sends nothing earlier: what carries the
+/// messages may wait for the receiver.
+/// @param work() of all steps
+template <typename Link, typename Work>
+void passStageByStage(Link& link, std::int64_t steps, const Work& work) {
+    for (std::int64_t step = 0; step < steps; ++step) {
+        link.expect(step);
+        link.exchange();
+    }
+    work();
+    for (std::int64_t step = 0; step < steps; ++step) {
+        link.pass(step);
+        link.exchange();
     }
     link.finish();
 }

@@ -12,8 +12,7 @@ class StageObserver : public ActivationObserver {
 public:
     /// The next observations are of sequences that are blocks [firstBlock, ...) of the corpus.
     virtual void beginMicroBatch(std::int64_t firstBlock) = 0;
-    /// All micro-batches have passed the layer. Called when no more than one group of them is made: under
-    /// LayerOrder::OneAtATime always.
+    /// Under LayerOrder::OneAtATime: all micro-batches have passed the layer.
     virtual void finishLayer(std::int64_t /*layer*/) {}
     /// Under LayerOrder::Sequential: what all micro-batches that passed the layer say of its modules.
     virtual StatisticsByModule ofLayer(std::int64_t /*layer*/) { return {}; }

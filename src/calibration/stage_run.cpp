@@ -57,7 +57,7 @@ public:
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
-        const std::int64_t group = order_ == LayerOrder::OneAtATime ? steps_.count() : groupSize(job_, stage_, steps_);
+        const std::int64_t group = groupSize(job_, stage_, steps_);
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
         LayerWeights weights;
         passLayerByLayer(
@@ -70,48 +70,45 @@ public:
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
                 const ProfilerRange range("micro-batch through a layer");
                 decoder_.runLayer(layer, weights, hidden, &observer_);
-                if (layer + 1 == stage_.endLayer)
-                    leave(link, step);
-                else if (order_ == LayerOrder::OneAtATime)
-                    stepDone(step);
-            },
-            [&](std::int64_t layer) {
-                if (group >= steps_.count()) observer_.finishLayer(layer);
+                if (layer + 1 == stage_.endLayer) leave(link, step);
             });
         finish(link);
     }
 
+    void runOneAtATime() {
+        passAll([&](StageLink& link) {
+            for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
+                const LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+                for (std::int64_t step = 0; step < steps_.count(); ++step) {
+                    at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
+                    const ProfilerRange range("micro-batch through a layer");
+                    decoder_.runLayer(layer, weights, hidden, &observer_);
+                    layer + 1 == stage_.endLayer ? leave(link, step) : stepDone(step);
+                }
+                observer_.finishLayer(layer);
+            }
+        });
+    }
+
     /// As if the model were the merged one, with the layers of the base looked at in passing.
     void runSequential() {
-        StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_,
-                       static_cast<std::size_t>(steps_.count()));
-        for (std::int64_t step = 0; step < steps_.count(); ++step) {
-            link.expect(step);
-            link.exchange();
-        }
-        if (stage_.first()) embedMerged(link);
-        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-            LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
-            for (std::int64_t step = 0; step < steps_.count(); ++step) {
-                at::Tensor measured = resume(link, step).clone();
-                decoder_.runLayer(layer, weights, measured, &observer_);
-            }
-            weights = {};
-            weights = reading([&] { return mergedLayer(layer); });
-            for (std::int64_t step = 0; step < steps_.count(); ++step) {
-                decoder_.runLayer(layer, weights, link.take(step), nullptr);
-                if (layer + 1 == stage_.endLayer) {
+        passAll([&](StageLink& link) {
+            if (stage_.first()) embedMerged(link);
+            for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
+                LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+                for (std::int64_t step = 0; step < steps_.count(); ++step) {
+                    at::Tensor measured = resume(link, step).clone();
+                    decoder_.runLayer(layer, weights, measured, &observer_);
+                }
+                weights = {};
+                weights = reading([&] { return mergedLayer(layer); });
+                for (std::int64_t step = 0; step < steps_.count(); ++step) {
+                    decoder_.runLayer(layer, weights, link.take(step), nullptr);
                     observer_.beginMicroBatch(steps_.firstBlock(step));
-                    leave(link, step);
-                    link.pass(step);
-                    link.exchange();
-                } else {
-                    stepDone(step);
+                    layer + 1 == stage_.endLayer ? leave(link, step) : stepDone(step);
                 }
             }
-        }
-        link.finish();
-        finish(link);
+        });
     }
 
     std::uint64_t bytesRead() const { return decoder_.bytesRead(); }
@@ -119,6 +116,15 @@ public:
     double waitSeconds() const { return waitSeconds_; }
 
 private:
+    /// The hidden states of all micro-batches in memory, and stages that work one after another.
+    template <typename Work>
+    void passAll(const Work& work) {
+        StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_,
+                       static_cast<std::size_t>(steps_.count()));
+        passStageByStage(link, steps_.count(), [&] { work(link); });
+        finish(link);
+    }
+
     at::Tensor& enter(StageLink& link, std::int64_t step) {
         at::Tensor& hidden = resume(link, step);
         if (stage_.first()) decoder_.embed(idsOf(step), hidden);
@@ -199,13 +205,14 @@ StageRecord runStage(World& world, HiddenTransport& transport, const Calibration
                      LayerOrder order) {
     const auto start = Clock::now();
     StageRun run(world, transport, job, stage, steps, waitingRanks, observer, order);
-    if (order == LayerOrder::Sequential) {
+    if (order == LayerOrder::Sequential)
         run.runSequential();
-    } else if (stage.streamsLayers || order == LayerOrder::OneAtATime) {
+    else if (order == LayerOrder::OneAtATime)
+        run.runOneAtATime();
+    else if (stage.streamsLayers)
         run.runStreaming();
-    } else {
+    else
         run.runResident();
-    }
     StageRecord record;
     record.rank = stage.rank;
     record.firstLayer = stage.firstLayer;

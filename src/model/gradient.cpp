@@ -147,12 +147,11 @@ void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
         } else {
             gradient = at::zeros({rows.size(0), decoder_.hiddenSize()}, at::kFloat);
         }
-        // Token by token, in order, and on the host: the bits must not depend on threads.
-        const at::Tensor ofTokens = pass.states[s].select(0, 0).cpu();
-        for (std::size_t t = 0; t < ids.size(); ++t) {
-            const auto row = std::ranges::lower_bound(taken, ids[t]) - taken.begin();
-            gradient.select(0, row).add_(ofTokens.select(0, static_cast<std::int64_t>(t)), decoder_.embeddingScale());
-        }
+        // On the host, where index_add_ goes token by token, in order: the bits must not depend on threads.
+        std::vector<std::int64_t> places;
+        for (const std::int32_t id : ids) places.push_back(std::ranges::lower_bound(taken, id) - taken.begin());
+        gradient.index_add_(0, at::tensor(places), pass.states[s].select(0, 0).cpu().to(at::kFloat),
+                            decoder_.embeddingScale());
         observer_.observeRows(parameter, decoder_.config().vocabSize, rows, gradient.to(decoder_.device()));
     }
 }

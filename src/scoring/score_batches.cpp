@@ -87,8 +87,7 @@ private:
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(step) : resume(step);
                 decoder_.runLayer(layer, weights, hidden, nullptr);
                 if (layer + 1 == stage_.endLayer) leave(step);
-            },
-            [](std::int64_t) {});
+            });
     }
 
     at::Tensor& resume(std::int64_t step) {

@@ -9,9 +9,11 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -90,10 +92,14 @@ private:
 
 class MeetingTransport : public HiddenTransport {
 public:
-    MeetingTransport(Meeting& meeting, const Stage& stage) : meeting_(meeting), stage_(stage) {}
+    /// @param connects as NCCL does before the first message between two ranks: an exchange starts when the other side
+    /// starts its own
+    MeetingTransport(Meeting& meeting, const Stage& stage, bool connects = false)
+        : meeting_(meeting), stage_(stage), connects_(connects) {}
 
     Exchange start(const at::Tensor& outgoing, const at::Tensor& incoming) override {
         const auto order = meeting_.start(stage_.rank, stage_.previous, stage_.next, outgoing, incoming);
+        if (connects_) meeting_.wait(*order);
         Exchange exchange;
         if (outgoing.defined()) exchange.outgoing = std::make_unique<Wait>(meeting_, order);
         if (incoming.defined()) exchange.incoming = std::make_unique<Wait>(meeting_, order);
@@ -110,6 +116,7 @@ private:
 
     Meeting& meeting_;
     const Stage& stage_;
+    bool connects_;
 };
 
 struct Shape4 {
@@ -157,7 +164,7 @@ protected:
             });
         else
             passLayerByLayer(
-                link, shape.steps, shape.group, 0, kLayers, [](std::int64_t) {}, work, [](std::int64_t) {});
+                link, shape.steps, shape.group, 0, kLayers, [](std::int64_t) {}, work);
         return results;
     }
 };
@@ -188,6 +195,45 @@ TEST_P(Pipeline, BringsEveryStepThroughAllStages) {
     std::vector<float> expected;
     for (std::int64_t step = 0; step < shape.steps; ++step) expected.push_back(static_cast<float>(step + 2 * shape.stages));
     for (const std::vector<float>& result : results) EXPECT_EQ(result, expected);
+}
+
+TEST(StageByStage, AStageBeginsWhenTheOneBeforeHasDoneItsWork) {
+    constexpr int kStages = 4;
+    constexpr std::int64_t kSteps = 3;
+    const Checkpoint checkpoint = Checkpoint::open(goldenPath("family_f32/base").string());
+    const Decoder decoder(checkpoint, Dtype::F32, 4);
+    Meeting meeting(kStages);
+    std::array<std::promise<void>, kStages> done;
+    std::vector<float> results;
+    std::vector<std::string> faults(kStages);
+
+    std::vector<std::thread> ranks;
+    for (const Stage& stage : stagesFrom(0, kStages))
+        ranks.emplace_back([&, stage] {
+            try {
+                if (!stage.first() && done.at(static_cast<std::size_t>(stage.previous)).get_future().wait_for(kDeadline) !=
+                                          std::future_status::ready)
+                    throw std::runtime_error("deadlock");
+                MeetingTransport transport(meeting, stage, /*connects=*/true);
+                StageLink link(transport, stage, std::vector<StepShape>(kSteps, {1, 2}), decoder, kSteps);
+                passStageByStage(link, kSteps, [&] {
+                    for (std::int64_t step = 0; step < kSteps; ++step) {
+                        at::Tensor& hidden = link.take(step);
+                        if (stage.first()) hidden.fill_(static_cast<double>(step));
+                        hidden.add_(1);
+                        if (stage.last()) results.push_back(hidden.min().item<float>());
+                    }
+                    done.at(static_cast<std::size_t>(stage.rank)).set_value();
+                });
+            } catch (const std::exception& fault) {
+                faults[static_cast<std::size_t>(stage.rank)] = fault.what();
+            }
+        });
+    for (std::thread& rank : ranks) rank.join();
+
+    EXPECT_EQ(faults, std::vector<std::string>(kStages));
+    EXPECT_EQ(meeting.left(), 0u);
+    EXPECT_EQ(results, (std::vector<float>{4, 5, 6}));
 }
 
 std::vector<Shape4> allShapes() {
