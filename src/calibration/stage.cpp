@@ -1,5 +1,6 @@
 #include "calibration/stage.h"
 
+#include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>
@@ -9,13 +10,6 @@ namespace {
 
 bool runsLayers(const RankPlan& rank) {
     return rank.endLayer > rank.firstLayer;
-}
-
-/// Weights of one layer in the compute dtype.
-std::uint64_t layerBytes(const ModelConfig& config, std::uint64_t bytesPerValue) {
-    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
-    const std::int64_t perHiddenChannel = attention + 3 * config.intermediateSize + 2;
-    return static_cast<std::uint64_t>(config.hiddenSize * perHiddenChannel) * bytesPerValue;
 }
 
 /// Activations alive at the widest moment of a layer, per token: hidden, normalised, and either attention's or the MLP's.
@@ -117,7 +111,8 @@ std::int64_t groupSize(const CalibrationJob& job, const Stage& stage, const Micr
     const ModelConfig& config = job.base.modelConfig();
     const std::uint64_t bytesPerValue = bytesPerElement(job.config.dtype);
     const auto tokens = static_cast<std::uint64_t>(steps.sequencesPerStep() * job.blocks.length);
-    const std::uint64_t fixed = layerBytes(config, bytesPerValue) + tokens * workBytesPerToken(config, bytesPerValue);
+    const std::uint64_t fixed = static_cast<std::uint64_t>(parametersOfLayer(config)) * bytesPerValue +
+                                tokens * workBytesPerToken(config, bytesPerValue);
     const std::uint64_t perStep = tokens * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerValue;
     const std::uint64_t left = job.memoryLimit > fixed ? job.memoryLimit - fixed : 0;
     const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(left / perStep, 1u << 30));

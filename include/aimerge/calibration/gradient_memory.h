@@ -15,6 +15,12 @@ inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 /// Where memory is not limited: as much is kept of weights, and of graphs, at most.
 inline constexpr std::uint64_t kMostKeptBytes = std::uint64_t{4} << 30;
 
+/// Weights of one layer, without biases.
+inline std::int64_t parametersOfLayer(const ModelConfig& config) {
+    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
+    return config.hiddenSize * (attention + 3 * config.intermediateSize + 2);
+}
+
 /// What the operations of one layer keep of a block for the way back, about.
 inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
     const auto bytes = static_cast<std::int64_t>(bytesPerElement(dtype));
@@ -46,11 +52,9 @@ struct GradientMemory {
 /// @param stageLayers layers of the largest stage @param length of a block @param memoryLimit 0 = no limit
 inline GradientMemory gradientMemory(const ModelConfig& config, std::int64_t stageLayers, int stages, std::int64_t length,
                                      Dtype dtype, std::uint64_t memoryLimit) {
-    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
-    const std::int64_t ofLayer = config.hiddenSize * (attention + 3 * config.intermediateSize + 2);
     const std::int64_t table = config.vocabSize * config.hiddenSize;
     const std::int64_t tables = stages > 1 || config.tieWordEmbeddings ? 1 : 2;  // the first stage's and the last one's
-    const auto parameters = static_cast<std::uint64_t>(stageLayers * ofLayer + tables * table);
+    const auto parameters = static_cast<std::uint64_t>(stageLayers * parametersOfLayer(config) + tables * table);
     // The head and its gradient, and what freed memory of that size is kept; logits and their gradient, and what computes
     // them.
     const auto ends = static_cast<std::uint64_t>(3 * table + 4 * config.vocabSize * length);
