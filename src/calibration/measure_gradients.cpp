@@ -14,6 +14,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
@@ -22,34 +23,45 @@
 namespace aimerge {
 namespace {
 
-constexpr int kStatesTag = 13, kGradientsTag = 14, kHeadTag = 15;
+constexpr int kStatesTag = 13, kGradientsTag = 14, kHeadTag = 15, kSumTag = 16;
+
+/// Of a loss that is a sum over rows; on processors each thread takes one at a time, which stays in its second cache.
+/// @param ofRows makes of a float32 tensor of logits [rows, vocabulary] the gradient; its second argument is the first row
+template <typename OfRows>
+at::Tensor gradientByRows(const at::Tensor& logits, const OfRows& ofRows) {
+    if (!logits.is_cpu()) return ofRows(logits.to(at::kFloat), 0).to(logits.scalar_type());
+    const at::Tensor gradient = at::empty_like(logits);
+    at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row)
+            gradient.narrow(0, row, 1).copy_(ofRows(logits.narrow(0, row, 1).to(at::kFloat), row));
+    });
+    return gradient;
+}
 
 /// Of the sum of the next tokens' negative log-likelihoods: p - 1 at the next token, p elsewhere, for all tokens but the
 /// last.
 at::Tensor gradientOfLikelihood(const at::Tensor& logits, std::span<const std::int32_t> ids) {
-    const auto next = static_cast<std::int64_t>(ids.size()) - 1;
-    const at::Tensor targets = at::empty({next, 1}, at::kLong);
-    std::copy(ids.begin() + 1, ids.end(), targets.mutable_data_ptr<std::int64_t>());
-    const at::Tensor gradient = at::log_softmax(logits, -1).exp_();
-    gradient.narrow(0, next, 1).zero_();
-    gradient.narrow(0, 0, next).scatter_add_(1, targets.to(logits.device()), at::full({next, 1}, -1.0, logits.options()));
-    return gradient;
+    return gradientByRows(logits, [&](const at::Tensor& part, std::int64_t first) {
+        const std::int64_t rows = part.size(0), next = std::min(rows, static_cast<std::int64_t>(ids.size()) - 1 - first);
+        const at::Tensor targets = at::empty({next, 1}, at::kLong);
+        std::copy_n(ids.begin() + first + 1, next, targets.mutable_data_ptr<std::int64_t>());
+        const at::Tensor gradient = at::log_softmax(part, -1).exp_();
+        gradient.narrow(0, next, rows - next).zero_();
+        gradient.narrow(0, 0, next).scatter_add_(1, targets.to(part.device()), at::full({next, 1}, -1.0, part.options()));
+        return gradient;
+    });
 }
 
 /// Of the mean entropy H = - sum_j p_j ln p_j of what the model expects at each position: - p_j (ln p_j + H) / length.
-at::Tensor gradientOfEntropy(const at::Tensor& logits, std::span<const std::int32_t>) {
-    const std::int64_t length = logits.size(0);
-    const std::int64_t rowsAtOnce = logits.is_cpu() ? 16 : length;  // of a processor: they stay in the second cache
-    const at::Tensor gradient = at::empty_like(logits);
-    for (std::int64_t row = 0; row < length; row += rowsAtOnce) {
-        const std::int64_t rows = std::min(rowsAtOnce, length - row);
-        const at::Tensor logarithms = at::log_softmax(logits.narrow(0, row, rows), -1);
-        at::Tensor part = gradient.narrow(0, row, rows);
-        at::exp_out(part, logarithms);
-        const at::Tensor entropy = at::mul(part, logarithms).sum(-1, /*keepdim=*/true).neg_();
-        part.mul_(logarithms.add_(entropy)).mul_(-1.0 / static_cast<double>(length));
-    }
-    return gradient;
+at::Tensor gradientOfEntropy(const at::Tensor& logits, std::span<const std::int32_t> ids) {
+    return gradientByRows(logits, [&](const at::Tensor& part, std::int64_t) {
+        at::Tensor logarithms = at::log_softmax(part, -1);
+        at::Tensor gradient = logarithms.exp();
+        // Of probabilities that are rounded, and add up to 1 but for that: by their sum, so that gradients add up to 0.
+        const at::Tensor entropy =
+            at::mul(gradient, logarithms).sum(-1, /*keepdim=*/true).neg_().div_(gradient.sum(-1, true));
+        return gradient.mul_(logarithms.add_(entropy)).mul_(-1.0 / static_cast<double>(ids.size()));
+    });
 }
 
 void addSquare(at::Tensor& sum, const at::Tensor& gradient) {
@@ -95,8 +107,10 @@ public:
         if (job_.safePoint) job_.safePoint();
     }
 
-    void observe(const std::string& parameter, const at::Tensor& gradient) override {
-        measure_.add(sumOf(parameter, gradient.sizes(), gradient), gradient);
+    void observe(const std::string& parameter, at::IntArrayRef sizes, std::int64_t firstRow,
+                 const at::Tensor& gradient) override {
+        at::Tensor rows = sumOf(parameter, sizes, gradient).narrow(0, firstRow, gradient.size(0));
+        measure_.add(rows, gradient);
     }
 
     void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
@@ -107,11 +121,16 @@ public:
         sum.index_copy_(0, rows, part);
     }
 
+    /// The sum of a parameter's terms, for another to take. @pre observed
+    at::Tensor take(const std::string& parameter) { return sums_.extract(parameter).mapped(); }
+    /// @pre observed
+    at::Tensor& sum(const std::string& parameter) { return sums_.at(parameter); }
+
     /// Divides by the number of blocks. @throws InputError
     const std::map<std::string, at::Tensor>& means() {
         for (auto& [name, sum] : sums_) {
             sum.div_(job_.blocks.blocks);
-            if (!sum.isfinite().all().item<bool>())
+            if (!std::isfinite(sum.max().item<float>()))  // NaN comes through
                 throw InputError(
                     "{}: the loss's gradient with respect to {} is NaN or beyond float32; check the model's weights, or "
                     "calibrate with dtype float32",
@@ -169,12 +188,12 @@ private:
     std::deque<Message> leaving_;
 };
 
-/// Sequences that share one reading of the layers. A tied head keeps a gradient of the whole vocabulary for each.
-std::int64_t sequencesPerPass(const ModelConfig& config, Kept kept) {
-    return kept != Kept::Nothing || config.tieWordEmbeddings ? 1 : kMostSequencesAtOnce;
+/// Sequences that share one reading of the layers.
+std::int64_t sequencesPerPass(Kept kept) {
+    return kept == Kept::Nothing ? kMostSequencesAtOnce : 1;
 }
 
-/// Collective. Weights are kept on all ranks or on none, for the size of the passes; graphs are for a rank to decide.
+/// Collective. Weights are kept on all ranks or on none, for the size of the passes; traces are for a rank to decide.
 Kept keptBy(World& world, const CalibrationJob& job, const Stage& stage) {
     std::int64_t stageLayers = 0;
     for (const RankPlan& rank : job.plan.ranks) stageLayers = std::max(stageLayers, rank.endLayer - rank.firstLayer);
@@ -183,9 +202,9 @@ Kept keptBy(World& world, const CalibrationJob& job, const Stage& stage) {
         gradientMemory(config, stageLayers, stage.stages, job.blocks.length, job.config.dtype, job.memoryLimit);
     if (world.any(!memory.keepsWeights())) return Kept::Nothing;
     const std::int64_t underWay = stage.stages - stage.number();
-    const std::uint64_t graphBytes =
-        memory.keptGraphBytes((stage.endLayer - stage.firstLayer) * underWay, config, job.blocks.length, job.config.dtype);
-    return graphBytes > 0 ? Kept::WeightsAndGraphs : Kept::Weights;
+    const std::uint64_t traceBytes =
+        memory.keptTraceBytes((stage.endLayer - stage.firstLayer) * underWay, config, job.blocks.length, job.config.dtype);
+    return traceBytes > 0 ? Kept::WeightsAndTraces : Kept::Weights;
 }
 
 /// A rank's part: as many passes go forwards as there are stages behind this one, then one goes backwards for every one that
@@ -200,7 +219,7 @@ public:
           sums_(job, measure),
           gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, kept, sums_),
           link_(world),
-          passes_(job.blocks.blocks, sequencesPerPass(decoder_.config(), kept)),
+          passes_(job.blocks.blocks, sequencesPerPass(kept)),
           progress_(job.progress, measure.name, "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0),
           notice_(world, stage.first() ? idleRanks(job.plan) : std::vector<int>{}) {}
 
@@ -210,6 +229,7 @@ public:
             if (pass < passes_.count()) forward(pass);
             if (pass >= behind) backward(pass - behind);
         }
+        if (decoder_.config().tieWordEmbeddings) joinTiedSums();
         link_.finish();
         notice_.finish();
         progress_.finish();
@@ -243,7 +263,7 @@ private:
                 state = decoder_.emptyHidden(1, job_.blocks.length);  // the one before may still be on its way
                 link_.receive(stage_.next, kGradientsTag, state);
             }
-        if (decoder_.config().tieWordEmbeddings && stage_.stages > 1) passHeads(pass);
+        if (decoder_.config().tieWordEmbeddings && stage_.stages > 1) passTiedRows(pass);
         gradient_.backward(pass);
         if (stage_.first())
             gradient_.backwardThroughEmbedding(pass);
@@ -255,17 +275,30 @@ private:
     }
 
     /// From the last stage to the first, whose embedding the head is.
-    void passHeads(GradientPass& pass) {
-        const std::vector<int>& ranks = stage_.pipelines.front();
+    void passTiedRows(GradientPass& pass) {
         if (stage_.last())
-            for (const at::Tensor& head : std::exchange(pass.tiedHeads, {})) link_.send(ranks.front(), kHeadTag, head);
+            for (const at::Tensor& rows : std::exchange(pass.tiedRows, {})) link_.send(firstRank(), kHeadTag, rows);
         else if (stage_.first())
             for (std::size_t s = 0; s < pass.states.size(); ++s) {
-                const at::Tensor& like = pass.states[s];
-                link_.receive(ranks.back(), kHeadTag,
-                              pass.tiedHeads.emplace_back(
-                                  at::empty({decoder_.config().vocabSize, decoder_.hiddenSize()}, like.options())));
+                const auto tokens = static_cast<std::int64_t>(gradient_.tokensOf(pass, s).size());
+                link_.receive(lastRank(), kHeadTag, pass.tiedRows.emplace_back(emptyRows(tokens)));
             }
+    }
+
+    /// What the last stage has seen of the head to what the first has seen of the embedding, whichever stages these are: the
+    /// sum has the same bits for any number of them.
+    void joinTiedSums() {
+        if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(kHead));
+        if (!stage_.first()) return;
+        at::Tensor head = stage_.last() ? sums_.take(kHead) : emptyRows(decoder_.config().vocabSize);
+        if (!stage_.last()) link_.receive(lastRank(), kSumTag, head);
+        sums_.sum(kEmbedding).add_(head);
+    }
+
+    int firstRank() const { return stage_.pipelines.front().front(); }
+    int lastRank() const { return stage_.pipelines.front().back(); }
+    at::Tensor emptyRows(std::int64_t rows) const {
+        return at::empty({rows, decoder_.hiddenSize()}, at::TensorOptions(at::kFloat).device(decoder_.device()));
     }
 
     const CalibrationJob& job_;
@@ -306,7 +339,7 @@ void measure(World& world, const CalibrationJob& job, const GradientMeasure& mea
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
     const Kept kept = keptBy(world, job, stage);
     if (stage.empty()) {
-        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(job.base.modelConfig(), kept));
+        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(kept));
         StepNotice::follow(world, stage.pipelines.front().front(), passes.count());
     } else {
         std::optional<KeptHeap> heap;

@@ -111,7 +111,7 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         // The first of several stages has fewer layers, and a block under way for each of the others.
         const std::uint64_t kept =
             memory.keepsWeights()
-                ? memory.weights + memory.keptGraphBytes(config.layers, config, blockLength, calibration.dtype)
+                ? memory.weights + memory.keptTraceBytes(config.layers, config, blockLength, calibration.dtype)
                 : state * static_cast<std::uint64_t>(kMostSequencesAtOnce * config.layers);
         return {elements * sizeof(float), memory.always + kept};
     }

@@ -16,16 +16,16 @@ namespace {
 
 constexpr double kFloor = 1e-8;  // added to every probability
 
-/// to[i] = value(i). @return their sum
-template <typename Value>
-double fillAndAddUp(std::vector<double>& to, const Value& value) {
+/// to[i] = value(i). @return the sum of term(i, to[i])
+template <typename Number, typename Value, typename Term>
+double fillAndAddUp(std::vector<Number>& to, const Value& value, const Term& term) {
     Lanes lanes{};
     addToLanes(
         to.size(), 0,
-        [value, into = to.data()](std::size_t i) AIMERGE_INLINE_BODY {
-            const double own = value(i);
+        [value, term, into = to.data()](std::size_t i) AIMERGE_INLINE_BODY {
+            const Number own = value(i);
             into[i] = own;
-            return own;
+            return static_cast<double>(term(i, own));
         },
         lanes);
     return sumOf(lanes);
@@ -53,20 +53,11 @@ float largestOf(std::size_t count, const Value& value) {
     }));
 }
 
-/// to[i] = e^value, divided by a number of the row's own. @return their sum
-double exponentials(const float* from, std::vector<double>& to) {
-    const double largest = largestOf(to.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return from[i]; });
-    const double smallest = -largestOf(to.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return -from[i]; });
-    if (largest - smallest > 2 * kRatherNearZero)
-        return fillAndAddUp(to, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponential(from[i] - largest); });
-    const double middle = (largest + smallest) / 2;
-    return fillAndAddUp(to, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponentialRatherNearZero(from[i] - middle); });
-}
-
 /// What one worker makes of a row.
 class Row {
 public:
-    explicit Row(std::size_t columns) : base_(columns), input_(columns), q_(columns), p_(columns) {}
+    explicit Row(std::size_t columns)
+        : base_(columns), input_(columns), weights_(columns), growths_(columns), q_(columns), p_(columns) {}
 
     /// A row that comes in parts. @return whether it is complete
     bool add(std::size_t column, std::size_t count, const float* base, const float* input) {
@@ -78,38 +69,62 @@ public:
 
     /// kappa.
     double divergence(const float* base, const float* input) {
+        const std::size_t columns = base_.size();
         const float change =
-            largestOf(p_.size(), [=](std::size_t i) AIMERGE_INLINE_BODY { return std::abs(input[i] - base[i]); });
+            largestOf(columns, [=](std::size_t i) AIMERGE_INLINE_BODY { return std::abs(input[i] - base[i]); });
         if (change == 0) return 0;
-        const double totalQ = exponentials(base, q_);
-        if (change > kNearZero) {
-            const double totalP = exponentials(input, p_);
-            return sumOfTerms(totalP, totalQ, [](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatio(p, q); });
-        }
-        const double totalP = fillAndAddUp(p_, [=, q = q_.data()](std::size_t i) AIMERGE_INLINE_BODY {
-            return q[i] * exponentialNearZero(double{input[i]} - double{base[i]});
-        });
-        return sumOfTerms(totalP, totalQ,
-                          [](double p, double q) AIMERGE_INLINE_BODY { return logarithmOfRatioNearOne(p, q); });
+        const float largest = largestOf(columns, [=](std::size_t i) AIMERGE_INLINE_BODY { return base[i]; });
+        const float smallest = -largestOf(columns, [=](std::size_t i) AIMERGE_INLINE_BODY { return -base[i]; });
+        return change <= kNearZero && largest - smallest <= 2 ? ofSmallChanges(base, input, (largest + smallest) / 2)
+                                                              : ofAnyChanges(base, input, largest);
     }
 
 private:
-    /// @param logarithm of p / q
-    template <typename Logarithm>
-    double sumOfTerms(double totalP, double totalQ, const Logarithm& logarithm) const {
-        const double scaleP = 1 / totalP, scaleQ = 1 / totalQ;
+    /// With q = e^(base - middle) and d = e^(input - base) - 1, every p / q is (1 + d) / (1 + r), where r = sum q d / sum q,
+    /// and a term Q h(P / Q - 1), h(u) = (1 + u) ln(1 + u) - u: float32 loses nothing to cancellation.
+    double ofSmallChanges(const float* base, const float* input, float middle) {
+        const double total = fillAndAddUp(
+            weights_, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponentialWithinOne(base[i] - middle); },
+            [](std::size_t, float weight) AIMERGE_INLINE_BODY { return weight; });
+        const double totalGrowth = fillAndAddUp(
+            growths_, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponentialMinusOneNearZero(input[i] - base[i]); },
+            [weights = weights_.data()](std::size_t i, float growth) AIMERGE_INLINE_BODY { return weights[i] * growth; });
+
+        const double mean = totalGrowth / total;
+        const auto growthOfAll = static_cast<float>(mean), scale = static_cast<float>(1 / (1 + mean)),
+                   floor = static_cast<float>(kFloor * total);
+        Lanes lanes{};
+        addToLanes(
+            weights_.size(), 0,
+            [=, weights = weights_.data(), growths = growths_.data()](std::size_t i) AIMERGE_INLINE_BODY {
+                const float weight = weights[i], floored = weight + floor;
+                const float u = (growths[i] - growthOfAll) * scale * (weight / floored);
+                return static_cast<double>(floored * excessOfLogarithmNearOne(u));
+            },
+            lanes);
+        return sumOf(lanes) / total;
+    }
+
+    double ofAnyChanges(const float* base, const float* input, double largest) {
+        const auto exponentials = [largest](const float* from, std::vector<double>& to) {
+            return fillAndAddUp(
+                to, [=](std::size_t i) AIMERGE_INLINE_BODY { return exponential(from[i] - largest); },
+                [](std::size_t, double value) AIMERGE_INLINE_BODY { return value; });
+        };
+        const double scaleQ = 1 / exponentials(base, q_), scaleP = 1 / exponentials(input, p_);
         Lanes lanes{};
         addToLanes(
             p_.size(), 0,
             [=, ps = p_.data(), qs = q_.data()](std::size_t i) AIMERGE_INLINE_BODY {
                 const double p = ps[i] * scaleP + kFloor, q = qs[i] * scaleQ + kFloor;
-                return p * logarithm(p, q) - (p - q);
+                return p * logarithmOfRatio(p, q) - (p - q);
             },
             lanes);
         return sumOf(lanes);
     }
 
     std::vector<float> base_, input_;
+    std::vector<float> weights_, growths_;
     std::vector<double> q_, p_;
 };
 

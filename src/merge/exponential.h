@@ -1,6 +1,6 @@
 #pragma once
-// exp and ln in plain float64 arithmetic, for loops over elements: the C library's would give other bits on other
-// instruction sets, and are not vectorised.
+// exp and ln in plain arithmetic, for loops over elements: the C library's would give other bits on other instruction sets,
+// and are not vectorised.
 
 #include <bit>
 #include <cstdint>
@@ -8,14 +8,14 @@
 namespace aimerge {
 
 /// 1 + x + x^2/2 + ... to the power kDegree, as a chain of multiplications and additions.
-template <int kDegree>
-__attribute__((always_inline)) inline double exponentialSeries(double x) {
+template <int kDegree, typename Number>
+__attribute__((always_inline)) inline Number exponentialSeries(Number x) {
     double factorial = 1;
     for (int k = 2; k <= kDegree; ++k) factorial *= k;
-    double series = 1 / factorial;
+    Number series = static_cast<Number>(1 / factorial);
     for (int k = kDegree; k > 0; --k) {
         factorial /= k;
-        series = series * x + 1 / factorial;
+        series = series * x + static_cast<Number>(1 / factorial);
     }
     return series;
 }
@@ -33,27 +33,31 @@ __attribute__((always_inline)) inline double exponential(double x) {
     return exponentialSeries<13>(r) * std::bit_cast<double>(exponent);
 }
 
-/// How far the shorter series below reach.
-inline constexpr double kNearZero = 0x1p-5, kRatherNearZero = 0x1p-2;
+/// In float32, each to about 2e-7 of it.
 
-/// e^x to about 2e-16 of it. @pre |x| <= kNearZero
-__attribute__((always_inline)) inline double exponentialNearZero(double x) {
-    return exponentialSeries<7>(x);
-}
-/// @pre |x| <= kRatherNearZero
-__attribute__((always_inline)) inline double exponentialRatherNearZero(double x) {
-    return exponentialSeries<11>(x);
+/// e^x. @pre |x| <= 1
+__attribute__((always_inline)) inline float exponentialWithinOne(float x) {
+    return exponentialSeries<10>(x);
 }
 
-/// ln(a / b), as accurate as logarithmOfRatio(). @pre a and b are positive, and a / b lies in e^(-2 kNearZero) ... e^(2
-/// kNearZero)
-__attribute__((always_inline)) inline double logarithmOfRatioNearOne(double a, double b) {
-    const double s = (a - b) / (a + b), square = s * s;  // |s| <= 1/32
-    double series = 1.0 / 9;
-    series = series * square + 1.0 / 7;
-    series = series * square + 1.0 / 5;
-    series = series * square + 1.0 / 3;
-    return 2 * (s + s * square * series);
+inline constexpr float kNearZero = 0x1p-5f;
+
+/// e^x - 1. @pre |x| <= kNearZero
+__attribute__((always_inline)) inline float exponentialMinusOneNearZero(float x) {
+    float series = 1.0f / 24;
+    series = series * x + 1.0f / 6;
+    series = series * x + 1.0f / 2;
+    return x + x * x * series;
+}
+
+/// (1 + u) ln(1 + u) - u: u^2/2 - u^3/6 + ..., of u^k 1 / (k (k - 1)). @pre |u| <= e^(2 kNearZero) - 1
+__attribute__((always_inline)) inline float excessOfLogarithmNearOne(float u) {
+    float series = 1.0f / 30;
+    series = series * u - 1.0f / 20;
+    series = series * u + 1.0f / 12;
+    series = series * u - 1.0f / 6;
+    series = series * u + 1.0f / 2;
+    return u * u * series;
 }
 
 /// ln(a / b), accurate relative to its own size also where a and b are close. @pre a and b are positive and normal, and so

@@ -99,11 +99,6 @@ at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) {
     return at::linear(x, weights.weight, weights.bias);
 }
 
-/// [sequences, length, heads * headDim] seen as [sequences, heads, length, headDim].
-at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
-    return x.view({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
-}
-
 }  // namespace
 
 Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device)
@@ -219,57 +214,96 @@ at::Tensor Decoder::normaliseHeads(const at::Tensor& x, const at::Tensor& weight
 
 /// The input of o_proj. Query, key and value stay three products: one product over joined weights is no faster (within 3 %).
 at::Tensor Decoder::attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
-                           ActivationObserver* observer) const {
+                           ActivationObserver* observer, LayerTrace* trace) const {
     const AttentionInputs inputs = attentionInputs(config_, weights);
     at::Tensor query = linear(inputs.query, normalised);
     at::Tensor key = linear(inputs.key, normalised);
     const at::Tensor value = linear(inputs.value, normalised);
     if (family_.normalisesHeads) {
+        if (trace) trace->plainQuery = query, trace->plainKey = key;
         query = normaliseHeads(query, weights.queryNorm, ActivationPoint::QueryNorm, layer, observer);
         key = normaliseHeads(key, weights.keyNorm, ActivationPoint::KeyNorm, layer, observer);
     }
     rotate(query, tables_.cosines, tables_.sines, config_.heads);
     rotate(key, tables_.cosines, tables_.sines, config_.keyValueHeads);
-    return attention(config_, layer, splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads),
-                     splitHeads(value, config_.keyValueHeads));
+    at::Tensor mixed = attention(config_, layer, splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads),
+                                 splitHeads(value, config_.keyValueHeads));
+    if (trace) trace->query = query, trace->key = key, trace->value = value, trace->mixed = mixed;
+    return mixed;
 }
 
 /// The input of down_proj.
-at::Tensor Decoder::feedForward(const LayerWeights& weights, const at::Tensor& normalised) const {
+at::Tensor Decoder::feedForward(const LayerWeights& weights, const at::Tensor& normalised, LayerTrace* trace) const {
     const MlpInputs inputs = mlpInputs(config_, weights);
     at::Tensor inner = linear(inputs.gate, normalised);
+    if (trace) {
+        trace->gate = inner;
+        inner = inner.clone();
+    }
     config_.activation == "silu" ? at::silu_(inner) : at::gelu_(inner, "tanh");
-    return inner.mul_(linear(inputs.up, normalised));
+    const at::Tensor up = linear(inputs.up, normalised);
+    if (trace) trace->up = up;
+    return inner.mul_(up);
 }
 
 void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden,
                        ActivationObserver* observer) const {
+    runLayer(layer, weights, hidden, observer, nullptr);
+}
+
+LayerTrace Decoder::traceLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden) const {
+    LayerTrace trace;
+    runLayer(layer, weights, hidden, nullptr, &trace);
+    return trace;
+}
+
+void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer,
+                       LayerTrace* trace) const {
     const auto show = [&](ActivationPoint point, const at::Tensor& input) {
         if (observer) observer->observe(point, layer, input);
     };
+    const auto keep = [&](at::Tensor LayerTrace::*place, const at::Tensor& input) {
+        if (trace) trace->*place = input;
+    };
     // What a branch adds to the hidden state, where the family has a norm for it.
-    const auto normalisedOutput = [&](at::Tensor output, ActivationPoint point, const at::Tensor& weight) {
+    const auto normalisedOutput = [&](at::Tensor output, ActivationPoint point, at::Tensor LayerTrace::*place,
+                                      const at::Tensor& weight) {
         if (!family_.normalisesOutputs) return output;
         show(point, output);
+        keep(place, output);
         return normalise(output, weight);
     };
+    const auto add = [&](const at::Tensor& branch) {
+        if (trace)
+            hidden = hidden + branch;
+        else
+            hidden.add_(branch);
+    };
     show(ActivationPoint::InputNorm, hidden);
+    keep(&LayerTrace::input, hidden);
     {
         const at::Tensor normalised = normalise(hidden, weights.inputNorm);
         show(family_.fusesProjections ? ActivationPoint::FusedAttentionInput : ActivationPoint::AttentionInput, normalised);
-        const at::Tensor mixed = attend(layer, weights, normalised, observer);
+        keep(&LayerTrace::attentionInput, normalised);
+        const at::Tensor mixed = attend(layer, weights, normalised, observer, trace);
         show(ActivationPoint::AttentionOutput, mixed);
-        hidden.add_(
-            normalisedOutput(linear(weights.output, mixed), ActivationPoint::PostAttentionNorm, weights.postAttentionNorm));
+        add(normalisedOutput(linear(weights.output, mixed), ActivationPoint::PostAttentionNorm, &LayerTrace::attended,
+                             weights.postAttentionNorm));
     }
     show(family_.normalisesOutputs ? ActivationPoint::PreFeedforwardNorm : ActivationPoint::PostAttentionNorm, hidden);
+    keep(&LayerTrace::between, hidden);
     const at::Tensor normalised =
         normalise(hidden, family_.normalisesOutputs ? weights.preFeedforwardNorm : weights.postAttentionNorm);
     show(family_.fusesProjections ? ActivationPoint::FusedMlpInput : ActivationPoint::MlpInput, normalised);
-    const at::Tensor inner = feedForward(weights, normalised);
+    keep(&LayerTrace::mlpInput, normalised);
+    const at::Tensor inner = feedForward(weights, normalised, trace);
     show(ActivationPoint::MlpOutput, inner);
-    hidden.add_(
-        normalisedOutput(linear(weights.down, inner), ActivationPoint::PostFeedforwardNorm, weights.postFeedforwardNorm));
+    add(normalisedOutput(linear(weights.down, inner), ActivationPoint::PostFeedforwardNorm, &LayerTrace::fed,
+                         weights.postFeedforwardNorm));
+}
+
+void Decoder::rotateBack(at::Tensor& gradient, std::int64_t heads) const {
+    rotate(gradient, tables_.cosines, tables_.sines.neg(), heads);
 }
 
 at::Tensor Decoder::loadFinalNorm() const {

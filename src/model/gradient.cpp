@@ -1,62 +1,14 @@
 #include "aimerge/model/gradient.h"
 
-#include "model/differentiable_layer.h"
+#include "model/layer_gradient.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 namespace aimerge {
-namespace {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-
-/// The layer's parameters by name; each tensor is the one in `weights`.
-NamedTensors parametersOf(std::int64_t layer, const LayerWeights& weights) {
-    NamedTensors named;
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    const auto addNorm = [&](const char* module, const at::Tensor& weight) {
-        if (weight.defined()) named.emplace_back(fmt::format("{}{}.weight", prefix, module), weight);
-    };
-    const auto add = [&](const char* module, const LinearWeights& linear) {
-        if (!linear.weight.defined()) return;
-        named.emplace_back(fmt::format("{}{}.weight", prefix, module), linear.weight);
-        if (linear.bias.defined()) named.emplace_back(fmt::format("{}{}.bias", prefix, module), linear.bias);
-    };
-    addNorm("input_layernorm", weights.inputNorm);
-    add("self_attn.qkv_proj", weights.attentionInput);
-    add("self_attn.q_proj", weights.query);
-    add("self_attn.k_proj", weights.key);
-    add("self_attn.v_proj", weights.value);
-    addNorm("self_attn.q_norm", weights.queryNorm);
-    addNorm("self_attn.k_norm", weights.keyNorm);
-    add("self_attn.o_proj", weights.output);
-    addNorm("post_attention_layernorm", weights.postAttentionNorm);
-    addNorm("pre_feedforward_layernorm", weights.preFeedforwardNorm);
-    add("mlp.gate_up_proj", weights.mlpInput);
-    add("mlp.gate_proj", weights.gate);
-    add("mlp.up_proj", weights.up);
-    add("mlp.down_proj", weights.down);
-    addNorm("post_feedforward_layernorm", weights.postFeedforwardNorm);
-    return named;
-}
-
-/// Gradients of sum(output * outputGradient) with respect to the parameters and, last, to `input`.
-std::vector<at::Tensor> gradients(const at::Tensor& output, const at::Tensor& outputGradient, const NamedTensors& parameters,
-                                  const at::Tensor& input) {
-    std::vector<at::Tensor> leaves;
-    for (const auto& [name, tensor] : parameters) leaves.push_back(tensor);
-    leaves.push_back(input);
-    return torch::autograd::grad({output}, leaves, {outputGradient});
-}
-
-}  // namespace
 
 StageGradient::StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
                              Kept kept, GradientObserver& observer)
@@ -76,17 +28,14 @@ void StageGradient::embed(GradientPass& pass) const {
 }
 
 void StageGradient::forward(GradientPass& pass) {
-    const at::AutoGradMode graphs(keepsGraphs());
-    pass.inputs.resize(layers_.size());
-    pass.outputs.resize(layers_.size());
+    pass.traces.resize(layers_.size());
     for (std::int64_t number = firstLayer_; number < endLayer_; ++number) {
         const LayerWeights weights = layer(number);
-        const auto index = static_cast<std::size_t>(number - firstLayer_);
         for (at::Tensor& state : pass.states) {
-            const at::Tensor& input = pass.inputs[index].emplace_back(state.set_requires_grad(true));
-            const at::Tensor output = differentiableLayer(decoder_, number, weights, input);
-            if (keepsGraphs()) pass.outputs[index].push_back(output);
-            state = output.detach();
+            LayerTrace trace = decoder_.traceLayer(number, weights, state), kept;
+            kept.input = trace.input;
+            if (kept_ == Kept::WeightsAndTraces) kept = std::move(trace);
+            pass.traces[static_cast<std::size_t>(number - firstLayer_)].push_back(std::move(kept));
         }
         observer_.stop();
     }
@@ -94,66 +43,79 @@ void StageGradient::forward(GradientPass& pass) {
 
 void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient) {
     if (!head_.defined()) {
-        finalNorm_ = decoder_.loadFinalNorm().set_requires_grad(true);
-        head_ = decoder_.loadHead().set_requires_grad(true);
+        finalNorm_ = decoder_.loadFinalNorm();
+        head_ = decoder_.loadHead();
     }
-    const NamedTensors parameters{{"model.norm.weight", finalNorm_}, {"lm_head.weight", head_}};
     for (std::size_t s = 0; s < pass.states.size(); ++s) {
-        const at::Tensor input = pass.states[s].detach().set_requires_grad(true);
-        const at::Tensor logits = differentiableHead(decoder_, finalNorm_, head_, input);
-        const auto found = gradients(logits, lossGradient(logits.detach(), idsOf(pass, s)), parameters, input);
-        observer_.observe(parameters[0].first, found[0]);
-        if (decoder_.config().tieWordEmbeddings)
-            pass.tiedHeads.push_back(found[1]);
-        else
-            observer_.observe(parameters[1].first, found[1]);
-        pass.states[s] = found[2];
+        at::Tensor& state = pass.states[s];
+        const at::Tensor normalised = decoder_.runFinalNorm(finalNorm_, state, nullptr);
+        const at::Tensor logits = decoder_.runHead(head_, normalised).squeeze(0);
+        at::Tensor gradient = lossGradient(logits, idsOf(pass, s));
+        const double cap = decoder_.config().logitSoftcap;
+        if (cap > 0) gradient = at::tanh_backward(gradient, logits / cap);  // the cap and its inverse cancel out
+        observeHead(pass, s, {normalised, gradient});
+        state = normGradient(decoder_, "model.norm", finalNorm_, state, at::mm(gradient, head_).unsqueeze(0), observer_);
     }
     if (kept_ == Kept::Nothing) finalNorm_ = head_ = at::Tensor();
     observer_.stop();
 }
 
+void StageGradient::observeHead(GradientPass& pass, std::size_t sequence, const WeightGradient& parts) {
+    const bool isTied = decoder_.config().tieWordEmbeddings;
+    const std::vector<std::int64_t> tokens = isTied ? tokensOf(pass, sequence) : std::vector<std::int64_t>{};
+    std::vector<at::Tensor> tiedRows;
+    auto begin = tokens.begin();
+    for (std::int64_t first = 0; first < parts.rows(); first += parts.rowsAtOnce()) {
+        const std::int64_t count = std::min(parts.rowsAtOnce(), parts.rows() - first);
+        at::Tensor gradient = parts.ofRows(first, count);
+        const auto end = std::lower_bound(begin, tokens.end(), first + count);
+        if (begin != end) {
+            const at::Tensor rows = at::tensor(at::ArrayRef(&*begin, static_cast<std::size_t>(end - begin))).sub_(first);
+            const at::Tensor places = rows.to(gradient.device());
+            tiedRows.push_back(gradient.index_select(0, places).to(at::kFloat));
+            gradient.index_fill_(0, places, 0);
+        }
+        begin = end;
+        observer_.observe(kHead, head_.sizes(), first, gradient);
+    }
+    if (isTied) pass.tiedRows.push_back(at::cat(tiedRows));
+}
+
 void StageGradient::backward(GradientPass& pass) {
     for (std::int64_t number = endLayer_; number-- > firstLayer_;) {
         const LayerWeights weights = layer(number);
-        const NamedTensors parameters = parametersOf(number, weights);
-        const auto index = static_cast<std::size_t>(number - firstLayer_);
         for (std::size_t s = 0; s < pass.states.size(); ++s) {
-            const at::Tensor input = std::exchange(pass.inputs[index][s], {});
-            const at::Tensor output = keepsGraphs() ? std::exchange(pass.outputs[index][s], {})
-                                                    : differentiableLayer(decoder_, number, weights, input);
-            const auto found = gradients(output, pass.states[s], parameters, input);
-            for (std::size_t p = 0; p < parameters.size(); ++p) observer_.observe(parameters[p].first, found[p]);
-            pass.states[s] = found.back();
+            LayerTrace trace = std::exchange(pass.traces[static_cast<std::size_t>(number - firstLayer_)][s], {});
+            at::Tensor hidden = trace.input;
+            if (kept_ != Kept::WeightsAndTraces) trace = decoder_.traceLayer(number, weights, hidden);
+            pass.states[s] = layerGradient(decoder_, number, weights, trace, pass.states[s], observer_);
         }
         observer_.stop();
     }
 }
 
 void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
-    const std::string parameter = "model.embed_tokens.weight";
     for (std::size_t s = 0; s < pass.states.size(); ++s) {
-        const std::span<const std::int32_t> ids = idsOf(pass, s);
-        std::vector<std::int64_t> taken(ids.begin(), ids.end());
-        std::ranges::sort(taken);
-        taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
-        const at::Tensor rows = at::tensor(taken).to(decoder_.device());
-
-        at::Tensor gradient;
-        if (decoder_.config().tieWordEmbeddings) {
-            at::Tensor& head = pass.tiedHeads[s];
-            gradient = head.index_select(0, rows).to(at::kFloat).cpu();
-            observer_.observe(parameter, head.index_fill_(0, rows, 0));
-        } else {
-            gradient = at::zeros({rows.size(0), decoder_.hiddenSize()}, at::kFloat);
-        }
+        const std::vector<std::int64_t> tokens = tokensOf(pass, s);
         // On the host, where index_add_ goes token by token, in order: the bits must not depend on threads.
+        at::Tensor gradient = decoder_.config().tieWordEmbeddings
+                                  ? pass.tiedRows[s].cpu()
+                                  : at::zeros({static_cast<std::int64_t>(tokens.size()), decoder_.hiddenSize()}, at::kFloat);
         std::vector<std::int64_t> places;
-        for (const std::int32_t id : ids) places.push_back(std::ranges::lower_bound(taken, id) - taken.begin());
+        for (const std::int32_t id : idsOf(pass, s)) places.push_back(std::ranges::lower_bound(tokens, id) - tokens.begin());
         gradient.index_add_(0, at::tensor(places), pass.states[s].select(0, 0).cpu().to(at::kFloat),
                             decoder_.embeddingScale());
-        observer_.observeRows(parameter, decoder_.config().vocabSize, rows, gradient.to(decoder_.device()));
+        observer_.observeRows(kEmbedding, decoder_.config().vocabSize, at::tensor(tokens).to(decoder_.device()),
+                              gradient.to(decoder_.device()));
     }
+}
+
+std::vector<std::int64_t> StageGradient::tokensOf(const GradientPass& pass, std::size_t sequence) const {
+    const std::span<const std::int32_t> ids = idsOf(pass, sequence);
+    std::vector<std::int64_t> tokens(ids.begin(), ids.end());
+    std::ranges::sort(tokens);
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    return tokens;
 }
 
 std::span<const std::int32_t> StageGradient::idsOf(const GradientPass& pass, std::size_t sequence) const {
@@ -164,7 +126,6 @@ LayerWeights StageGradient::layer(std::int64_t number) {
     LayerWeights& kept = layers_[static_cast<std::size_t>(number - firstLayer_)];
     if (kept.inputNorm.defined()) return kept;
     LayerWeights weights = decoder_.loadLayer(number);
-    for (const auto& [name, tensor] : parametersOf(number, weights)) tensor.set_requires_grad(true);
     if (kept_ != Kept::Nothing) kept = weights;
     return weights;
 }

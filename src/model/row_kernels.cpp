@@ -2,6 +2,7 @@
 
 #include "aimerge/model/cpu_clones.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -11,30 +12,51 @@ namespace {
 // Bodies are inlined into the clones below, so that each is compiled for its processor.
 #define AIMERGE_BODY [[gnu::always_inline]] inline
 
-/// Sum of squares over 16 running sums, which a vector register or two hold, added up in a fixed order.
-template <typename Element>
-AIMERGE_BODY float sumOfSquares(const Element* x, std::int64_t channels) {
+/// Sum of term(0) to term(channels - 1) over 16 running sums, which a vector register or two hold, added up in a fixed
+/// order.
+template <typename Term>
+AIMERGE_BODY float sumOverChannels(std::int64_t channels, const Term& term) {
     constexpr std::int64_t kLanes = 16;
     std::array<float, kLanes> lanes{};
     std::int64_t c = 0;
     for (; c + kLanes <= channels; c += kLanes)
-        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-            const float value = widen(x[c + lane]);
-            lanes[lane] += value * value;
-        }
-    for (; c < channels; ++c) lanes[c % kLanes] += widen(x[c]) * widen(x[c]);
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(c + lane);
+    for (; c < channels; ++c) lanes[c % kLanes] += term(c);
     for (std::int64_t width = kLanes / 2; width > 0; width /= 2)
         for (std::int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
     return lanes[0];
+}
+
+/// 1 / sqrt(mean(x^2) + eps)
+template <typename Element>
+AIMERGE_BODY float normScale(const Element* x, std::int64_t channels, float eps) {
+    const float squares = sumOverChannels(channels, [&](std::int64_t c) { return widen(x[c]) * widen(x[c]); });
+    return 1.0f / std::sqrt(squares / static_cast<float>(channels) + eps);
 }
 
 template <typename Element>
 AIMERGE_BODY void rmsNormBody(const Element* x, const Element* weight, Element* out, std::int64_t rows,
                               std::int64_t channels, float eps) {
     for (std::int64_t row = 0; row < rows; ++row, x += channels, out += channels) {
-        const float mean = sumOfSquares(x, channels) / static_cast<float>(channels);
-        const float scale = 1.0f / std::sqrt(mean + eps);
+        const float scale = normScale(x, channels, eps);
         for (std::int64_t c = 0; c < channels; ++c) out[c] = normalised(x[c], weight[c], scale);
+    }
+}
+
+template <typename Element>
+AIMERGE_BODY void rmsNormGradientBody(const Element* x, const float* factors, const Element* gradient, Element* byX,
+                                      float* __restrict byFactors, std::int64_t rows, std::int64_t channels, float eps) {
+    std::fill(byFactors, byFactors + channels, 0.0f);
+    for (std::int64_t row = 0; row < rows; ++row, x += channels, gradient += channels, byX += channels) {
+        const float scale = normScale(x, channels, eps);
+        const float product =
+            sumOverChannels(channels, [&](std::int64_t c) { return widen(gradient[c]) * factors[c] * widen(x[c]); });
+        const float along = product * scale * scale / static_cast<float>(channels);
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float value = widen(x[c]), by = widen(gradient[c]);
+            byX[c] = narrow<Element>(scale * (by * factors[c] - value * along));
+            byFactors[c] += by * (value * scale);
+        }
     }
 }
 
@@ -63,6 +85,16 @@ AIMERGE_CPU_CLONES void rmsNorm(const float* x, const float* weight, float* out,
 AIMERGE_CPU_CLONES void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels,
                                 float eps) {
     rmsNormBody(x, weight, out, rows, channels, eps);
+}
+
+AIMERGE_CPU_CLONES void rmsNormGradient(const float* x, const float* factors, const float* gradient, float* byX,
+                                        float* byFactors, std::int64_t rows, std::int64_t channels, float eps) {
+    rmsNormGradientBody(x, factors, gradient, byX, byFactors, rows, channels, eps);
+}
+
+AIMERGE_CPU_CLONES void rmsNormGradient(const Bf16* x, const float* factors, const Bf16* gradient, Bf16* byX,
+                                        float* byFactors, std::int64_t rows, std::int64_t channels, float eps) {
+    rmsNormGradientBody(x, factors, gradient, byX, byFactors, rows, channels, eps);
 }
 
 AIMERGE_CPU_CLONES void rotate(float* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation) {

@@ -13,6 +13,13 @@ namespace aimerge::kernels {
 void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels, float eps);
 void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels, float eps);
 
+/// Of rmsNorm with these factors [channels], from the gradient with respect to its output [rows, channels]: that with
+/// respect to x, rounded once, and, summed over the rows in their order, that with respect to the factors, [channels].
+void rmsNormGradient(const float* x, const float* factors, const float* gradient, float* byX, float* byFactors,
+                     std::int64_t rows, std::int64_t channels, float eps);
+void rmsNormGradient(const Bf16* x, const float* factors, const Bf16* gradient, Bf16* byX, float* byFactors,
+                     std::int64_t rows, std::int64_t channels, float eps);
+
 /// Rotates every head of every row in place (rotate-half layout): (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each
 /// product and the sum rounded to the element type. rows: [rows, heads, headDim], of which the first 2 half of a head are
 /// rotated; row r has position (firstRow + r) % length; cosines, sines: [length, half].

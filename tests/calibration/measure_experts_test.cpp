@@ -158,26 +158,32 @@ TEST(MeasureFisher, HasEveryParameterAndNoNegativeValue) {
 /// Squares of gradients, added up.
 class PlainSums : public GradientObserver {
 public:
-    void observe(const std::string& parameter, const at::Tensor& gradient) override {
-        at::Tensor& sum = sums[parameter];
-        if (!sum.defined()) sum = at::zeros(gradient.sizes(), at::kFloat);
-        sum.addcmul_(gradient.to(at::kFloat), gradient.to(at::kFloat));
+    void observe(const std::string& parameter, at::IntArrayRef sizes, std::int64_t firstRow,
+                 const at::Tensor& gradient) override {
+        const at::Tensor wide = gradient.to(at::kFloat);
+        sumOf(parameter, sizes).narrow(0, firstRow, gradient.size(0)).addcmul_(wide, wide);
     }
     void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
                      const at::Tensor& gradient) override {
-        at::Tensor& sum = sums[parameter];
-        if (!sum.defined()) sum = at::zeros({vocabulary, gradient.size(1)}, at::kFloat);
+        at::Tensor& sum = sumOf(parameter, {vocabulary, gradient.size(1)});
         sum.index_put_({rows}, sum.index({rows}).addcmul_(gradient, gradient));
     }
     std::map<std::string, at::Tensor> sums;
+
+private:
+    at::Tensor& sumOf(const std::string& parameter, at::IntArrayRef sizes) {
+        at::Tensor& sum = sums[parameter];
+        if (!sum.defined()) sum = at::zeros(sizes, at::kFloat);
+        return sum;
+    }
 };
 
 /// As autograd has it.
 at::Tensor gradientOfNextTokenLoss(const at::Tensor& logits, std::span<const std::int32_t> ids) {
     const at::Tensor next = at::tensor(at::ArrayRef<int>(ids.data() + 1, ids.size() - 1)).to(at::kLong);
-    const at::Tensor leaf = logits.clone().set_requires_grad(true);
+    const at::Tensor leaf = logits.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).set_requires_grad(true);
     const at::Tensor loss = at::cross_entropy_loss(leaf.narrow(0, 0, next.numel()), next, {}, at::Reduction::Sum);
-    return torch::autograd::grad({loss}, {leaf})[0];
+    return torch::autograd::grad({loss}, {leaf})[0].to(logits.scalar_type());
 }
 
 TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
@@ -197,6 +203,7 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
         whole.backward(pass);
         whole.backwardThroughEmbedding(pass);
     }
+    if (decoder.config().tieWordEmbeddings) plain.sums.at(kEmbedding).add_(plain.sums.extract(kHead).mapped());
 
     for (const std::uint64_t memoryLimit : {std::uint64_t{0}, std::uint64_t{1} << 40}) {
         const Tensors got = measure(measureFisher, "family_bf16/expert_b", Dtype::BF16, 1, kBlocks, memoryLimit);

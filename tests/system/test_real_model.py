@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import transformers
 
-from aimerge_command import AimergeTest
+from aimerge_command import AimergeTest, measured_tensors
 
 FAMILY = pathlib.Path(os.environ["AIMERGE_FAMILY"])
 CORPUS = pathlib.Path(__file__).parents[2] / "configs/smollm2/calibration.txt"
@@ -68,6 +68,25 @@ class RealModel(AimergeTest):
             for module, statistics in wanted.items():
                 for name, want in statistics.items():
                     np.testing.assert_allclose(file["statistics"][module][name][:], want, rtol=2e-4, atol=2e-6, err_msg=f"{module} {name}")
+
+    def test_sensitivities_equal_autograd(self):
+        """Of a vocabulary that is summed up in parts, with a tied head and several blocks of attention, through two stages: within autograd's own error in float32."""
+        config = self.merge_config("task_arithmetic", statistic="sensitivity")
+        config["aim"]["calibration"]["sequences"] = 2
+        self.aimerge("merge", self.config(config), "--out", self.folder / "out", "--threads", 1, ranks=2, timeout=300)
+        found = measured_tensors(next(self.cache.rglob("sensitivity-*.safetensors")).parent)
+        ids = transformers.AutoTokenizer.from_pretrained(FAMILY / "base")(CORPUS.read_text()).input_ids
+        model = transformers.AutoModelForCausalLM.from_pretrained(FAMILY / "base", dtype=torch.float32, attn_implementation="eager")
+        wanted = {name: 0 for name, _ in model.named_parameters()}
+        for block in (ids[:256], ids[256:512]):
+            logarithms = torch.log_softmax(model(torch.tensor(block)[None]).logits[0], -1)
+            model.zero_grad()
+            (-(logarithms.exp() * logarithms).sum(-1).mean()).backward()
+            for name, parameter in model.named_parameters():
+                wanted[name] = wanted[name] + parameter.grad.abs().numpy() / 2
+        self.assertEqual(set(found), set(wanted))
+        for name, want in wanted.items():
+            np.testing.assert_allclose(found[name], want, rtol=2e-3, atol=5e-4 * want.max(), err_msg=name)
 
     def perplexity(self, folder):
         """Of plain text, as transformers computes it on the folder."""

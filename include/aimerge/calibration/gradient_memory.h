@@ -1,6 +1,6 @@
 #pragma once
 // What measuring gradients takes of a rank's memory, on processors or on a GPU, and what is kept there between blocks:
-// weights and graphs that are kept need not be read and computed again for every block.
+// weights and traces that are kept need not be read and computed again for every block.
 
 #include "aimerge/checkpoint/model_config.h"
 #include "aimerge/core/dtype.h"
@@ -12,7 +12,7 @@ namespace aimerge {
 /// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
-/// Where memory is not limited: as much is kept of weights, and of graphs, at most.
+/// Where memory is not limited: as much is kept of weights, and of traces, at most.
 inline constexpr std::uint64_t kMostKeptBytes = std::uint64_t{4} << 30;
 
 /// Weights of one layer, without biases.
@@ -21,29 +21,26 @@ inline std::int64_t parametersOfLayer(const ModelConfig& config) {
     return config.hiddenSize * (attention + 3 * config.intermediateSize + 2);
 }
 
-/// What the operations of one layer keep of a block for the way back, about.
-inline std::uint64_t graphBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
-    const auto bytes = static_cast<std::int64_t>(bytesPerElement(dtype));
-    const std::int64_t norms = 2 * config.hiddenSize * (static_cast<std::int64_t>(sizeof(float)) + 2 * bytes);
-    const std::int64_t attention = 5 * config.heads * config.headDim * bytes;
-    const std::int64_t feedForward = 4 * config.intermediateSize * bytes;
-    const bool keepsScores = config.attentionSoftcap > 0 || !config.windows.empty();
-    const std::int64_t scores = keepsScores ? 3 * config.heads * length * static_cast<std::int64_t>(sizeof(float)) : 0;
-    return static_cast<std::uint64_t>(length * (norms + attention + feedForward + scores));
+/// What one layer keeps of a block for the way back (LayerTrace), of the families that keep most.
+inline std::uint64_t traceBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
+    const std::int64_t states = 6 * config.hiddenSize,
+                       attention = 3 * (config.heads + config.keyValueHeads) * config.headDim;
+    const std::int64_t elements = length * (states + attention + 2 * config.intermediateSize);
+    return static_cast<std::uint64_t>(elements) * bytesPerElement(dtype);
 }
 
 /// Bytes of the largest stage.
 struct GradientMemory {
     std::uint64_t always = 0;   // a float32 sum per parameter, the head, and the logits of a block
-    std::uint64_t weights = 0;  // of the stage, in the compute dtype
+    std::uint64_t weights = 0;  // of the stage's layers, in the compute dtype
     std::uint64_t limit = 0;    // 0: none
 
     bool keepsWeights() const { return limit == 0 ? weights <= kMostKeptBytes : always + weights <= limit; }
 
-    /// Of so many graphs of a layer and a block, what a stage that keeps its weights keeps from the forward to the backward
+    /// Of so many traces of a layer and a block, what a stage that keeps its weights keeps from the forward to the backward
     /// pass. 0: none, because they are too large, and every layer runs again on the way back.
-    std::uint64_t keptGraphBytes(std::int64_t graphs, const ModelConfig& config, std::int64_t length, Dtype dtype) const {
-        const std::uint64_t bytes = static_cast<std::uint64_t>(graphs) * graphBytesOfLayer(config, length, dtype);
+    std::uint64_t keptTraceBytes(std::int64_t traces, const ModelConfig& config, std::int64_t length, Dtype dtype) const {
+        const std::uint64_t bytes = static_cast<std::uint64_t>(traces) * traceBytesOfLayer(config, length, dtype);
         const bool fits = limit == 0 ? bytes <= kMostKeptBytes : always + weights + bytes <= limit;
         return fits ? bytes : 0;
     }
@@ -53,12 +50,12 @@ struct GradientMemory {
 inline GradientMemory gradientMemory(const ModelConfig& config, std::int64_t stageLayers, int stages, std::int64_t length,
                                      Dtype dtype, std::uint64_t memoryLimit) {
     const std::int64_t table = config.vocabSize * config.hiddenSize;
-    const std::int64_t tables = stages > 1 || config.tieWordEmbeddings ? 1 : 2;  // the first stage's and the last one's
-    const auto parameters = static_cast<std::uint64_t>(stageLayers * parametersOfLayer(config) + tables * table);
-    // The head and its gradient, and what freed memory of that size is kept; logits and their gradient, and what computes
-    // them.
-    const auto ends = static_cast<std::uint64_t>(3 * table + 4 * config.vocabSize * length);
-    return {(parameters + ends) * sizeof(float), parameters * bytesPerElement(dtype), memoryLimit};
+    const std::int64_t layers = stageLayers * parametersOfLayer(config);
+    const std::int64_t sums = layers + (stages > 1 ? 1 : 2) * table;  // the first stage's table and the last one's
+    const std::int64_t ends =
+        table + 2 * config.vocabSize * length;  // the head; logits and the gradient with respect to them
+    return {static_cast<std::uint64_t>(sums) * sizeof(float) + static_cast<std::uint64_t>(ends) * bytesPerElement(dtype),
+            static_cast<std::uint64_t>(layers) * bytesPerElement(dtype), memoryLimit};
 }
 
 }  // namespace aimerge

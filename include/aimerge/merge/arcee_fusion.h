@@ -8,8 +8,9 @@
 // q_z: the element of I at place floor(z (N - 1)) in ascending order over the tensor, the product in float32; exact for any
 // size, where mergekit samples beyond a million elements.
 //
-// kappa is float64, and summed as P ln(P / Q) - (P - Q): P and Q have the same sum, and no term of this is negative. In
-// float32, as mergekit computes it, kappa of a small change is rounding noise.
+// kappa is summed, in float64, as P ln(P / Q) - (P - Q): P and Q have the same sum, and no term of this is negative. Of rows
+// whose weights lie within 2 of each other and change by at most 1/32, terms are float32, by formulas without cancellation;
+// of others float64. As mergekit computes it, kappa of a small change is rounding noise.
 
 #include "aimerge/core/bfloat.h"
 #include "aimerge/merge/element_wise.h"

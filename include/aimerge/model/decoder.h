@@ -31,6 +31,17 @@ struct LayerWeights {
     LinearWeights attentionInput, mlpInput;  // query, key and value in one; gate and up in one
 };
 
+/// What the way back through a layer needs of the way there. What its family does not have is undefined.
+struct LayerTrace {
+    at::Tensor input, attentionInput;  // before and behind the first norm: [sequences, length, hidden]
+    at::Tensor query, key, value;      // as attention takes them
+    at::Tensor plainQuery, plainKey;   // before the norms of heads
+    at::Tensor mixed;                  // attention's output, which o_proj takes
+    at::Tensor attended, fed;          // before the norms behind attention and MLP
+    at::Tensor between, mlpInput;      // before and behind the MLP's norm: [sequences, length, hidden]
+    at::Tensor gate, up;               // [sequences, length, intermediate]
+};
+
 /// Of the rotary embedding: float32 [maxLength, rotated / 2], of the first `rotated` channels of a head (all of them but
 /// with partial_rotary_factor), rounded to the compute dtype.
 struct RotaryTables {
@@ -55,7 +66,6 @@ public:
     at::Device device() const { return device_; }
     /// What embed() multiplies by, rounded to the compute dtype.
     double embeddingScale() const;
-    const RotaryTables& rotaryTables() const { return tables_; }
 
     /// An uninitialised activation [sequences, length, hidden].
     at::Tensor emptyHidden(std::int64_t sequences, std::int64_t length) const;
@@ -73,6 +83,11 @@ public:
 
     /// Runs one layer on `hidden` in place. `observer`, if any, sees the input of every module on the way.
     void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer) const;
+    /// The same values, and what the way back needs; `hidden` becomes another tensor, the one before is in the trace.
+    LayerTrace traceLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden) const;
+
+    /// The transpose of the rotation of queries or keys, in place. @param gradient [sequences, length, heads * headDim]
+    void rotateBack(at::Tensor& gradient, std::int64_t heads) const;
 
     at::Tensor loadFinalNorm() const;
     /// lm_head, or the embedding where they are tied: [vocabulary, hidden].
@@ -88,9 +103,11 @@ private:
     at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight) const;
     at::Tensor normaliseHeads(const at::Tensor& x, const at::Tensor& weight, ActivationPoint point, std::int64_t layer,
                               ActivationObserver* observer) const;
+    void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer,
+                  LayerTrace* trace) const;
     at::Tensor attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
-                      ActivationObserver* observer) const;
-    at::Tensor feedForward(const LayerWeights& weights, const at::Tensor& normalised) const;
+                      ActivationObserver* observer, LayerTrace* trace) const;
+    at::Tensor feedForward(const LayerWeights& weights, const at::Tensor& normalised, LayerTrace* trace) const;
     LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
     const TensorInfo& embeddingTensor() const;
 

@@ -1,7 +1,8 @@
 #pragma once
-// The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers. The forward pass
-// keeps the input of every layer, and its graph where there is room; else the backward pass runs each layer again and
-// differentiates it, so that there is never more than one layer's graph. Bits do not depend on what is kept.
+// The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers, its formulas
+// written out (no autograd but for attention on a GPU). The forward pass keeps the input of every layer, and what else the
+// way back needs where there is room; else the backward pass runs each layer again, so that there is never more than one
+// layer's trace. Bits do not depend on what is kept.
 
 #include "aimerge/model/decoder.h"
 
@@ -14,21 +15,27 @@ namespace aimerge {
 class GradientObserver {
 public:
     virtual ~GradientObserver() = default;
-    /// Called once per parameter and sequence; of one parameter, the sequences come in the order of their backward passes.
-    /// A head that is tied to the embedding has no gradient of its own: the embedding's has both contributions.
-    /// @param gradient of the parameter's shape, in the compute dtype; only valid during the call
-    virtual void observe(const std::string& parameter, const at::Tensor& gradient) = 0;
+    /// Of rows [firstRow, firstRow + gradient.size(0)) of a parameter of these sizes: every row once per sequence; of one
+    /// parameter, the sequences come in the order of their backward passes.
+    /// @param gradient of the parameter's shape but for the rows, in the compute dtype or float32; only valid during the
+    /// call
+    virtual void observe(const std::string& parameter, at::IntArrayRef sizes, std::int64_t firstRow,
+                         const at::Tensor& gradient) = 0;
     /// Of an embedding of `vocabulary` rows those that the sequence's tokens take, once each, in float32, where many tokens
-    /// add up. Other rows have no gradient, or that of a tied head; then observe() was called just before, with zeros in
-    /// these. @param rows int64 [n], ascending @param gradient [n, hidden]
+    /// add up. Where a head is tied to it, the head's contribution is in them, and the other rows' is observed under the
+    /// head's own name, with zeros in these.
+    /// @param rows int64 [n], ascending @param gradient [n, hidden]
     virtual void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
                              const at::Tensor& gradient) = 0;
     /// All sequences of a pass have gone through a layer, forwards or backwards, or the head. May throw.
     virtual void stop() {}
 };
 
-/// A scalar loss of the logits [length, vocabulary] (float32, without a graph) of a sequence with these ids, by its gradient
-/// with respect to them.
+inline constexpr const char* kHead = "lm_head.weight";
+inline constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
+/// A scalar loss of the logits [length, vocabulary] of a sequence with these ids, by its gradient with respect to them; both
+/// in the compute dtype.
 using LossGradient = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
 
 /// Sequences that go through the layers together, each differentiated by itself.
@@ -36,12 +43,15 @@ struct GradientPass {
     std::span<const std::int32_t> ids;  // row-major [sequences, length]
     std::vector<at::Tensor> states;     // per sequence [1, length, hidden]: what enters, or has left, the stage; going
                                         // backwards, the loss's gradient with respect to it
-    std::vector<at::Tensor> tiedHeads;  // per sequence: the gradient of a head that is tied to the embedding
-    std::vector<std::vector<at::Tensor>> inputs, outputs;  // per layer and sequence; the latter with kept graphs
+    std::vector<at::Tensor> tiedRows;   // per sequence: the gradient of a head that is tied to the embedding, of the rows
+                                        // that its tokens take, [n, hidden] in float32
+    std::vector<std::vector<LayerTrace>> traces;  // per layer and sequence; of traces that are not kept, the input
 };
 
 /// What is there for the next pass, and of each pass for its way back.
-enum class Kept { Nothing, Weights, WeightsAndGraphs };
+enum class Kept { Nothing, Weights, WeightsAndTraces };
+
+class WeightGradient;
 
 /// Layers [firstLayer, endLayer) of a decoder. Passes may go forwards before earlier ones have gone backwards.
 /// @pre not used under c10::InferenceMode. Its functions throw as Decoder does.
@@ -56,13 +66,15 @@ public:
     /// @pre the pass has gone forwards through the last layer
     void backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient);
     void backward(GradientPass& pass);
-    /// @pre the pass has gone backwards through the first layer, and has tiedHeads where head and embedding are tied
+    /// @pre the pass has gone backwards through the first layer, and has tiedRows where head and embedding are tied
     void backwardThroughEmbedding(GradientPass& pass);
+    /// The ids of a sequence of the pass, once each, ascending.
+    std::vector<std::int64_t> tokensOf(const GradientPass& pass, std::size_t sequence) const;
 
 private:
     std::span<const std::int32_t> idsOf(const GradientPass& pass, std::size_t sequence) const;
     LayerWeights layer(std::int64_t number);
-    bool keepsGraphs() const { return kept_ == Kept::WeightsAndGraphs; }
+    void observeHead(GradientPass& pass, std::size_t sequence, const WeightGradient& parts);
 
     const Decoder& decoder_;
     std::int64_t firstLayer_, endLayer_;
