@@ -54,7 +54,8 @@ void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& 
         const double cap = decoder_.config().logitSoftcap;
         if (cap > 0) gradient = at::tanh_backward(gradient, logits / cap);  // the cap and its inverse cancel out
         observeHead(pass, s, {normalised, gradient});
-        state = normGradient(decoder_, "model.norm", finalNorm_, state, at::mm(gradient, head_).unsqueeze(0), observer_);
+        state =
+            normGradient(decoder_, "model.norm", finalNorm_, state, inputGradient(head_, gradient).unsqueeze(0), observer_);
     }
     if (kept_ == Kept::Nothing) finalNorm_ = head_ = at::Tensor();
     observer_.stop();

@@ -33,4 +33,7 @@ private:
     std::int64_t rowsAtOnce_;
 };
 
+/// With respect to the module's input, [.., in].
+at::Tensor inputGradient(const at::Tensor& weight, const at::Tensor& gradient);
+
 }  // namespace aimerge
