@@ -288,11 +288,11 @@ private:
     /// What the last stage has seen of the head to what the first has seen of the embedding, whichever stages these are: the
     /// sum has the same bits for any number of them.
     void joinTiedSums() {
-        if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(kHead));
+        if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(kHeadName));
         if (!stage_.first()) return;
-        at::Tensor head = stage_.last() ? sums_.take(kHead) : emptyRows(decoder_.config().vocabSize);
+        at::Tensor head = stage_.last() ? sums_.take(kHeadName) : emptyRows(decoder_.config().vocabSize);
         if (!stage_.last()) link_.receive(lastRank(), kSumTag, head);
-        sums_.sum(kEmbedding).add_(head);
+        sums_.sum(kEmbeddingName).add_(head);
     }
 
     int firstRank() const { return stage_.pipelines.front().front(); }

@@ -20,8 +20,6 @@
 namespace aimerge {
 namespace {
 
-constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
-constexpr const char* kHeadName = "lm_head.weight";
 constexpr const char* kFinalNormName = "model.norm.weight";
 
 void requireSupported(const ModelConfig& config, const std::string& model) {

@@ -77,7 +77,7 @@ void StageGradient::observeHead(GradientPass& pass, std::size_t sequence, const 
             gradient.index_fill_(0, places, 0);
         }
         begin = end;
-        observer_.observe(kHead, head_.sizes(), first, gradient);
+        observer_.observe(kHeadName, head_.sizes(), first, gradient);
     }
     if (isTied) pass.tiedRows.push_back(at::cat(tiedRows));
 }
@@ -106,7 +106,7 @@ void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
         for (const std::int32_t id : idsOf(pass, s)) places.push_back(std::ranges::lower_bound(tokens, id) - tokens.begin());
         gradient.index_add_(0, at::tensor(places), pass.states[s].select(0, 0).cpu().to(at::kFloat),
                             decoder_.embeddingScale());
-        observer_.observeRows(kEmbedding, decoder_.config().vocabSize, at::tensor(tokens).to(decoder_.device()),
+        observer_.observeRows(kEmbeddingName, decoder_.config().vocabSize, at::tensor(tokens).to(decoder_.device()),
                               gradient.to(decoder_.device()));
     }
 }

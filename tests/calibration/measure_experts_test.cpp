@@ -203,7 +203,7 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
         whole.backward(pass);
         whole.backwardThroughEmbedding(pass);
     }
-    if (decoder.config().tieWordEmbeddings) plain.sums.at(kEmbedding).add_(plain.sums.extract(kHead).mapped());
+    if (decoder.config().tieWordEmbeddings) plain.sums.at(kEmbeddingName).add_(plain.sums.extract(kHeadName).mapped());
 
     for (const std::uint64_t memoryLimit : {std::uint64_t{0}, std::uint64_t{1} << 40}) {
         const Tensors got = measure(measureFisher, "family_bf16/expert_b", Dtype::BF16, 1, kBlocks, memoryLimit);

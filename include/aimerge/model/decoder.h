@@ -17,6 +17,8 @@
 
 namespace aimerge {
 
+inline constexpr const char *kEmbeddingName = "model.embed_tokens.weight", *kHeadName = "lm_head.weight";
+
 /// The weight of one linear layer, [out, in]; `bias` is undefined where the model has none.
 struct LinearWeights {
     at::Tensor weight, bias;

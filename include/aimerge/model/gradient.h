@@ -31,9 +31,6 @@ public:
     virtual void stop() {}
 };
 
-inline constexpr const char* kHead = "lm_head.weight";
-inline constexpr const char* kEmbedding = "model.embed_tokens.weight";
-
 /// A scalar loss of the logits [length, vocabulary] of a sequence with these ids, by its gradient with respect to them; both
 /// in the compute dtype.
 using LossGradient = std::function<at::Tensor(const at::Tensor& logits, std::span<const std::int32_t> ids)>;
