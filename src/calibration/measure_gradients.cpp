@@ -285,8 +285,8 @@ private:
             }
     }
 
-    /// What the last stage has seen of the head to what the first has seen of the embedding, whichever stages these are: the
-    /// sum has the same bits for any number of them.
+    /// Adds what the last stage summed up of the head to what the first did of the embedding. These are two sums also where
+    /// one stage is both, so that the bits are the same for any number of stages.
     void joinTiedSums() {
         if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(kHeadName));
         if (!stage_.first()) return;

@@ -114,8 +114,7 @@ private:
             observer_.observe(name + ".weight", weight.sizes(), first, parts.ofRows(first, count));
         }
         if (product.weights.bias.defined())
-            observer_.observe(name + ".bias", {parts.rows()}, 0,
-                              product.gradient.sum({0, 1}, /*keepdim=*/false, at::kFloat));
+            observer_.observe(name + ".bias", {parts.rows()}, 0, product.gradient.flatten(0, -2).to(at::kFloat).sum(0));
         return inputGradient(weight, product.gradient);
     }
 

@@ -51,7 +51,8 @@ inline GradientMemory gradientMemory(const ModelConfig& config, std::int64_t sta
                                      Dtype dtype, std::uint64_t memoryLimit) {
     const std::int64_t table = config.vocabSize * config.hiddenSize;
     const std::int64_t layers = stageLayers * parametersOfLayer(config);
-    const std::int64_t sums = layers + (stages > 1 ? 1 : 2) * table;  // the first stage's table and the last one's
+    // The first stage's table and the last one's; where they are one, their sums meet on the first.
+    const std::int64_t sums = layers + (stages > 1 && !config.tieWordEmbeddings ? 1 : 2) * table;
     const std::int64_t ends =
         table + 2 * config.vocabSize * length;  // the head; logits and the gradient with respect to them
     return {static_cast<std::uint64_t>(sums) * sizeof(float) + static_cast<std::uint64_t>(ends) * bytesPerElement(dtype),
