@@ -193,31 +193,45 @@ std::int64_t sequencesPerPass(Kept kept) {
     return kept == Kept::Nothing ? kMostSequencesAtOnce : 1;
 }
 
-/// Collective. Weights are kept on all ranks or on none, for the size of the passes; traces are for a rank to decide.
-Kept keptBy(World& world, const CalibrationJob& job, const Stage& stage) {
+/// How a job's memory is used; rounds and weights are the same on all ranks, which go through the passes together.
+struct Keeping {
+    Kept kept = Kept::Nothing;
+    std::int64_t layersAtOnce = 0;  // of a stage, in a round of all blocks
+    std::int64_t rounds = 1;
+};
+
+/// Collective.
+Keeping keepingOf(World& world, const CalibrationJob& job, const Stage& stage) {
     std::int64_t stageLayers = 0;
     for (const RankPlan& rank : job.plan.ranks) stageLayers = std::max(stageLayers, rank.endLayer - rank.firstLayer);
     const ModelConfig& config = job.base.modelConfig();
     const GradientMemory memory =
         gradientMemory(config, stageLayers, stage.stages, job.blocks.length, job.config.dtype, job.memoryLimit);
-    if (world.any(!memory.keepsWeights())) return Kept::Nothing;
-    const std::int64_t underWay = stage.stages - stage.number();
-    const std::uint64_t traceBytes =
-        memory.keptTraceBytes((stage.endLayer - stage.firstLayer) * underWay, config, job.blocks.length, job.config.dtype);
-    return traceBytes > 0 ? Kept::WeightsAndTraces : Kept::Weights;
+    Keeping keeping;
+    keeping.layersAtOnce = -world.maximum(-memory.layersAtOnce());  // GPUs may differ
+    keeping.rounds = (stageLayers + keeping.layersAtOnce - 1) / keeping.layersAtOnce;
+    if (world.any(!memory.keepsWeights())) return keeping;
+    keeping.kept = Kept::Weights;
+    if (stage.empty()) return keeping;
+    const std::int64_t traces = (stage.endLayer - stage.firstLayer) * (stage.stages - stage.number());
+    if (memory.keptTraceBytes(traces, config, job.blocks.length, job.config.dtype) > 0)
+        keeping.kept = Kept::WeightsAndTraces;
+    return keeping;
 }
 
 /// A rank's part: as many passes go forwards as there are stages behind this one, then one goes backwards for every one that
 /// goes forwards. Each stage meets the passes in their order, in both directions.
 class GradientStage {
 public:
-    GradientStage(World& world, const CalibrationJob& job, const Stage& stage, const GradientMeasure& measure, Kept kept)
+    GradientStage(World& world, const CalibrationJob& job, const Stage& stage, const GradientMeasure& measure, Kept kept,
+                  const ObservedGradients& observed)
         : job_(job),
           stage_(stage),
           measure_(measure),
           decoder_(job.base, job.config.dtype, job.blocks.length, job.device),
           sums_(job, measure),
-          gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, kept, sums_),
+          observed_(observed),
+          gradient_(decoder_, stage.firstLayer, stage.endLayer, job.blocks.length, kept, observed, sums_),
           link_(world),
           passes_(job.blocks.blocks, sequencesPerPass(kept)),
           progress_(job.progress, measure.name, "blocks", static_cast<std::uint64_t>(job.blocks.blocks), 0),
@@ -229,7 +243,7 @@ public:
             if (pass < passes_.count()) forward(pass);
             if (pass >= behind) backward(pass - behind);
         }
-        if (decoder_.config().tieWordEmbeddings) joinTiedSums();
+        if (observesTied()) joinTiedSums();
         link_.finish();
         notice_.finish();
         progress_.finish();
@@ -263,12 +277,12 @@ private:
                 state = decoder_.emptyHidden(1, job_.blocks.length);  // the one before may still be on its way
                 link_.receive(stage_.next, kGradientsTag, state);
             }
-        if (decoder_.config().tieWordEmbeddings && stage_.stages > 1) passTiedRows(pass);
+        if (observesTied() && stage_.stages > 1) passTiedRows(pass);
         gradient_.backward(pass);
-        if (stage_.first())
-            gradient_.backwardThroughEmbedding(pass);
-        else
+        if (!stage_.first())
             for (const at::Tensor& state : pass.states) link_.send(stage_.previous, kGradientsTag, state);
+        else if (observed_.ofEnds)
+            gradient_.backwardThroughEmbedding(pass);
         going_.pop_front();
         progress_.advance(static_cast<std::uint64_t>(passes_.sequences(number)), 0);
         notice_.stepDone();
@@ -295,6 +309,7 @@ private:
         sums_.sum(kEmbeddingName).add_(head);
     }
 
+    bool observesTied() const { return observed_.ofEnds && decoder_.config().tieWordEmbeddings; }
     int firstRank() const { return stage_.pipelines.front().front(); }
     int lastRank() const { return stage_.pipelines.front().back(); }
     at::Tensor emptyRows(std::int64_t rows) const {
@@ -306,6 +321,7 @@ private:
     const GradientMeasure& measure_;
     Decoder decoder_;
     GradientSums sums_;
+    ObservedGradients observed_;
     StageGradient gradient_;
     TensorLink link_;
     MicroBatches passes_;
@@ -337,16 +353,22 @@ void measure(World& world, const CalibrationJob& job, const GradientMeasure& mea
     setTorchThreads(job.threads);
     useDevice(job.device);
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
-    const Kept kept = keptBy(world, job, stage);
-    if (stage.empty()) {
-        const MicroBatches passes(job.blocks.blocks, sequencesPerPass(kept));
-        StepNotice::follow(world, stage.pipelines.front().front(), passes.count());
-    } else {
-        std::optional<KeptHeap> heap;
-        if (kept != Kept::Nothing) heap.emplace();
-        GradientStage work(world, job, stage, measure, kept);
+    const auto [kept, layersAtOnce, rounds] = keepingOf(world, job, stage);
+    std::optional<KeptHeap> heap;
+    if (kept != Kept::Nothing && !stage.empty()) heap.emplace();
+    for (std::int64_t round = 0; round < rounds; ++round) {
+        if (stage.empty()) {
+            const MicroBatches passes(job.blocks.blocks, sequencesPerPass(kept));
+            StepNotice::follow(world, stage.pipelines.front().front(), passes.count());
+            continue;
+        }
+        const std::int64_t first = stage.firstLayer + round * layersAtOnce;
+        const ObservedGradients observed{first, std::min(stage.endLayer, first + layersAtOnce), round == 0};
+        GradientStage work(world, job, stage, measure, kept, observed);
         work.run();
-        writeStatisticFile(folder / fmt::format("{}-{}.safetensors", measure.name, world.rank()), work.means());
+        const auto& means = work.means();
+        if (!means.empty())
+            writeStatisticFile(folder / fmt::format("{}-{}-{}.safetensors", measure.name, world.rank(), round), means);
     }
     world.barrier();
 }

@@ -89,9 +89,11 @@ std::uint64_t squared(std::int64_t value) {
     return static_cast<std::uint64_t>(value * value);
 }
 
-/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer.
+/// Bytes that one expert's statistics take on disk, and in memory beside weights and activations of one layer; how often
+/// all blocks go through the model.
 struct StatisticSize {
     std::uint64_t disk = 0, memory = 0;
+    std::int64_t rounds = 1;
 };
 
 /// @param ranks that share the memory
@@ -105,15 +107,14 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         std::uint64_t elements = 0;
         for (const TensorInfo& tensor : measurement.expert.tensors())
             elements += static_cast<std::uint64_t>(tensor.elements());
-        const auto stages = static_cast<int>(std::clamp<std::int64_t>(ranks, 1, std::max<std::int64_t>(config.layers, 1)));
-        const GradientMemory memory = gradientMemory(config, (config.layers + stages - 1) / stages, stages, blockLength,
-                                                     calibration.dtype, memoryLimit);
-        // The first of several stages has fewer layers, and a block under way for each of the others.
+        const std::int64_t layers = std::max<std::int64_t>(config.layers, 1);
+        const auto stages = static_cast<int>(std::clamp<std::int64_t>(ranks, 1, layers));
+        const GradientMemory memory =
+            gradientMemory(config, (layers + stages - 1) / stages, stages, blockLength, calibration.dtype, memoryLimit);
         const std::uint64_t kept =
-            memory.keepsWeights()
-                ? memory.weights + memory.keptTraceBytes(config.layers, config, blockLength, calibration.dtype)
-                : state * static_cast<std::uint64_t>(kMostSequencesAtOnce * config.layers);
-        return {elements * sizeof(float), memory.always + kept};
+            memory.weights + memory.keptTraceBytes(config.layers, config, blockLength, calibration.dtype);
+        return {elements * sizeof(float), memory.keepsWeights() ? memory.always() + kept : memory.streamed(),
+                (memory.layers + memory.layersAtOnce() - 1) / memory.layersAtOnce()};
     }
     const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
     const std::uint64_t ofLayer =
@@ -198,9 +199,10 @@ Measurement sensitivityOf(const Checkpoint& base, const CalibrationConfig& calib
 
 /// @param what is measured, `size` all that it takes
 std::string measurementLine(const std::string& what, const StatisticSize& size) {
-    return fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer\n", what,
+    return fmt::format("measured {}, unless cached: {} in {}, about {} of memory beside one layer{}\n", what,
                        formatBytes(size.disk), (environment::cacheDirectory() / "expert-statistics").string(),
-                       formatBytes(size.memory));
+                       formatBytes(size.memory),
+                       size.rounds > 1 ? fmt::format(", in {} rounds for the memory limit", size.rounds) : "");
 }
 
 StatisticSize plannedSize(const Measurement& measurement, const PlanSettings& settings) {
@@ -267,6 +269,7 @@ std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& setti
         const StatisticSize size = plannedSize(measurement, settings);
         total.disk += size.disk;
         total.memory = std::max(total.memory, size.memory);
+        total.rounds = std::max(total.rounds, size.rounds);
     };
     const std::map<std::size_t, Measurement> measurements = measurementsOf(job);
     for (const auto& [model, measurement] : measurements) add(measurement);

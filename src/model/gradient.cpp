@@ -11,12 +11,13 @@
 namespace aimerge {
 
 StageGradient::StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length,
-                             Kept kept, GradientObserver& observer)
+                             Kept kept, const ObservedGradients& observed, GradientObserver& observer)
     : decoder_(decoder),
       firstLayer_(firstLayer),
       endLayer_(endLayer),
       length_(static_cast<std::size_t>(length)),
       kept_(kept),
+      observed_(observed),
       observer_(observer),
       layers_(static_cast<std::size_t>(endLayer - firstLayer)) {}
 
@@ -53,9 +54,9 @@ void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& 
         at::Tensor gradient = lossGradient(logits, idsOf(pass, s));
         const double cap = decoder_.config().logitSoftcap;
         if (cap > 0) gradient = at::tanh_backward(gradient, logits / cap);  // the cap and its inverse cancel out
-        observeHead(pass, s, {normalised, gradient});
-        state =
-            normGradient(decoder_, "model.norm", finalNorm_, state, inputGradient(head_, gradient).unsqueeze(0), observer_);
+        if (observed_.ofEnds) observeHead(pass, s, {normalised, gradient});
+        state = normGradient(decoder_, "model.norm", finalNorm_, state, inputGradient(head_, gradient).unsqueeze(0),
+                             observed_.ofEnds ? &observer_ : nullptr);
     }
     if (kept_ == Kept::Nothing) finalNorm_ = head_ = at::Tensor();
     observer_.stop();
@@ -85,11 +86,13 @@ void StageGradient::observeHead(GradientPass& pass, std::size_t sequence, const 
 void StageGradient::backward(GradientPass& pass) {
     for (std::int64_t number = endLayer_; number-- > firstLayer_;) {
         const LayerWeights weights = layer(number);
+        const bool isObserved = number >= observed_.firstLayer && number < observed_.endLayer;
         for (std::size_t s = 0; s < pass.states.size(); ++s) {
             LayerTrace trace = std::exchange(pass.traces[static_cast<std::size_t>(number - firstLayer_)][s], {});
             at::Tensor hidden = trace.input;
             if (kept_ != Kept::WeightsAndTraces) trace = decoder_.traceLayer(number, weights, hidden);
-            pass.states[s] = layerGradient(decoder_, number, weights, trace, pass.states[s], observer_);
+            pass.states[s] =
+                layerGradient(decoder_, number, weights, trace, pass.states[s], isObserved ? &observer_ : nullptr);
         }
         observer_.stop();
     }

@@ -20,7 +20,7 @@ namespace aimerge {
 namespace {
 
 /// Whether float32 products by oneDNN are faster than those that libtorch takes from MKL: MKL has no AVX-512 for AMD's
-/// processors, and half of their rate.
+/// processors, and reaches half of their rate.
 bool isForOneDnn(const at::Tensor& x) {
 #if defined(__x86_64__)
     static const bool isAmd =
@@ -73,7 +73,7 @@ std::pair<at::Tensor, at::Tensor> normGradients(const at::Tensor& x, const at::T
 class WayBack {
 public:
     WayBack(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const LayerTrace& trace,
-            GradientObserver& observer)
+            GradientObserver* observer)
         : decoder_(decoder), layer_(layer), weights_(weights), trace_(trace), observer_(observer) {}
 
     at::Tensor through(const at::Tensor& gradient) const {
@@ -106,16 +106,19 @@ private:
     };
 
     at::Tensor linear(const Product& product, const at::Tensor& input) const {
-        const at::Tensor& weight = product.weights.weight;
+        if (observer_) observe(product, input);
+        return inputGradient(product.weights.weight, product.gradient);
+    }
+
+    void observe(const Product& product, const at::Tensor& input) const {
         const std::string name = moduleName(product.module);
         const WeightGradient parts(input, product.gradient);
         for (std::int64_t first = 0; first < parts.rows(); first += parts.rowsAtOnce()) {
             const std::int64_t count = std::min(parts.rowsAtOnce(), parts.rows() - first);
-            observer_.observe(name + ".weight", weight.sizes(), first, parts.ofRows(first, count));
+            observer_->observe(name + ".weight", product.weights.weight.sizes(), first, parts.ofRows(first, count));
         }
         if (product.weights.bias.defined())
-            observer_.observe(name + ".bias", {parts.rows()}, 0, product.gradient.flatten(0, -2).to(at::kFloat).sum(0));
-        return inputGradient(weight, product.gradient);
+            observer_->observe(name + ".bias", {parts.rows()}, 0, product.gradient.flatten(0, -2).to(at::kFloat).sum(0));
     }
 
     /// Of several products, or of the one that the family has for them.
@@ -171,7 +174,7 @@ private:
     std::int64_t layer_;
     const LayerWeights& weights_;
     const LayerTrace& trace_;
-    GradientObserver& observer_;
+    GradientObserver* observer_;
 };
 
 }  // namespace
@@ -199,17 +202,17 @@ at::Tensor inputGradient(const at::Tensor& weight, const at::Tensor& gradient) {
 }
 
 at::Tensor normGradient(const Decoder& decoder, const std::string& module, const at::Tensor& weight, const at::Tensor& x,
-                        const at::Tensor& gradient, GradientObserver& observer) {
+                        const at::Tensor& gradient, GradientObserver* observer) {
     at::Tensor factor = weight.to(at::kFloat);
     if (decoder.family().shiftsNorms) factor = factor + 1;
     const auto [byX, byFactor] =
         normGradients(x.flatten(0, -2), factor, gradient.flatten(0, -2).contiguous(), decoder.config().rmsNormEps);
-    observer.observe(module + ".weight", weight.sizes(), 0, byFactor);
+    if (observer) observer->observe(module + ".weight", weight.sizes(), 0, byFactor);
     return byX.view(x.sizes());
 }
 
 at::Tensor layerGradient(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const LayerTrace& trace,
-                         const at::Tensor& gradient, GradientObserver& observer) {
+                         const at::Tensor& gradient, GradientObserver* observer) {
     return WayBack(decoder, layer, weights, trace, observer).through(gradient);
 }
 

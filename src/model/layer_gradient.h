@@ -11,11 +11,11 @@ namespace aimerge {
 
 /// @param gradient with respect to the layer's output; so is the result with respect to its input: [1, length, hidden]
 at::Tensor layerGradient(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const LayerTrace& trace,
-                         const at::Tensor& gradient, GradientObserver& observer);
+                         const at::Tensor& gradient, GradientObserver* observer);
 
 /// Of a norm over the last dimension of `x`. @return with respect to x
 at::Tensor normGradient(const Decoder& decoder, const std::string& module, const at::Tensor& weight, const at::Tensor& x,
-                        const at::Tensor& gradient, GradientObserver& observer);
+                        const at::Tensor& gradient, GradientObserver* observer);
 
 /// With respect to rows of a weight [out, in], from its module's input [.., in] and the gradient with respect to its output
 /// [.., out]: on a processor, of so few rows at a time that they stay in its cache until they are added up.

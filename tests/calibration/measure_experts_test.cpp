@@ -1,6 +1,7 @@
 // Run with 1, 2, 3 and 4 ranks: with four, one rank has no layer.
 
 #include "aimerge/calibration/measure_experts.h"
+#include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/model/gradient.h"
 #include "calibration/golden_corpus.h"
 #include "calibration/gram_observer.h"
@@ -192,7 +193,7 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
     const TokenBlocks blocks = goldenBlocks(kBlocks);
     const Decoder decoder(expert, Dtype::BF16, blocks.length);
     PlainSums plain;
-    StageGradient whole(decoder, 0, 3, blocks.length, Kept::Nothing, plain);
+    StageGradient whole(decoder, 0, 3, blocks.length, Kept::Nothing, {0, 3}, plain);
     for (std::int64_t block = 0; block < kBlocks; ++block) {
         GradientPass pass;
         pass.ids = std::span(blocks.ids)
@@ -205,7 +206,10 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
     }
     if (decoder.config().tieWordEmbeddings) plain.sums.at(kEmbeddingName).add_(plain.sums.extract(kHeadName).mapped());
 
-    for (const std::uint64_t memoryLimit : {std::uint64_t{0}, std::uint64_t{1} << 40}) {
+    const GradientMemory memory = gradientMemory(decoder.config(), 1, 3, blocks.length, Dtype::BF16, 0);
+    const std::uint64_t forOneLayer = 2 * memory.ends + memory.states + memory.layerSums;  // and two tables, on one rank
+    ASSERT_EQ(gradientMemory(decoder.config(), 3, 1, blocks.length, Dtype::BF16, forOneLayer).layersAtOnce(), 1);
+    for (const std::uint64_t memoryLimit : {std::uint64_t{0}, std::uint64_t{1} << 40, forOneLayer}) {
         const Tensors got = measure(measureFisher, "family_bf16/expert_b", Dtype::BF16, 1, kBlocks, memoryLimit);
 
         ASSERT_EQ(got.size(), plain.sums.size());

@@ -5,6 +5,7 @@
 #include "aimerge/checkpoint/model_config.h"
 #include "aimerge/core/dtype.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace aimerge {
@@ -31,32 +32,58 @@ inline std::uint64_t traceBytesOfLayer(const ModelConfig& config, std::int64_t l
 
 /// Bytes of the largest stage.
 struct GradientMemory {
-    std::uint64_t always = 0;   // a float32 sum per parameter, the head, and the logits of a block
-    std::uint64_t weights = 0;  // of the stage's layers, in the compute dtype
-    std::uint64_t limit = 0;    // 0: none
+    std::uint64_t ends = 0;       // a float32 sum per parameter of the tables, the head, and the logits of a block
+    std::uint64_t layerSums = 0;  // a float32 sum per parameter of the stage's layers
+    std::uint64_t weights = 0;    // of the stage's layers, in the compute dtype
+    std::uint64_t states = 0;     // inputs of layers, where weights are not kept
+    std::uint64_t limit = 0;      // 0: none
+    std::int64_t layers = 0;      // of the stage
 
-    bool keepsWeights() const { return limit == 0 ? weights <= kMostKeptBytes : always + weights <= limit; }
+    std::uint64_t always() const { return ends + layerSums; }
+    bool keepsWeights() const { return limit == 0 ? weights <= kMostKeptBytes : always() + weights <= limit; }
 
     /// Of so many traces of a layer and a block, what a stage that keeps its weights keeps from the forward to the backward
     /// pass. 0: none, because they are too large, and every layer runs again on the way back.
     std::uint64_t keptTraceBytes(std::int64_t traces, const ModelConfig& config, std::int64_t length, Dtype dtype) const {
         const std::uint64_t bytes = static_cast<std::uint64_t>(traces) * traceBytesOfLayer(config, length, dtype);
-        const bool fits = limit == 0 ? bytes <= kMostKeptBytes : always + weights + bytes <= limit;
+        const bool fits = limit == 0 ? bytes <= kMostKeptBytes : always() + weights + bytes <= limit;
         return fits ? bytes : 0;
+    }
+
+    /// Layers whose gradients are summed up at a time: where not all sums fit, all blocks go through the model once for
+    /// every so many layers of a stage. At least one.
+    std::int64_t layersAtOnce() const {
+        if (limit == 0 || keepsWeights() || always() + states <= limit) return layers;
+        const std::uint64_t sumsOfLayer = layerSums / static_cast<std::uint64_t>(layers);
+        const std::uint64_t room = limit > ends + states ? limit - ends - states : 0;
+        return std::clamp<std::int64_t>(static_cast<std::int64_t>(room / sumsOfLayer), 1, layers);
+    }
+
+    /// What a stage takes that keeps no weights.
+    std::uint64_t streamed() const {
+        return ends + states + layerSums / static_cast<std::uint64_t>(layers) * static_cast<std::uint64_t>(layersAtOnce());
     }
 };
 
-/// @param stageLayers layers of the largest stage @param length of a block @param memoryLimit 0 = no limit
+/// @param stageLayers layers of the largest stage, at least one @param length of a block @param memoryLimit 0 = no limit
 inline GradientMemory gradientMemory(const ModelConfig& config, std::int64_t stageLayers, int stages, std::int64_t length,
                                      Dtype dtype, std::uint64_t memoryLimit) {
     const std::int64_t table = config.vocabSize * config.hiddenSize;
-    const std::int64_t layers = stageLayers * parametersOfLayer(config);
+    const std::int64_t parameters = stageLayers * parametersOfLayer(config);
+    const auto floats = [](std::int64_t count) { return static_cast<std::uint64_t>(count) * sizeof(float); };
+    const auto numbers = [&](std::int64_t count) { return static_cast<std::uint64_t>(count) * bytesPerElement(dtype); };
     // The first stage's table and the last one's; where they are one, their sums meet on the first.
-    const std::int64_t sums = layers + (stages > 1 && !config.tieWordEmbeddings ? 1 : 2) * table;
-    const std::int64_t ends =
-        table + 2 * config.vocabSize * length;  // the head; logits and the gradient with respect to them
-    return {static_cast<std::uint64_t>(sums) * sizeof(float) + static_cast<std::uint64_t>(ends) * bytesPerElement(dtype),
-            static_cast<std::uint64_t>(layers) * bytesPerElement(dtype), memoryLimit};
+    const std::int64_t tables = stages > 1 && !config.tieWordEmbeddings ? 1 : 2;
+    GradientMemory memory;
+    // The head; logits and the gradient with respect to them.
+    memory.ends = floats(tables * table) + numbers(table + 2 * config.vocabSize * length);
+    memory.layerSums = floats(parameters);
+    memory.weights = numbers(parameters);
+    // The first of several stages has fewer layers, and a block under way for each of the others.
+    memory.states = numbers(kMostSequencesAtOnce * config.layers * length * config.hiddenSize);
+    memory.limit = memoryLimit;
+    memory.layers = stageLayers;
+    return memory;
 }
 
 }  // namespace aimerge

@@ -48,6 +48,12 @@ struct GradientPass {
 /// What is there for the next pass, and of each pass for its way back.
 enum class Kept { Nothing, Weights, WeightsAndTraces };
 
+/// Whose gradients are observed; the way back goes through all layers.
+struct ObservedGradients {
+    std::int64_t firstLayer = 0, endLayer = 0;
+    bool ofEnds = true;  // embedding, final norm and head
+};
+
 class WeightGradient;
 
 /// Layers [firstLayer, endLayer) of a decoder. Passes may go forwards before earlier ones have gone backwards.
@@ -56,14 +62,15 @@ class StageGradient {
 public:
     /// @param length of the sequences
     StageGradient(const Decoder& decoder, std::int64_t firstLayer, std::int64_t endLayer, std::int64_t length, Kept kept,
-                  GradientObserver& observer);
+                  const ObservedGradients& observed, GradientObserver& observer);
 
     void embed(GradientPass& pass) const;
     void forward(GradientPass& pass);
     /// @pre the pass has gone forwards through the last layer
     void backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient);
     void backward(GradientPass& pass);
-    /// @pre the pass has gone backwards through the first layer, and has tiedRows where head and embedding are tied
+    /// @pre the ends' gradients are observed, the pass has gone backwards through the first layer, and has tiedRows where
+    /// head and embedding are tied
     void backwardThroughEmbedding(GradientPass& pass);
     /// The ids of a sequence of the pass, once each, ascending.
     std::vector<std::int64_t> tokensOf(const GradientPass& pass, std::size_t sequence) const;
@@ -77,6 +84,7 @@ private:
     std::int64_t firstLayer_, endLayer_;
     std::size_t length_;
     Kept kept_;
+    ObservedGradients observed_;
     GradientObserver& observer_;
     std::vector<LayerWeights> layers_;  // once they were read, where they are kept
     at::Tensor finalNorm_, head_;
