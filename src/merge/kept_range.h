@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <vector>
 
@@ -15,15 +14,13 @@ namespace aimerge {
 
 /// The elements that `least` keeps and `dropped` does not.
 struct KeptRange {
-    static constexpr std::uint32_t kNoMagnitude = std::numeric_limits<std::uint32_t>::max();
-
     MagnitudeCut least{0, 0};
-    MagnitudeCut dropped{kNoMagnitude - 1, 0};  // none
+    MagnitudeCut dropped = MagnitudeCut::keepNone();
 
     static KeptRange all() { return {}; }
-    static KeptRange none() { return {{kNoMagnitude - 1, 0}, {kNoMagnitude - 1, 0}}; }
+    static KeptRange none() { return from(MagnitudeCut::keepNone()); }
     /// What `cut` keeps.
-    static KeptRange from(MagnitudeCut cut) { return {cut, {kNoMagnitude - 1, 0}}; }
+    static KeptRange from(MagnitudeCut cut) { return {cut, MagnitudeCut::keepNone()}; }
 };
 
 /// As bits: magnitudes in [least, dropped).

@@ -58,7 +58,21 @@ double deviationOfShare(std::span<const std::uint32_t> keys, std::uint32_t middl
     return std::sqrt(std::max(betweenRuns, independent));
 }
 
-KeyBracket bracketOf(std::span<const std::uint32_t> keys, double share, double deviations) {
+/// Of the elements: the share that is wanted, and how far off that may be by its standard deviation.
+struct Wanted {
+    double share, deviation = 0;
+};
+
+Wanted wantedOf(const SelectionRequest& request, std::span<const std::uint32_t> keys, std::int64_t elements) {
+    if (!request.ofNonzero) return {static_cast<double>(request.keep) / static_cast<double>(elements)};
+    const double part = *request.ofNonzero;
+    const auto zeros = static_cast<double>(std::ranges::count(keys, 0u));
+    const double nonzero = 1 - zeros / static_cast<double>(keys.size());
+    return {part * nonzero, part * deviationOfShare(keys, 0, nonzero)};
+}
+
+KeyBracket bracketOf(std::span<const std::uint32_t> keys, const Wanted& wanted, double deviations) {
+    const double share = wanted.share;
     const auto size = static_cast<double>(keys.size());
     const auto rankOf = [&](double part) { return static_cast<std::int64_t>(std::llround(part * size)); };
     const KeyRanking ranking({&keys, 1}, KeyBracket{});
@@ -66,7 +80,7 @@ KeyBracket bracketOf(std::span<const std::uint32_t> keys, double share, double d
 
     const std::int64_t most = static_cast<std::int64_t>(keys.size());
     const std::uint32_t middle = keyOfRank(std::clamp(rankOf(share), std::int64_t{1}, most));
-    const double margin = deviations * deviationOfShare(keys, middle, share) + 2 / size;
+    const double margin = deviations * (deviationOfShare(keys, middle, share) + wanted.deviation) + 2 / size;
     const std::int64_t highRank = rankOf(share - margin), lowRank = rankOf(share + margin);
     return {lowRank <= most ? keyOfRank(std::max(lowRank, std::int64_t{1})) : 0,
             highRank >= 1 ? keyOfRank(highRank) : kLargestKey};
@@ -82,8 +96,7 @@ std::vector<KeyBracket> sampleBrackets(ParameterReader& parameter, std::span<con
 
     const auto keys = sampleKeys(parameter, requests, sampledRuns(elements, settings));
     parameter.threads().forEach(requests.size(), [&](std::size_t i, int) {
-        const double share = static_cast<double>(requests[i].keep) / static_cast<double>(elements);
-        brackets[i] = bracketOf(keys[i], share, settings.bracketDeviations);
+        brackets[i] = bracketOf(keys[i], wantedOf(requests[i], keys[i], elements), settings.bracketDeviations);
     });
     return brackets;
 }

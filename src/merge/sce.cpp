@@ -31,40 +31,6 @@ void variancesOf(const ParameterChunk& chunk, float* out) {
     });
 }
 
-/// How many of the chunk's variances are not zero. Equal changes have none, and changes that lie 2^-60 apart have one that
-/// float32 holds: where some lie between, variances decide.
-std::int64_t countVarying(const ParameterChunk& chunk) {
-    struct Counts {
-        std::uint32_t varying = 0, close = 0;
-    } counts;
-    withInputCount(chunk.inputs.size(), [&](auto inputCount) {
-        constexpr int kInputs = decltype(inputCount)::value;
-        const auto pointers = PerInput<const float*, kInputs>::from(chunk.inputs.data());
-        const int number = static_cast<int>(chunk.inputs.size());
-        const float* const base = chunk.base;
-        const std::size_t elements = chunk.count;
-        counts = vectorised([=]() AIMERGE_INLINE_BODY {
-            Counts sums;
-            for (std::size_t i = 0; i < elements; ++i) {
-                const InputsAt<kInputs> theta{pointers, i, i, number};
-                float least = theta[0] - base[i], most = least;
-                for (int input = 1; input < theta.count(); ++input) {
-                    const float change = theta[input] - base[i];
-                    least = change < least ? change : least;
-                    most = change > most ? change : most;
-                }
-                sums.varying += most != least;
-                sums.close += most != least && most - least < 0x1p-60f;
-            }
-            return sums;
-        });
-    });
-    if (counts.close == 0) return counts.varying;
-    std::vector<float> variances(chunk.count);
-    variancesOf(chunk, variances.data());
-    return std::ranges::count_if(variances, [](float variance) { return variance != 0; });
-}
-
 /// @param variances of the elements; null: all are kept
 void addSquares(const float* base, const float* input, const float* variances, std::uint32_t leastKept, std::size_t count,
                 std::size_t firstLane, Lanes& lanes) {
@@ -80,23 +46,35 @@ void addSquares(const float* base, const float* input, const float* variances, s
     addAll([=](std::size_t i) AIMERGE_INLINE_BODY { return bitsOfFloat(variances[i]) >= leastKept; });
 }
 
-std::int64_t countVarying(ParameterReader& parameter) {
-    std::vector<std::int64_t> counts(static_cast<std::size_t>(parameter.threads().threads()));
-    parameter.visitAll(parameter.allInputs(), [&](const ParameterChunk& chunk) {
-        counts[static_cast<std::size_t>(chunk.worker)] += countVarying(chunk);
-    });
-    return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+/// Which variances stay, and a bound of the sum of the W_i before they are divided by it.
+struct Selection {
+    MagnitudeCut cut;
+    double mostTotal;
+};
+
+/// k is a product of float32, as mergekit has it: of 45088769 elements that vary a tenth is 4508877, in float64 4508876.
+Selection select(ParameterReader& parameter, double topk) {
+    std::vector<Lanes> squares(static_cast<std::size_t>(parameter.threads().threads()));
+    const auto derive = [&](const ParameterChunk& chunk, float* out) {
+        variancesOf(chunk, out);
+        for (const float* const input : chunk.inputs)
+            addSquares(chunk.base, input, nullptr, 0, chunk.count, 0, squares[static_cast<std::size_t>(chunk.worker)]);
+    };
+    SelectionRequest request;
+    request.ofNonzero = static_cast<float>(topk);
+    DerivedReader variances(parameter, derive);
+    const MagnitudeCut cut = selectLargest(variances, {&request, 1}).front();
+    // Some elements were seen more than once, and in any order.
+    const double total = std::accumulate(squares.begin(), squares.end(), 0.0,
+                                         [](double sum, const Lanes& lanes) { return sum + sumOf(lanes); });
+    return {cut, total / static_cast<double>(parameter.elements()) * (1 + 1e-9)};
 }
 
-/// Which variances stay; nullopt: none.
-std::optional<MagnitudeCut> select(ParameterReader& parameter, double topk) {
-    // The product as mergekit takes it, in float32: of 45088769 elements a tenth is 4508877, in float64 4508876.
-    const float product = static_cast<float>(countVarying(parameter)) * static_cast<float>(topk);
-    const std::int64_t keep = std::min(static_cast<std::int64_t>(product), parameter.elements());
-    if (keep <= 0) return std::nullopt;
-    const SelectionRequest request{0, keep};
-    DerivedReader variances(parameter, variancesOf);
-    return selectLargest(variances, {&request, 1}).front();
+/// W_i of changes whose mean squares add up to less than this are all the same.
+constexpr double kLeastTotal = 1e-6;
+
+std::vector<float> equalWeights(std::size_t inputs) {
+    return std::vector<float>(inputs, static_cast<float>(1.0 / static_cast<double>(inputs)));
 }
 
 /// W_i. @param cut nullopt: all elements stay
@@ -129,9 +107,9 @@ std::vector<float> weightsOf(ParameterReader& parameter, const std::optional<Mag
     }
     for (double& mean : means) mean /= static_cast<double>(parameter.elements());
     const double total = std::accumulate(means.begin(), means.end(), 0.0);
+    if (total < kLeastTotal) return equalWeights(inputs.size());
     std::vector<float> weights(inputs.size());
-    for (const std::size_t i : inputs)
-        weights[i] = static_cast<float>(total < 1e-6 ? 1.0 / static_cast<double>(inputs.size()) : means[i] / total);
+    for (const std::size_t i : inputs) weights[i] = static_cast<float>(means[i] / total);
     return weights;
 }
 
@@ -197,12 +175,13 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
-        std::optional<MagnitudeCut> cut;
-        if (values.shared[kSelectTopk] < 1) {
-            cut = select(parameter, values.shared[kSelectTopk]);
-            if (!cut) return std::make_unique<PreparedBase>();
-        }
-        return std::make_unique<PreparedSce>(weightsOf(parameter, cut), cut);
+        const double topk = values.shared[kSelectTopk];
+        if (topk >= 1) return std::make_unique<PreparedSce>(weightsOf(parameter, std::nullopt), std::nullopt);
+        const Selection selected = select(parameter, topk);
+        if (selected.cut == MagnitudeCut::keepNone()) return std::make_unique<PreparedBase>();
+        return std::make_unique<PreparedSce>(
+            selected.mostTotal < kLeastTotal ? equalWeights(parameter.inputs()) : weightsOf(parameter, selected.cut),
+            selected.cut);
     }
 };
 

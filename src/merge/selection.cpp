@@ -13,6 +13,7 @@ namespace {
 struct Collection {
     struct Span {
         BracketTally tally;
+        std::uint32_t nonzero = 0;  // where the request is for a share of them
         int worker = 0;
         std::size_t begin = 0;  // of its keys in the worker's buffer; as many as tally.inside, unless it overflowed
     };
@@ -28,7 +29,7 @@ struct Collection {
 
 /// Sum over the spans.
 struct Totals {
-    std::int64_t above = 0, high = 0, inside = 0, low = 0;
+    std::int64_t above = 0, high = 0, inside = 0, low = 0, nonzero = 0;
 };
 
 class Selection {
@@ -38,7 +39,9 @@ public:
           requests_(requests),
           settings_(settings),
           cuts_(requests.size()),
-          isOpen_(requests.size(), true) {}
+          isOpen_(requests.size(), true) {
+        for (const SelectionRequest& request : requests) keeps_.push_back(request.keep);
+    }
 
     std::vector<MagnitudeCut> run() {
         std::vector<KeyBracket> brackets = sampleBrackets(parameter_, requests_, settings_);
@@ -81,11 +84,13 @@ private:
         }
         parameter_.visitAll(openInputs(), [&](const ParameterChunk& chunk) {
             for (std::size_t i = 0; i < requests_.size(); ++i)
-                if (isOpen_[i]) collectChunk(chunk, requests_[i].input, brackets[i], collections[i]);
+                if (isOpen_[i]) collectChunk(chunk, requests_[i], brackets[i], collections[i]);
         });
     }
 
-    void collectChunk(const ParameterChunk& chunk, std::size_t input, KeyBracket bracket, Collection& collection) const {
+    void collectChunk(const ParameterChunk& chunk, const SelectionRequest& request, KeyBracket bracket,
+                      Collection& collection) const {
+        const float* const input = chunk.inputs[request.input];
         Collection::Span& span = collection.spans[chunk.span];
         Collection::Buffer& buffer = collection.buffers[static_cast<std::size_t>(chunk.worker)];
         if (!buffer.keys) buffer.keys.reset(new std::uint32_t[bufferKeys()]);  // left uninitialised: most stays untouched
@@ -95,7 +100,12 @@ private:
         }
         buffer.overflowed = buffer.overflowed || buffer.used + chunk.count + kCollectSlack > bufferKeys();
         std::uint32_t* const free = buffer.overflowed ? nullptr : buffer.keys.get() + buffer.used;
-        buffer.used += tallyKeys(chunk.base, chunk.inputs[input], chunk.count, bracket, span.tally, free);
+        buffer.used += tallyKeys(chunk.base, input, chunk.count, bracket, span.tally, free);
+        if (request.ofNonzero) {
+            BracketTally ofZero;
+            tallyKeys(chunk.base, input, chunk.count, {0, 0}, ofZero, nullptr);
+            span.nonzero += ofZero.above;
+        }
     }
 
     static Totals totalsOf(const Collection& collection) {
@@ -105,6 +115,7 @@ private:
             totals.high += span.tally.high;
             totals.inside += span.tally.inside;
             totals.low += span.tally.low;
+            totals.nonzero += span.nonzero;
         }
         return totals;
     }
@@ -113,7 +124,17 @@ private:
     void resolve(std::size_t request, KeyBracket bracket, const Collection& collection, int worker) {
         if (!isOpen_[request]) return;
         const Totals totals = totalsOf(collection);
-        std::int64_t rank = requests_[request].keep - totals.above;  // among what is not above the bracket
+        if (const auto share = requests_[request].ofNonzero) {
+            // Rounded up, the product may be more than there are.
+            keeps_[request] =
+                std::min(static_cast<std::int64_t>(static_cast<float>(totals.nonzero) * *share), parameter_.elements());
+            if (keeps_[request] == 0) {
+                cuts_[request] = MagnitudeCut::keepNone();
+                isOpen_[request] = false;
+                return;
+            }
+        }
+        std::int64_t rank = keeps_[request] - totals.above;  // among what is not above the bracket
         if (rank <= 0 || rank > totals.high + totals.inside + totals.low) return;
 
         const auto cutAt = [&](std::uint32_t key, std::int64_t equal, const auto& equalInSpan) {
@@ -184,7 +205,7 @@ private:
         std::vector<std::int64_t> ranks(requests_.size());
         for (std::size_t i = 0; i < requests_.size(); ++i) {
             wide[i] = isOpen_[i];
-            ranks[i] = requests_[i].keep;
+            ranks[i] = keeps_[i];
             if (wide[i]) brackets[i] = {};
         }
         while (std::ranges::find(wide, std::uint8_t{true}) != wide.end()) {
@@ -233,6 +254,7 @@ private:
     ParameterReader& parameter_;
     std::span<const SelectionRequest> requests_;
     const SelectionSettings& settings_;
+    std::vector<std::int64_t> keeps_;
     std::vector<MagnitudeCut> cuts_;
     std::vector<std::uint8_t> isOpen_;  // bytes, so that threads may set neighbours
 };

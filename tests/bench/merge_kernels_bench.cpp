@@ -154,6 +154,7 @@ std::vector<Run> allRuns() {
         if (hasDensity && info.name != "task_arithmetic")
             runs.push_back({info.name + ", density 0.5", method, {{"weight", 0.4}, {"density", 0.5}}, {}});
     }
+    runs.push_back({"sce, select_topk 0.5", &findMethod("sce", {}), {{"select_topk", 0.5}}, {}});
     const Method* sum = &findMethod("task_arithmetic", {});
     runs.push_back({"task_arithmetic, omega 0.4", sum, {{"weight", 0.4}}, {0.4}});
     runs.push_back({"task_arithmetic, 3 omegas", sum, {{"weight", 0.4}}, {0.2, 0.4, 0.6}});

@@ -1,6 +1,6 @@
 // A well-formed HDF5 file with groups, datasets and attributes of any type and shape, partly under the names of a statistics
 // log. (Of a file that is no HDF5 libhdf5 itself makes sense, and sometimes crashes.) What passes can be merged by: every
-// statistic is finite and not negative.
+// statistic is finite and not negative, every sensitivity lies within the file.
 
 #include "fuzz_target.h"
 
@@ -10,6 +10,8 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 namespace aimerge::fuzz {
@@ -58,7 +60,8 @@ constexpr std::array kNames{"statistics",
                             "command_line",
                             "created",
                             "tool_version",
-                            "x"};
+                            "x",
+                            "sensitivity"};
 
 hdf5::Type anyType(Choices& choices) {
     switch (choices.of(6)) {
@@ -130,9 +133,10 @@ void addGoodLog(hid_t file) {
     const std::array<std::string_view, 8> integers{"format_version", "tokens", "blocks",           "block_length",
                                                    "micro_batch",    "ranks",  "threads_per_rank", ""};
     for (const char* name : kNames) {
-        if (std::string_view(name) == "x" || std::string_view(name) == "statistics") continue;
-        std::array<unsigned char, 3> bytes{1, 0, 0};                                                 // a text
-        if (std::find(integers.begin(), integers.end(), name) != integers.end()) bytes = {0, 1, 0};  // a number
+        const std::string_view wanted = name;
+        if (wanted == "x" || wanted == "statistics" || wanted == "sensitivity") continue;
+        std::array<unsigned char, 3> bytes{1, 0, 0};                                                   // a text
+        if (std::find(integers.begin(), integers.end(), wanted) != integers.end()) bytes = {0, 1, 0};  // a number
         Choices choices({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
         addAttribute(file, name, choices);
     }
@@ -161,6 +165,16 @@ void build(const std::filesystem::path& path, Choices choices) {
     }
 }
 
+/// What is said to hold a sensitivity lies within the file.
+void expectPlacesWithin(const std::filesystem::path& path) try {
+    const std::uint64_t size = std::filesystem::file_size(path);
+    for (const SensitivityPlace& place : readSensitivityPlaces(path)) {
+        const auto elements = std::accumulate(place.shape.begin(), place.shape.end(), std::int64_t{1}, std::multiplies<>());
+        if (place.begin + sizeof(float) * static_cast<std::uint64_t>(elements) > size) std::abort();
+    }
+} catch (const InputError&) {  // the rest of the log may be sound
+}
+
 }  // namespace
 
 void fuzzOne(std::string_view input) {
@@ -169,6 +183,7 @@ void fuzzOne(std::string_view input) {
         const hdf5::SilentErrors silent;
         build(path, Choices(input.substr(0, 1000)));
     }
+    expectPlacesWithin(path);
     const StatisticsLog log = readStatisticsLog(path);
     for (const auto& [module, statistics] : log.modules)
         for (const std::vector<float>* values : {&statistics.meanAbs, &statistics.rms, &statistics.maxAbs})

@@ -28,6 +28,17 @@ TEST(Sce, WeightsSmallChangesAlike) {
                 ElementsAre(1.5f * u, -2 * u, 1.5f * u, u));
 }
 
+TEST(Sce, WeightsWhatIsSelectedOfSmallChangesAlike) {
+    // Element 2 is selected, with squares 4 u^2 and u^2; those of all elements add up to 13 u^2.
+    const auto third = [](float u) {
+        return combined(sceMethod(), withTopk(0.5), {0, 0, 0}, {{2 * u, u / 8, 2 * u}, {2 * u, 0, u}})[2];
+    };
+    const float allSmall = 4e-4f, selectedSmall = 6e-4f, large = 9e-4f;  // 13/3 u^2 and 5/3 u^2 below and above 1e-6
+    EXPECT_FLOAT_EQ(third(allSmall), 1.5f * allSmall);
+    EXPECT_FLOAT_EQ(third(selectedSmall), 1.5f * selectedSmall);
+    EXPECT_FLOAT_EQ(third(large), 1.8f * large);
+}
+
 TEST(Sce, SelectsTheLargestVariancesAndOfEqualOnesTheLowerIndex) {
     // Variances 0 16 16 0 1: three are not zero.
     const Floats base(5);
@@ -40,6 +51,12 @@ TEST(Sce, WithNothingSelectedHasTheBasesBits) {
     const Floats base{-0.0f, 1, 2};
     EXPECT_EQ(bitsOf(combined(sceMethod(), withTopk(0), base, {{1, 2, 3}, {3, 2, 1}})), bitsOf(base));
     EXPECT_EQ(bitsOf(combined(sceMethod(), withTopk(0.3), base, {{1, 2, 3}, {1, 2, 3}})), bitsOf(base)) << "no variance";
+}
+
+TEST(Sce, EqualChangesOfAnySizeDoNotVary) {
+    // A third of 3 x 2^k, rounded, is not 2^k.
+    const Floats base(4), equal{1, 0x1p-7f, 3, 5};
+    EXPECT_EQ(bitsOf(combined(sceMethod(), withTopk(0.9), base, {equal, equal, equal})), bitsOf(base));
 }
 
 TEST(Sce, CountsAsVaryingWhatFloat32SaysVaries) {

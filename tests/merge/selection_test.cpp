@@ -133,6 +133,39 @@ TEST(Selection, SurvivesATinySample) {
     for (const Data& data : kData) expectReference(data, 300007, settings, 2, 1024);
 }
 
+TEST(Selection, KeepsAShareOfWhatIsNotZero) {
+    const std::size_t count = 150001;
+    const Floats base(count);
+    ThreadPool pool(2);
+    for (const Data& data : kData) {
+        const Floats change = data.change(count);
+        MemoryReader reader(base, {change}, pool, 1024);
+        const ReferenceCuts reference(base, change);
+        const auto nonzero = static_cast<float>(std::ranges::count_if(change, [](float value) { return value != 0; }));
+        for (const float share : {1e-6f, 0.1f, 0.5f, 0.999f, 1.0f}) {
+            const SelectionRequest request{.input = 0, .ofNonzero = share};
+            const MagnitudeCut found = selectLargest(reader, {&request, 1}).front();
+            const auto keep = static_cast<std::int64_t>(nonzero * share);
+            EXPECT_EQ(found, keep == 0 ? MagnitudeCut::keepNone() : reference.cut(keep)) << data.name << ", share " << share;
+        }
+    }
+}
+
+TEST(Selection, SurvivesASampleThatMissesWhatIsNotZero) {
+    const std::size_t count = 400009;
+    const Floats base(count);
+    Floats change(count);
+    for (std::size_t i = 0; i < 5000; ++i) change[count - 1 - i] = static_cast<float>(1 + i % 1000);
+    ThreadPool pool(2);
+    MemoryReader reader(base, {change}, pool, 1024);
+    SelectionSettings settings;
+    settings.mostSampled = 256;
+    settings.bracketDeviations = 0;
+    settings.collected = 1;
+    const SelectionRequest request{.input = 0, .ofNonzero = 0.5f};
+    EXPECT_EQ(selectLargest(reader, {&request, 1}, settings).front(), referenceCut(base, change, 2500));
+}
+
 TEST(Selection, TreatsSeveralInputsInOnePass) {
     const std::size_t count = 120000;
     const Floats base = normalValues(count, 1, 0.02f), first = normalValues(count, 2, 0.02f), third = roundedToBf16(base);

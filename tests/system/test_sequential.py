@@ -17,8 +17,8 @@ def load(folder):
 
 
 class Sequential(AimergeTest):
-    def sequential_config(self, sequential=True, method="task_arithmetic", **aim):
-        config = self.merge_config(method, omega=0.2)
+    def sequential_config(self, sequential=True, method="task_arithmetic", experts=("expert_a", "expert_b"), **aim):
+        config = self.merge_config(method, experts, omega=0.2)
         config["aim"].update(aim)
         config["aim"]["calibration"]["sequential"] = sequential
         return config
@@ -92,6 +92,8 @@ class Sequential(AimergeTest):
                                 (self.sequential_config(normalisation="global"), "leave out normalisation global"),
                                 ({**self.sequential_config(method="regmean"), "calibration": {"token_ids": str(self.blocks())}},
                                  "regmean does"),
+                                ({**self.sequential_config(experts=("expert_a", "expert_c")), "tokenizer_source": "union"},
+                                 "goes with models of one vocabulary"),
                                 ({**self.sequential_config(), "calibration": {"token_ids": str(self.blocks()), "sequential": True}},
                                  "'sequential' is for aim.calibration")):
             with self.subTest(message):

@@ -17,19 +17,19 @@
 
 namespace aimerge {
 
-/// Population variance of the changes of one element: float64, rounded once.
+/// Population variance of the changes of one element: float64, rounded once. Seen from the first change, so that equal ones
+/// have none; what that cancels is at most the number of inputs times as large as the variance.
 template <int kInputs>
 AIMERGE_KERNEL float varianceOfChanges(float base, const InputsAt<kInputs>& theta) {
-    const double share = 1.0 / theta.count();
-    double sum = 0;
-    for (int i = 0; i < theta.count(); ++i) sum += static_cast<double>(theta[i] - base);
-    const double mean = sum * share;
-    double squares = 0;
-    for (int i = 0; i < theta.count(); ++i) {
-        const double distance = static_cast<double>(theta[i] - base) - mean;
+    const double share = 1.0 / theta.count(), first = static_cast<double>(theta[0] - base);
+    double sum = 0, squares = 0;
+    for (int i = 1; i < theta.count(); ++i) {
+        const double distance = static_cast<double>(theta[i] - base) - first;
+        sum += distance;
         squares += distance * distance;
     }
-    return static_cast<float>(squares * share);
+    const double mean = sum * share;
+    return static_cast<float>(squares * share - mean * mean);
 }
 
 /// Whether elements are selected by variance. A template parameter: without selection no variance is computed.

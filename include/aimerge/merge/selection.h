@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,12 +26,15 @@ struct MagnitudeCut {
     std::uint32_t leastKeptAt(std::int64_t index) const { return index < equalEnd ? magnitude : magnitude + 1; }
 
     static MagnitudeCut keepAll(std::int64_t elements) { return {0, elements}; }
+    static MagnitudeCut keepNone() { return {0xFFFFFFFEu, 0}; }
     bool operator==(const MagnitudeCut&) const = default;
 };
 
 struct SelectionRequest {
-    std::size_t input = 0;  // as the reader numbers them
-    std::int64_t keep = 1;  // k
+    std::size_t input = 0;                // as the reader numbers them
+    std::int64_t keep = 1;                // k
+    std::optional<float> ofNonzero = {};  // k is, instead, this share of the elements that are not zero: the product in
+                                          // float32, rounded down; they are counted in the same pass
 };
 
 /// How much is sampled and collected; any setting gives the same result.
@@ -41,8 +45,8 @@ struct SelectionSettings {
     double bracketDeviations = 4;  // half width of the bracket, >= 0, in standard deviations of the sampled rank
 };
 
-/// @pre 1 <= keep <= elements() for every request; all values are finite
-/// @return one cut per request
+/// @pre 1 <= keep <= elements(), or 0 <= ofNonzero <= 1, for every request; all values are finite
+/// @return one cut per request; keepNone() where a share is less than an element
 std::vector<MagnitudeCut> selectLargest(ParameterReader& parameter, std::span<const SelectionRequest> requests,
                                         const SelectionSettings& settings = {});
 
