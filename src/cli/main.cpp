@@ -14,6 +14,7 @@
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <cstdio>
 #include <new>
 
 using namespace aimerge;
@@ -119,6 +120,7 @@ int runJob(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // in a file that takes both, results and log keep their order
     installInterruptionHandlers();
     try {
         return runJob(argc, argv);

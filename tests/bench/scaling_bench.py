@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Times the phases of one job on 1, 2, ... ranks of one thread each, as `aimerge merge --json` tells them: calibration and merge of the SmolLM2
-family. Rounds alternate; the table shows medians and how many times as fast as one rank. Needs a quiet machine.
+family, and the merge of a second job, which finds the statistics and shares out the tensors by their bytes alone. Rounds alternate; the table
+shows medians and how many times as fast as one rank. Needs a quiet machine.
 
     build/venv/bin/python tests/bench/scaling_bench.py --ranks 1 2
 """
@@ -17,12 +18,11 @@ import tempfile
 from measure import AIMERGE, ROOT, machine, table
 
 CONFIG = ROOT / "configs" / "smollm2-ties-aim.yaml"
-PHASES = ("calibrate", "merge")
+PHASES = ("calibrate", "merge", "merge alone")
 
 
 def phase_seconds(folder, ranks):
-    """{phase: seconds} of a job that finds no statistics in the cache."""
-    shutil.rmtree(folder / "cache", ignore_errors=True)
+    """{phase: seconds}"""
     environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                    "AIMERGE_CACHE_DIR": str(folder / "cache")}
     command = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", ranks, AIMERGE, "merge", CONFIG, "--out", folder / "out",
@@ -44,7 +44,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for _ in range(arguments.rounds):
             for ranks in arguments.ranks:
-                for phase, took in phase_seconds(pathlib.Path(folder), ranks).items():
+                shutil.rmtree(pathlib.Path(folder) / "cache", ignore_errors=True)
+                measured = phase_seconds(pathlib.Path(folder), ranks)
+                measured["merge alone"] = phase_seconds(pathlib.Path(folder), ranks)["merge"]
+                for phase, took in measured.items():
                     seconds[ranks, phase].append(took)
     first = arguments.ranks[0]
     median = lambda ranks, phase: statistics.median(seconds[ranks, phase])
