@@ -52,11 +52,9 @@ struct ModelScores {
 };
 
 std::optional<std::string> metricOf(const std::string& task, const ordered_json& results) {
-    const auto has = [&results](std::string_view key) {
-        return results.contains(key) && results.at(std::string(key)).is_number();
-    };
+    const auto has = [&results](const std::string& key) { return results.contains(key) && results.at(key).is_number(); };
     for (const TaskMetric& known : kTaskMetrics)
-        if (known.task == task && has(known.metric)) return std::string(known.metric);
+        if (const std::string metric(known.metric); known.task == task && has(metric)) return metric;
     for (const std::string_view metric : kMetrics) {
         if (const std::string plain = fmt::format("{},none", metric); has(plain)) return plain;
         for (const auto& [key, value] : results.items())
