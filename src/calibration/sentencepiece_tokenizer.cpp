@@ -100,7 +100,8 @@ TokenIds SentencePieceTokenizer::encodeOne(std::string_view text) const {
 void SentencePieceTokenizer::encodePiece(std::string_view text, TokenIds& ids) const {
     if (text.empty()) return;
     std::vector<int> pieces;
-    const auto status = processor_.Encode(text, &pieces);
+    // Braces: the library's string_view is one of its own in older versions.
+    const auto status = processor_.Encode({text.data(), text.size()}, &pieces);
     if (!status.ok())
         throw InputError("{}: cannot encode a text of {} bytes: {}", file_.string(), text.size(), status.ToString());
     ids.insert(ids.end(), pieces.begin(), pieces.end());

@@ -67,7 +67,8 @@ void printJson(const ScoreTable& scores, const Analysis& analysis) {
     for (std::size_t i = 0; i < scores.rows.size(); ++i) {
         if (scores.rows[i].kind != ModelKind::Merged) continue;
         const std::optional<double>& gain = analysis.rows[i].gain;
-        list.push_back({{"model", scores.rows[i].model}, {"hv_gain", gain ? nlohmann::ordered_json(*gain) : nullptr}});
+        const nlohmann::ordered_json value = gain ? nlohmann::ordered_json(*gain) : nlohmann::ordered_json();
+        list.push_back({{"model", scores.rows[i].model}, {"hv_gain", value}});
     }
     fmt::print("{}\n", list.dump(2));
 }

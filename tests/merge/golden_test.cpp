@@ -143,7 +143,8 @@ bool isOurArithmetic(const Json& entry) {
 
 std::set<std::string> goldenMethods() {
     std::set<std::string> names;
-    for (const std::string& name : namesOf(isOurArithmetic)) names.insert(goldenEntry(name).at("config").at("merge_method"));
+    for (const std::string& name : namesOf(isOurArithmetic))
+        names.insert(goldenEntry(name).at("config").at("merge_method").get<std::string>());
     return names;
 }
 
