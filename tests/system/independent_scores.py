@@ -5,8 +5,7 @@ One padded forward pass per batch of (prompt, continuation) pairs, float32; a ch
 import json
 import pathlib
 
-import torch
-import transformers
+from peers import torch, transformers
 
 
 def read_items(path):

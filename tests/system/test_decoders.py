@@ -11,15 +11,8 @@ import h5py
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-try:
-    import torch
-    import transformers
-except ImportError as error:  # of Python 3.10, which has no torch
-    missing = str(error)
-else:
-    missing = ""
-
 from aimerge_command import GOLDENS, AimergeTest, as_float, golden_manifest, measured_tensors, read_folder, read_raw
+from peers import needs_peers, torch, transformers
 
 PRINT_LOGITS = os.environ["AIMERGE_PRINT_LOGITS"]
 RECORDER = pathlib.Path(__file__).resolve().parents[2] / "src/tools/record_statistics.py"
@@ -60,7 +53,7 @@ MODELS = {
 SKIPPED_MODULES = ("embed", "rotary_emb")
 
 
-@unittest.skipIf(missing, f"{missing}; launch/setup.sh --test installs it where there is a wheel")
+@needs_peers
 class RandomModels(AimergeTest):
     def make(self, name):
         """The model's folder, in float32 with weights that are far from their start."""

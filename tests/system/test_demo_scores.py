@@ -13,6 +13,7 @@ import yaml
 
 import independent_scores
 from aimerge_command import BINARY, DATA, environment, launcher
+from peers import needs_peers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAMILY = pathlib.Path(os.environ["AIMERGE_FAMILY"])
@@ -81,6 +82,7 @@ class DemoScores(unittest.TestCase):
             self.assert_scores(row, want, 0.002)  # published so: no perplexity moves by more between two implementations
         self.assertFalse(wanted)
 
+    @needs_peers
     def test_transformers_gives_the_checkpoints_the_same_scores(self):
         for omega in (1.0, 0.4):
             row = self.point("task_arithmetic", omega)

@@ -9,11 +9,10 @@ import time
 import unittest
 
 import numpy as np
-import torch
-import transformers
 from safetensors.numpy import load_file, save_file
 
 from aimerge_command import BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, measured_tensors, read_folder
+from peers import needs_peers, torch, transformers
 
 EXPERTS = ("expert_a", "expert_b")
 
@@ -58,6 +57,7 @@ class FisherMerges(AimergeTest):
             root = np.sqrt(values)
             np.testing.assert_allclose(np.sqrt(got[name].astype(np.float64)), root, rtol=1e-3, atol=1e-5 * root.max(), err_msg=name)
 
+    @needs_peers
     def test_values_equal_autograd_and_the_merge_is_their_mean(self):
         out = self.folder / "merged"
         self.aimerge("merge", self.config(self.fisher_config()), "--out", out)
@@ -81,6 +81,7 @@ class FisherMerges(AimergeTest):
             want = np.where(total > 1e-30, (f[0] * x[0] + f[1] * x[1]) / np.where(total > 0, total, 1), (x[0] + x[1]) / 2)
             np.testing.assert_allclose(as_float(entry), want, rtol=1e-6, atol=1e-6, err_msg=name)
 
+    @needs_peers
     def test_a_tied_embedding_has_both_gradients(self):
         tied = self.folder / "tied"
         shutil.copytree(GOLDENS / "family_f32/expert_a", tied)
@@ -212,6 +213,7 @@ class RegMeanMerges(AimergeTest):
         del config["base_model"]
         return config
 
+    @needs_peers
     def test_linear_layers_are_merged_by_the_gram_matrices_of_forward_hooks(self):
         out = self.folder / "merged"
         self.aimerge("merge", self.config(self.regmean_config()), "--out", out, ranks=2)

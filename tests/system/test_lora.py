@@ -6,16 +6,8 @@ import h5py
 import numpy as np
 from safetensors.numpy import save_file
 
-try:
-    import peft
-    import torch
-    import transformers
-except ImportError as error:  # of Python 3.10, which has no torch
-    missing = str(error)
-else:
-    missing = ""
-
 from aimerge_command import AimergeTest, as_float, file_bytes, read_folder
+from peers import needs_peers, peft, torch, transformers
 
 LINEAR = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
 
@@ -28,7 +20,7 @@ def randomise(module, seed):
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
 
 
-@unittest.skipIf(missing, f"{missing}; launch/setup.sh --test installs it where there is a wheel")
+@needs_peers
 class Lora(AimergeTest):
     def make_base(self, tied=False, dtype="float32"):
         torch.manual_seed(1)

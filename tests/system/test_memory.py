@@ -8,9 +8,9 @@ import sys
 import unittest
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from aimerge_command import BINARY, GOLDENS, AimergeTest, environment
+from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, float_to_bf16
+from header_only_llama import write_shard
 
 # Runs a command and prints the largest anonymous memory (kB) it had: the page cache of mapped files is left out.
 WATCH = """
@@ -47,10 +47,11 @@ class Memory(AimergeTest):
             shapes.update({p + f"mlp.{m}_proj.weight": (4 * hidden, hidden) for m in ("gate", "up")})
             shapes.update({p + "mlp.down_proj.weight": (hidden, 4 * hidden), p + "input_layernorm.weight": (hidden,),
                            p + "post_attention_layernorm.weight": (hidden,)})
-        import torch
-        from safetensors.torch import save_file as save_torch
-        save_torch({name: torch.from_numpy(draw.standard_normal(shape, dtype=np.float32) / 32).bfloat16()
-                    for name, shape in shapes.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+        write_shard(folder / "model.safetensors", shapes)
+        with open(folder / "model.safetensors", "r+b") as file:
+            file.seek(8 + int.from_bytes(file.read(8), "little"))
+            for shape in shapes.values():
+                file.write(float_to_bf16(draw.standard_normal(shape, dtype=np.float32) / 32).tobytes())
         return folder
 
     def peak(self, layers):

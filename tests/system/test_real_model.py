@@ -6,10 +6,9 @@ import unittest
 
 import h5py
 import numpy as np
-import torch
-import transformers
 
 from aimerge_command import AimergeTest, measured_tensors
+from peers import needs_peers, torch, transformers
 
 FAMILY = pathlib.Path(os.environ["AIMERGE_FAMILY"])
 CORPUS = pathlib.Path(__file__).parents[2] / "configs/smollm2/calibration.txt"
@@ -38,6 +37,7 @@ def hook_statistics(model, blocks):
     return {name: {"mean_abs": (s / n).numpy(), "rms": (q / n).sqrt().numpy(), "max_abs": m.numpy()} for name, (n, s, q, m) in sums.items()}
 
 
+@needs_peers
 class RealModel(AimergeTest):
     def merge_config(self, method, **aim):
         return {"merge_method": method, "base_model": str(FAMILY / "base"), "dtype": "bfloat16",

@@ -7,12 +7,11 @@ import unittest
 
 import h5py
 import numpy as np
-import torch
-import transformers
 from safetensors.numpy import load_file
 
 from aimerge_command import (BINARY, GOLDENS, AimergeTest, as_float, environment, file_bytes, golden_manifest, launcher,
                              measured_tensors, read_folder, read_raw)
+from peers import needs_peers, torch, transformers
 
 BASE = GOLDENS / "family_f32/base"
 
@@ -57,6 +56,7 @@ class Sensitivity(AimergeTest):
     def is_relaxed(self, name):
         return "embed" not in name
 
+    @needs_peers
     def test_gradients_equal_autograd_and_the_golden(self):
         self.merged("out", self.sensitive_config())
         found, wanted = self.gradients(), autograd_sensitivity(self.block_ids())
@@ -114,6 +114,7 @@ class Sensitivity(AimergeTest):
         again = self.aimerge("merge", self.config(self.sensitive_config(omega=0.6)), "--out", self.folder / "second")
         self.assertRegex(again.stderr, "sensitivity of .* reused")
 
+    @needs_peers
     def test_calibrate_writes_it_into_the_log_and_merges_take_it_from_there(self):
         config = self.sensitive_config()
         log = self.folder / "stats.h5"

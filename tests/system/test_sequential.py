@@ -3,11 +3,10 @@ import unittest
 
 import h5py
 import numpy as np
-import torch
-import transformers
 from safetensors.numpy import load_file
 
 from aimerge_command import GOLDENS, AimergeTest, file_bytes
+from peers import needs_peers, torch, transformers
 
 BASE = GOLDENS / "family_f32/base"
 
@@ -32,7 +31,6 @@ class Sequential(AimergeTest):
         with h5py.File(out / "aimerge_statistics.h5") as file:
             return {name: module["mean_abs"][:] for name, module in file["statistics"].items()}
 
-    @torch.no_grad()
     def hooked(self, merged_folder):
         """{module: mean |x|} of the base's modules, each layer of it run on what the merged layers below it give."""
         base, merged = load(BASE), load(merged_folder)
@@ -51,14 +49,16 @@ class Sequential(AimergeTest):
                 module.register_forward_pre_hook(observe(name))
         positions = torch.arange(ids.shape[1])[None]
         mask = torch.full((ids.shape[1], ids.shape[1]), -torch.inf).triu(1)[None, None]
-        for block in ids:
-            merged(block[None])
-            for number, layer in enumerate(base.model.layers):
-                hidden = entering[number]
-                layer(hidden, attention_mask=mask, position_embeddings=base.model.rotary_emb(hidden, positions))
-            base.lm_head(base.model.norm(entering["norm"]))
+        with torch.no_grad():
+            for block in ids:
+                merged(block[None])
+                for number, layer in enumerate(base.model.layers):
+                    hidden = entering[number]
+                    layer(hidden, attention_mask=mask, position_embeddings=base.model.rotary_emb(hidden, positions))
+                base.lm_head(base.model.norm(entering["norm"]))
         return {name: (total / ids.numel()).numpy() for name, total in sums.items()}
 
+    @needs_peers
     def test_layers_see_what_the_merged_layers_below_them_give(self):
         for method in ("task_arithmetic", "ties"):
             with self.subTest(method):
