@@ -66,9 +66,9 @@ void printJson(const ScoreTable& scores, const Analysis& analysis) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (std::size_t i = 0; i < scores.rows.size(); ++i) {
         if (scores.rows[i].kind != ModelKind::Merged) continue;
-        const std::optional<double>& gain = analysis.rows[i].gain;
-        const nlohmann::ordered_json value = gain ? nlohmann::ordered_json(*gain) : nlohmann::ordered_json();
-        list.push_back({{"model", scores.rows[i].model}, {"hv_gain", value}});
+        nlohmann::ordered_json gain;  // null where there is none
+        if (analysis.rows[i].gain) gain = *analysis.rows[i].gain;
+        list.push_back({{"model", scores.rows[i].model}, {"hv_gain", gain}});
     }
     fmt::print("{}\n", list.dump(2));
 }

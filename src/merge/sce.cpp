@@ -60,8 +60,7 @@ Selection select(ParameterReader& parameter, double topk) {
         for (const float* const input : chunk.inputs)
             addSquares(chunk.base, input, nullptr, 0, chunk.count, 0, squares[static_cast<std::size_t>(chunk.worker)]);
     };
-    SelectionRequest request;
-    request.ofNonzero = static_cast<float>(topk);
+    const SelectionRequest request{.input = 0, .ofNonzero = static_cast<float>(topk)};
     DerivedReader variances(parameter, derive);
     const MagnitudeCut cut = selectLargest(variances, {&request, 1}).front();
     // Some elements were seen more than once, and in any order.

@@ -26,7 +26,7 @@ struct MagnitudeCut {
     std::uint32_t leastKeptAt(std::int64_t index) const { return index < equalEnd ? magnitude : magnitude + 1; }
 
     static MagnitudeCut keepAll(std::int64_t elements) { return {0, elements}; }
-    static MagnitudeCut keepNone() { return {0xFFFFFFFEu, 0}; }
+    static MagnitudeCut keepNone() { return {0xFFFFFFFEu, 0}; }  // leastKeptAt: the largest number, which no magnitude is
     bool operator==(const MagnitudeCut&) const = default;
 };
 
