@@ -33,8 +33,8 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 
 ./launch/setup.sh --test --sanitizers
 
-rooms=(core config checkpoint statistics report distributed merge experiment)
-threaded=(core checkpoint merge)
+rooms=(core config safetensors architecture vocabulary checkpoint output statistics report distributed merge experiment)
+threaded=(core safetensors checkpoint output merge)
 programs=(aimerge print_logits hide_folders fail_io)
 commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements'
 threaded_commands='goldens|slices|identity'

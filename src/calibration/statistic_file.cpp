@@ -1,6 +1,6 @@
 #include "calibration/statistic_file.h"
 
-#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/core/file.h"
 
 #include <ATen/ATen.h>

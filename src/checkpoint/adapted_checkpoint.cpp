@@ -1,7 +1,7 @@
 // The part of Checkpoint that puts an adapter over a base model.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>

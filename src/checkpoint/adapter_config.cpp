@@ -2,7 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "strict_json.h"
+#include "safetensors/strict_json.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,12 +1,12 @@
 #include "aimerge/checkpoint/checkpoint.h"
 
 #include "aimerge/checkpoint/hub_cache.h"
-#include "aimerge/checkpoint/parameter_name.h"
-#include "aimerge/checkpoint/tensor_digest.h"
+#include "aimerge/architecture/parameter_name.h"
+#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
-#include "strict_json.h"
-#include "weight_files.h"
+#include "safetensors/strict_json.h"
+#include "safetensors/weight_files.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>

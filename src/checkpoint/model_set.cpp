@@ -1,6 +1,6 @@
 #include "aimerge/checkpoint/model_set.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <spdlog/spdlog.h>

@@ -1,5 +1,5 @@
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/config/parameter_lookup.h"
 #include "aimerge/core/error.h"
 

@@ -5,7 +5,7 @@
 #include "cli/statistics_step.h"
 
 #include "aimerge/calibration/gradient_memory.h"
-#include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/output/job_lock.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"

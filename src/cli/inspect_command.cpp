@@ -3,7 +3,7 @@
 #include "cli/options.h"
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/world.h"

@@ -1,8 +1,8 @@
 #include "cli/merge_job.h"
 
-#include "aimerge/checkpoint/chat_template.h"
-#include "aimerge/checkpoint/output_folder.h"
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/vocabulary/chat_template.h"
+#include "aimerge/output/output_folder.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"
 #include "aimerge/merge/tensor_assembly.h"

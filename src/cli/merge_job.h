@@ -3,8 +3,8 @@
 // text, so it is the same everywhere and is not sent.
 
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/checkpoint/shard_layout.h"
-#include "aimerge/checkpoint/vocabulary_alignment.h"
+#include "aimerge/safetensors/shard_layout.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/merge/method.h"

@@ -9,8 +9,8 @@
 #include "cli/sequential_step.h"
 #include "cli/shared_config.h"
 
-#include "aimerge/checkpoint/manifest.h"
-#include "aimerge/checkpoint/verify.h"
+#include "aimerge/output/manifest.h"
+#include "aimerge/output/verify.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"

@@ -10,8 +10,8 @@
 #include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/checkpoint/journal.h"
-#include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/output/journal.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/statistics/statistics_log.h"

@@ -3,7 +3,7 @@
 
 #include "cli/merge_job.h"
 
-#include "aimerge/checkpoint/shard_writer.h"
+#include "aimerge/output/shard_writer.h"
 #include "aimerge/core/progress.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/device/device.h"

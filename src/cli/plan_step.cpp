@@ -1,7 +1,7 @@
 #include "cli/plan_step.h"
 
-#include "aimerge/calibration/token_blocks.h"
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/corpus/token_blocks.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/merge/merge_tensor.h"

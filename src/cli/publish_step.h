@@ -3,8 +3,8 @@
 
 #include "cli/merge_job.h"
 
-#include "aimerge/checkpoint/journal.h"
-#include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/output/journal.h"
+#include "aimerge/output/output_folder.h"
 
 #include <nlohmann/json.hpp>
 

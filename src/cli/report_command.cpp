@@ -4,7 +4,7 @@
 #include "cli/command_line.h"
 #include "cli/options.h"
 
-#include "aimerge/checkpoint/output_folder.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"

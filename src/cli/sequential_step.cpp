@@ -2,7 +2,7 @@
 
 #include "cli/merge_step.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 
 namespace aimerge {
 namespace {

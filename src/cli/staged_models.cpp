@@ -1,7 +1,7 @@
 #include "cli/staged_models.h"
 
 #include "aimerge/checkpoint/adapter.h"
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/byte_stream.h"
 

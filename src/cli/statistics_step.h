@@ -5,7 +5,7 @@
 #include "cli/options.h"
 
 #include "aimerge/calibration/calibrate.h"
-#include "aimerge/calibration/token_blocks.h"
+#include "aimerge/corpus/token_blocks.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/distributed/plan.h"

@@ -10,7 +10,7 @@
 #include "cli/shared_config.h"
 #include "cli/sweep_ledger.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"

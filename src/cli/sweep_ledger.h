@@ -5,7 +5,7 @@
 #include "cli/options.h"
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/job_lock.h"
+#include "aimerge/output/job_lock.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/experiment/sweep_record.h"
 

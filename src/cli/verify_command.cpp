@@ -3,7 +3,7 @@
 
 #include "cli/options.h"
 
-#include "aimerge/checkpoint/verify.h"
+#include "aimerge/output/verify.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/world.h"

@@ -1,7 +1,7 @@
 #pragma once
 // The memory a rank's share takes, from shapes alone: what fits the limit, and the least that would.
 
-#include "aimerge/checkpoint/model_config.h"
+#include "aimerge/architecture/model_config.h"
 #include "aimerge/distributed/plan.h"
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #include "distributed/work_estimate.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 
 #include <algorithm>
 #include <utility>

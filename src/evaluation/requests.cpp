@@ -1,9 +1,9 @@
 #include "aimerge/evaluation/requests.h"
 
-#include "aimerge/calibration/tokenizer.h"
+#include "aimerge/corpus/tokenizer.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
-#include "calibration/utf8.h"
+#include "corpus/utf8.h"
 
 #include <algorithm>
 #include <map>

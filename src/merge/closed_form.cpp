@@ -1,6 +1,6 @@
 #include "aimerge/merge/closed_form.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "merge/layer_system.h"
 #include "merge/walked_parameter.h"
 #include "merge/weights.h"

@@ -1,4 +1,4 @@
-#include "aimerge/checkpoint/tensor_digest.h"
+#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/convert.h"
 #include "aimerge/merge/merge_tensor.h"

@@ -1,6 +1,6 @@
 #include "aimerge/merge/expert_statistics.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>

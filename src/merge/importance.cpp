@@ -1,6 +1,6 @@
 #include "aimerge/merge/importance.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/hash.h"
 #include "aimerge/core/random.h"
 

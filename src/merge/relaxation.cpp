@@ -1,6 +1,6 @@
 #include "aimerge/merge/relaxation.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/importance.h"
 #include "merge/row_runs.h"

@@ -1,6 +1,6 @@
 #include "aimerge/merge/tensor_assembly.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"

@@ -1,6 +1,6 @@
 #include "aimerge/merge/widen.h"
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "merge/inner_products.h"
 #include "merge/weighted_changes.h"
 

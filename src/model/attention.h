@@ -1,6 +1,6 @@
 #pragma once
 
-#include "aimerge/checkpoint/model_config.h"
+#include "aimerge/architecture/model_config.h"
 
 #include <ATen/core/Tensor.h>
 

@@ -1,7 +1,7 @@
 #pragma once
 // How the decoders of the model types differ from Llama's. src/model/families has a file for each.
 
-#include "aimerge/checkpoint/model_config.h"
+#include "aimerge/architecture/model_config.h"
 
 #include <span>
 #include <string>

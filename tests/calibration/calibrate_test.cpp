@@ -2,7 +2,7 @@
 
 #include "aimerge/calibration/calibrate.h"
 #include "aimerge/core/error.h"
-#include "calibration/golden_corpus.h"
+#include "corpus/golden_corpus.h"
 #include "calibration/stage_run.h"
 #include "calibration/statistics_observer.h"
 #include "support/mpi_world.h"

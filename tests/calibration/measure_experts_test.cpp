@@ -3,7 +3,7 @@
 #include "aimerge/calibration/measure_experts.h"
 #include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/model/gradient.h"
-#include "calibration/golden_corpus.h"
+#include "corpus/golden_corpus.h"
 #include "calibration/gram_observer.h"
 #include "calibration/stage_run.h"
 #include "support/mpi_world.h"

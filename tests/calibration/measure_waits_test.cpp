@@ -1,7 +1,7 @@
 // Run with ranks that give up after two seconds: while one measures longer than that, the others hear of every step of it.
 
 #include "aimerge/calibration/measure_experts.h"
-#include "calibration/golden_corpus.h"
+#include "corpus/golden_corpus.h"
 #include "support/mpi_world.h"
 #include "support/temp_folder.h"
 

@@ -2,7 +2,7 @@
 
 #include "aimerge/torch/torch_library.h"
 #include "aimerge/core/error.h"
-#include "calibration/golden_corpus.h"
+#include "corpus/golden_corpus.h"
 #include "support/mpi_world.h"
 #include "support/temp_folder.h"
 

@@ -2,7 +2,7 @@
 // A Llama model folder that holds headers alone: config.json, and shards whose data is a hole in the file. Enough to plan
 // with.
 
-#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/safetensors/shard_layout.h"
 
 #include <filesystem>
 #include <string>

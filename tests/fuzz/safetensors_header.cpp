@@ -2,7 +2,7 @@
 
 #include "fuzz_target.h"
 
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <cstdlib>
 #include <cstring>

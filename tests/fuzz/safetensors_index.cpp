@@ -2,7 +2,7 @@
 
 #include "fuzz_target.h"
 
-#include "checkpoint/weight_files.h"
+#include "safetensors/weight_files.h"
 
 #include <cstdlib>
 

@@ -1,6 +1,6 @@
 // Merges and relaxations of the small Llama family against the reference implementations' outputs (tests/data/goldens).
 
-#include "aimerge/checkpoint/parameter_name.h"
+#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/merge/job_check.h"
 #include "aimerge/merge/tensor_assembly.h"

@@ -2,7 +2,7 @@
 // The golden Llama of tests/data/goldens and changed copies of it.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/file.h"
 #include "support/safetensors_builder.h"
 

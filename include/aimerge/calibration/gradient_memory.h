@@ -2,7 +2,7 @@
 // What measuring gradients takes of a rank's memory, on processors or on a GPU, and what is kept there between blocks:
 // weights and traces that are kept need not be read and computed again for every block.
 
-#include "aimerge/checkpoint/model_config.h"
+#include "aimerge/architecture/model_config.h"
 #include "aimerge/core/dtype.h"
 
 #include <algorithm>

@@ -8,7 +8,7 @@
 // Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685; rsLoRA: Kalajdzievski 2023,
 // arXiv 2312.03732. What PEFT's merge_and_unload makes of the same files is the reference.
 
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <nlohmann/json.hpp>
 

@@ -7,8 +7,8 @@
 // of the base; merge/tensor_source.h gives the values of the adapted model.
 
 #include "aimerge/checkpoint/adapter.h"
-#include "aimerge/checkpoint/model_config.h"
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/architecture/model_config.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"

@@ -1,8 +1,8 @@
 #pragma once
 // Where a decoder takes its weights from: a checkpoint, or a merged model that lies in memory.
 
-#include "aimerge/checkpoint/model_config.h"
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/architecture/model_config.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <cstddef>
 #include <cstdint>

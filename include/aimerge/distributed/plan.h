@@ -4,7 +4,7 @@
 // of the corpus; ranks are replica after replica, stage after stage. Made by rank 0 from headers alone, then broadcast.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/distributed/hardware.h"
 
 #include <cstdint>

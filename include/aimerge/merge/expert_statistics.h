@@ -4,7 +4,7 @@
 // stored once for the layers that share them (moduleWithSameInput); a Fisher tensor has the name and the shape of its
 // parameter.
 
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/file.h"
 #include "aimerge/merge/tensor_source.h"
 #include "aimerge/statistics/statistics_log.h"

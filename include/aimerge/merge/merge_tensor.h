@@ -5,8 +5,8 @@
 // mergeBufferBytesPerThread() per thread, whatever the size of the tensors, and mergeParameterBytes() for methods that work
 // on whole parameters.
 
-#include "aimerge/checkpoint/safetensors.h"
-#include "aimerge/checkpoint/shard_layout.h"
+#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/device/device.h"
 #include "aimerge/merge/method.h"

@@ -3,7 +3,7 @@
 // element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
 // docs/methods.md shows how to add one: one file and one line in src/merge/registry.cpp.
 
-#include "aimerge/checkpoint/vocabulary_alignment.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/parameter.h"
 #include "aimerge/merge/parameter_reader.h"
 

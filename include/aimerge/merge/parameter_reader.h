@@ -3,7 +3,7 @@
 // threads. A parameter is divided into spans of kSpanElements; one thread runs through a span in ascending order, so
 // whatever is kept per span does not depend on the number of threads.
 
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/thread_pool.h"
 
 #include <cstddef>

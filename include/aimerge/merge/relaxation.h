@@ -6,7 +6,7 @@
 //
 // A in [0, 1] per input channel: the last axis of a matrix [out_features, in_features], the elements of a norm vector.
 
-#include "aimerge/checkpoint/safetensors.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/merge/relax_element.h"
 #include "aimerge/statistics/statistics.h"

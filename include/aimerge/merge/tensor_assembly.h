@@ -3,8 +3,8 @@
 // but for vocabulary tensors whose padding row is a mean.
 
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/checkpoint/shard_layout.h"
-#include "aimerge/checkpoint/vocabulary_alignment.h"
+#include "aimerge/safetensors/shard_layout.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/merge/expert_statistics.h"
 #include "aimerge/merge/merge_tensor.h"

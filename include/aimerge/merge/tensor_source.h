@@ -5,7 +5,7 @@
 // page of a mapping and the kernel's copy does not.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/checkpoint/row_map.h"
+#include "aimerge/vocabulary/row_map.h"
 #include "aimerge/core/dtype.h"
 
 #include <cstddef>

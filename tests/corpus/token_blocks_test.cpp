@@ -1,0 +1,170 @@
+#include "aimerge/corpus/token_blocks.h"
+
+#include "aimerge/corpus/token_cache.h"
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "corpus/zstd_file.h"
+#include "support/temp_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace aimerge {
+namespace {
+
+const std::filesystem::path kGoldens = std::filesystem::path(AIMERGE_TEST_DATA) / "goldens";
+
+/// A base model and an empty cache.
+class LoadTokenBlocks : public testing::Test {
+protected:
+    LoadTokenBlocks() : base_(Checkpoint::open((kGoldens / "family_f32/base").string())) {
+        ::setenv("AIMERGE_CACHE_DIR", (folder_ / "cache").c_str(), 1);
+    }
+    ~LoadTokenBlocks() override { ::unsetenv("AIMERGE_CACHE_DIR"); }
+
+    CalibrationConfig configFor(const std::string& file, Packing packing, std::int64_t sequences,
+                                std::int64_t length) const {
+        CalibrationConfig config;
+        config.corpus = (folder_ / file).string();
+        config.packing = packing;
+        config.sequences = sequences;
+        config.sequenceLength = length;
+        config.shuffle = false;
+        return config;
+    }
+
+    std::size_t cacheEntries() const {
+        const auto tokens = folder_ / "cache" / "tokens";
+        if (!exists(tokens)) return 0;
+        return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(tokens), {}));
+    }
+
+    TempFolder folder_;
+    Checkpoint base_;
+};
+
+nlohmann::json goldenPipeline() {
+    return nlohmann::json::parse(readTextFile(kGoldens / "calibration/pipeline.json"));
+}
+
+std::string asJsonLines(const nlohmann::json& lines) {
+    std::string text;
+    for (const auto& line : lines) text += nlohmann::json({{"text", line}}).dump() + "\n";
+    return text;
+}
+
+void expectBlocks(const TokenBlocks& blocks, const nlohmann::json& golden) {
+    ASSERT_EQ(blocks.blocks, static_cast<std::int64_t>(golden.size()));
+    ASSERT_EQ(blocks.length, static_cast<std::int64_t>(golden[0].size()));
+    auto id = blocks.ids.begin();
+    for (const auto& block : golden)
+        for (const auto& expected : block) ASSERT_EQ(*id++, expected.get<std::int32_t>());
+}
+
+TEST_F(LoadTokenBlocks, GivesTheBlocksOfTheReferenceCode) {
+    const auto golden = goldenPipeline();
+    writeBytes(folder_ / "lines.jsonl", asJsonLines(golden["lines"]));
+    const auto config = configFor("lines.jsonl", Packing::Lines, golden["n_samples"], golden["block_size"]);
+
+    expectBlocks(loadTokenBlocks(config, base_), golden["blocks"]);
+}
+
+TEST_F(LoadTokenBlocks, GivesTheSameBlocksFromTextAndFromCompressedFiles) {
+    const auto golden = goldenPipeline();
+    nlohmann::json lines = nlohmann::json::array();
+    std::string text;
+    for (std::string line : golden["lines"]) {
+        std::replace(line.begin(), line.end(), '\n', ' ');
+        lines.push_back(line);
+        text += line + "\n";
+    }
+    writeBytes(folder_ / "lines.jsonl", asJsonLines(lines));
+    writeBytes(folder_ / "lines.txt", text);
+    writeZstd(folder_ / "lines.txt.zst", text);
+    writeZstd(folder_ / "lines.jsonl.zst", asJsonLines(lines));
+    const TokenBlocks expected = loadTokenBlocks(configFor("lines.jsonl", Packing::Lines, 40, 64), base_);
+
+    for (const char* file : {"lines.txt", "lines.txt.zst", "lines.jsonl.zst"})
+        EXPECT_EQ(loadTokenBlocks(configFor(file, Packing::Lines, 40, 64), base_), expected) << file;
+}
+
+TEST_F(LoadTokenBlocks, ShufflesByTheSeed) {
+    writeBytes(folder_ / "lines.jsonl", asJsonLines(goldenPipeline()["lines"]));
+    auto config = configFor("lines.jsonl", Packing::Stream, 8, 32);
+    const TokenBlocks ordered = loadTokenBlocks(config, base_);
+    config.shuffle = true;
+    const TokenBlocks shuffled = loadTokenBlocks(config, base_);
+    config.seed = 43;
+    const TokenBlocks otherwise = loadTokenBlocks(config, base_);
+
+    EXPECT_NE(shuffled, ordered);
+    EXPECT_NE(shuffled, otherwise);
+    EXPECT_EQ(cacheEntries(), 3u);
+    std::filesystem::remove_all(folder_ / "cache");
+    EXPECT_EQ(loadTokenBlocks(config, base_), otherwise);
+}
+
+TEST_F(LoadTokenBlocks, TakesUnchangedInputFromTheCacheAndEncodesChangedInputAgain) {
+    writeBytes(folder_ / "a.txt", "!!!!");
+    const auto config = configFor("a.txt", Packing::Stream, 1, 4);
+    const TokenBlocks first = loadTokenBlocks(config, base_);
+    EXPECT_EQ(first.ids, (std::vector<std::int32_t>{0, 3, 3, 3}));
+    ::setenv("AIMERGE_PYTHON", "/nowhere/python", 1);
+
+    EXPECT_EQ(loadTokenBlocks(config, base_), first);
+    writeBytes(folder_ / "a.txt", "\"\"\"\"");
+    EXPECT_THROW(loadTokenBlocks(config, base_), RuntimeFault);
+
+    ::unsetenv("AIMERGE_PYTHON");
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{0, 4, 4, 4}));
+}
+
+TEST_F(LoadTokenBlocks, EncodesAgainWhenTheCacheEntryIsDamaged) {
+    writeBytes(folder_ / "a.txt", "!!!!");
+    const auto config = configFor("a.txt", Packing::Stream, 1, 4);
+    const TokenBlocks first = loadTokenBlocks(config, base_);
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / "cache" / "tokens"))
+        writeBytes(entry.path(), "damaged");
+
+    EXPECT_EQ(loadTokenBlocks(config, base_), first);
+}
+
+TEST_F(LoadTokenBlocks, TakesReadyIdsAsTheyAre) {
+    SafetensorsBuilder()
+        .add("input_ids", "I64", {1, 3}, bytesOf<std::int64_t>({319, 0, 5}))
+        .write(folder_ / "ids.safetensors");
+    CalibrationConfig config;
+    config.tokenIds = (folder_ / "ids.safetensors").string();
+
+    EXPECT_EQ(loadTokenBlocks(config, base_), (TokenBlocks{.blocks = 1, .length = 3, .ids = {319, 0, 5}}));
+    EXPECT_EQ(cacheEntries(), 0u);
+}
+
+TEST_F(LoadTokenBlocks, RefusesIdsBeyondTheVocabulary) {
+    // The base's weights with the tokenizer of the model that has one token more.
+    for (const char* file : {"config.json", "model.safetensors"})
+        std::filesystem::copy(kGoldens / "family_f32/base" / file, folder_ / file);
+    std::filesystem::copy(kGoldens / "family_f32/expert_c/tokenizer.json", folder_ / "tokenizer.json");
+    writeBytes(folder_ / "a.txt", "!!!!<pad>!!");
+
+    try {
+        loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 4), Checkpoint::open(folder_.path().string()));
+        FAIL() << "expected an InputError";
+    } catch (const InputError& error) {
+        EXPECT_THAT(error.what(), testing::HasSubstr("block 1, position 1"));
+        EXPECT_THAT(error.what(), testing::HasSubstr("the id 320"));
+    }
+}
+
+TEST_F(LoadTokenBlocks, LeavesNoCacheEntryOfACorpusThatIsTooShort) {
+    writeBytes(folder_ / "a.txt", "!!!!");
+
+    EXPECT_THROW(loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 4), base_), InputError);
+    EXPECT_EQ(cacheEntries(), 0u);
+}
+
+}  // namespace
+}  // namespace aimerge
