@@ -1,154 +1,217 @@
 #!/usr/bin/env python3
-"""Takes the activation statistics of any transformers model with forward hooks, as a log that `aim.statistics` of a merge config reads: for
-architectures that aimerge's own decoder does not run.
+"""Takes the activation statistics of any transformers model, as a log that `aim.statistics` of a merge config reads: for architectures that
+aimerge's own decoder does not run.
 
     build/venv/bin/python src/tools/record_statistics.py MODEL --corpus text.txt --out statistics.h5
     aimerge merge merge.yaml --out merged/ --set aim.statistics=statistics.h5
 
-Measured is the input of every linear layer and of every norm, by the name of its module; embeddings are not. The corpus is a text file, or .jsonl with
-the text under `text`; its documents are joined with the end-of-text token between them and cut into sequences. --token-ids takes a
-.safetensors file with `input_ids` [sequences, length] instead. Needs torch, transformers and h5py (launch/setup.sh --test).
+Measured is what every weight matrix is multiplied by, and the input of every norm, under the names of the model's files; of experts each by the
+tokens that were sent to it. Embeddings and convolutions are not. A norm whose weight is a matrix has one value per element of it, row by row.
+
+The corpus is a text file, or .jsonl with the text under `text`; its documents are joined with the end-of-text token between them and cut into
+sequences. --token-ids takes a .safetensors file with `input_ids` [sequences, length] instead. The model is loaded as the class that it was saved
+by (config.json: architectures), multimodal ones with all their towers; a vision tower is measured when there are --images.
+
+Needs torch, transformers and h5py (launch/setup.sh --test); --images needs pillow, --device auto accelerate. See docs/methods.md.
 """
 import argparse
-import datetime
-import hashlib
-import json
+import collections
+import importlib.util
+import os
 import pathlib
+import re
 import sys
+import time
 
-import h5py
-import numpy as np
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiled parts of a model would hide their products
+
 import torch
 import transformers
-from safetensors.numpy import load_file
 
-FORMAT_VERSION = 1
+from file_parameters import FileParameters, weight_files
+from matrix_products import MatrixProducts, NormInputs
+from model_inputs import ImageInputs, TextInputs, takes_images, token_blocks
+from module_statistics import VECTORS, ModulesOfFile, tokens_of_experts
+from statistics_log import attributes_of, compact_config, write_log
 
-
-def documents(path):
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line)["text"] for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else [text]
-
-
-def blocks_of(arguments, folder):
-    """int64 [sequences, length]"""
-    if arguments.token_ids:
-        return torch.from_numpy(load_file(arguments.token_ids)["input_ids"].astype(np.int64))[:arguments.sequences]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    ids = []
-    for document in documents(arguments.corpus):
-        if ids and tokenizer.eos_token_id is not None:
-            ids.append(tokenizer.eos_token_id)
-        ids += tokenizer(document).input_ids
-    count = min(arguments.sequences, len(ids) // arguments.sequence_length)
-    if count == 0:
-        sys.exit(f"record_statistics: {arguments.corpus} has {len(ids)} tokens, fewer than one sequence of {arguments.sequence_length}")
-    return torch.tensor(ids[:count * arguments.sequence_length]).reshape(count, arguments.sequence_length)
+SECONDS_BETWEEN_LINES = 30
+FEW_TOKENS = 100
+NAMES_SHOWN = 6
 
 
-def is_measured(name, module):
-    weight = getattr(module, "weight", None)
-    if weight is None or "embed" in name:
-        return False
-    return isinstance(module, torch.nn.Linear) or weight.ndim == 1
+def fail(message):
+    sys.exit(f"record_statistics: {message}")
 
 
-class Sums:
-    """Of one module's input, per channel, in float64."""
-
-    def __init__(self):
-        self.absolute = self.squares = self.largest = 0
-        self.rows = 0
-
-    def add(self, x):
-        x = x.detach().reshape(-1, x.shape[-1]).double().abs()
-        if not torch.isfinite(x).all():
-            raise ValueError("an activation is NaN or infinite")
-        self.absolute = self.absolute + x.sum(0)
-        self.squares = self.squares + x.square().sum(0)
-        self.largest = torch.maximum(x.amax(0), torch.as_tensor(self.largest, dtype=x.dtype, device=x.device))
-        self.rows += len(x)
-
-    def statistics(self):
-        mean = self.absolute / self.rows
-        return {"mean_abs": mean, "rms": (self.squares / self.rows).sqrt(), "max_abs": self.largest}
+def model_class(config, wanted):
+    """The class that the checkpoint was saved by, where transformers has it; else what the model's own code or transformers has for its config."""
+    if wanted:
+        return getattr(transformers, wanted, None) or fail(f"--auto-class {wanted}: transformers {transformers.__version__} has no such class")
+    saved_by = (config.architectures or [None])[0]
+    if saved_by and hasattr(transformers, saved_by):
+        return getattr(transformers, saved_by)
+    automatic = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM", "AutoModel")
+    own_code = getattr(config, "auto_map", None) or {}
+    for name in automatic:
+        if name in own_code or type(config) in getattr(transformers, name)._model_mapping:
+            return getattr(transformers, name)
+    fail(f"transformers {transformers.__version__} has no class for {saved_by or config.model_type}; name one that it has with --auto-class")
 
 
-def measure(model, blocks):
-    """{module: Sums}. A module that no token came to is left out."""
-    sums = {}
-
-    def hook(name):
-        def add(_, inputs):
-            try:
-                sums.setdefault(name, Sums()).add(inputs[0])
-            except ValueError as error:
-                sys.exit(f"record_statistics: input of {name}: {error}")
-        return add
-
-    for name, module in model.named_modules():
-        if is_measured(name, module):
-            module.register_forward_pre_hook(hook(name))
-    with torch.inference_mode():
-        for number, block in enumerate(blocks):
-            model(block[None].to(model.device), use_cache=False)
-            print(f"\rrecord_statistics: {number + 1}/{len(blocks)} sequences", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return sums
+def load_config(arguments):
+    if not (arguments.model / "config.json").is_file():
+        fail(f"{arguments.model} has no config.json; expected the folder of a model")
+    if not all((arguments.model / name).is_file() for name in weight_files(arguments.model)):
+        fail(f"{arguments.model} has not all of {', '.join(weight_files(arguments.model))}")
+    try:
+        return transformers.AutoConfig.from_pretrained(arguments.model, trust_remote_code=arguments.trust_remote_code)
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        fail(f"transformers {transformers.__version__} cannot load the configuration of {arguments.model} ({first_line(error)}); a model with code "
+             "of its own needs --trust-remote-code")
 
 
-def file_stamps(folder):
-    """As aimerge knows the weights again: name, size and time of every file."""
-    index = folder / "model.safetensors.index.json"
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    stamps = ""
+def placement_of(device):
+    """What from_pretrained() is told of devices."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        fail(f"--device {device}: torch {torch.__version__} sees no GPU")
+    if device == "auto" and not importlib.util.find_spec("accelerate"):
+        fail("--device auto spreads the model over the GPUs with accelerate, which is not installed: pip install accelerate, or name one device")
+    return {"device_map": "auto"} if device == "auto" else {}
+
+
+def load_model(arguments, config):
+    kind, placement = model_class(config, arguments.auto_class), placement_of(arguments.device)
+    try:
+        model, loading = kind.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype), output_loading_info=True,
+                                              trust_remote_code=arguments.trust_remote_code, **placement)
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        fail(f"{kind.__name__} cannot load {arguments.model} ({first_line(error)}); another class can be named with --auto-class")
+    if missing := sorted(loading["missing_keys"]):
+        print(f"record_statistics: WARNING: {len(missing)} parameters of {kind.__name__} are not in the model's files and are random, e.g. "
+              f"{missing[0]}; if that is not wanted, name another class with --auto-class", file=sys.stderr)
+    if torch.cuda.is_available() and {"cpu", "disk"} & set(getattr(model, "hf_device_map", {}).values()):
+        fail("the model does not fit on the GPUs, and weights that come and go cannot be watched; use more GPUs, or --device cpu")
+    for module in model.modules():
+        if hasattr(getattr(module, "config", None), "use_cache"):
+            module.config.use_cache = False
+    return (model if placement else model.to(arguments.device)).eval()
+
+
+def first_line(error):
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
+class Progress:
+    """On a terminal one line that changes, else a line now and then."""
+
+    def __init__(self, total):
+        self._total, self._begin, self._next_line = total, time.monotonic(), 0
+        self._is_terminal = sys.stderr.isatty()
+
+    def show(self, done):
+        now = time.monotonic()
+        if not self._is_terminal and done < self._total and now < self._next_line:
+            return
+        self._next_line = now + SECONDS_BETWEEN_LINES
+        minutes, seconds = divmod(round((now - self._begin) / done * (self._total - done)), 60)
+        line = f"record_statistics: {done}/{self._total} sequences  {100 * done // self._total:3}%  left {minutes}m{seconds:02}s"
+        is_last = done == self._total
+        print(f"\r{line:<70}" if self._is_terminal else line, end="" if self._is_terminal and not is_last else "\n", file=sys.stderr, flush=True)
+
+
+def measure(model, inputs, blocks):
+    """MatrixProducts, NormInputs, and the number of tokens that ran"""
+    products, norms = MatrixProducts(model), NormInputs(model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    progress, tokens = Progress(len(blocks)), 0
+    for number, block in enumerate(blocks):
+        own = {name: value.to(model.device) for name, value in inputs.of(number, block).items()}
+        try:
+            with torch.no_grad(), products:
+                model(**own)
+        except Exception as error:  # whatever a model's own code may say of inputs that it does not like
+            needs_images = "; it may need --images" if takes_images(model) and "pixel_values" not in own else ""
+            fail(f"{type(model).__name__} does not run on sequence {number} ({', '.join(own)}): {first_line(error)}{needs_images}")
+        tokens += own.get("input_ids", block).numel()
+        products.forget_dead_copies()
+        require_finite(products, norms, names)
+        progress.show(number + 1)
+    return products, norms, tokens
+
+
+def require_finite(products, norms, names):
+    """NaN goes on from the first that has it to all behind, so the first in the order of use is named."""
+    of_products = [(parameter, sums) for parameter, by_axis in products.sums.items() for sums in by_axis.values()]
+    all_sums = sorted([*of_products, *norms.sums.items()], key=lambda pair: pair[1].order)
+    flags = collections.defaultdict(list)  # one answer per device is waited for, not one per module
+    for _, sums in all_sums:
+        flags[sums.absolute.device].append(sums.is_finite())
+    if not all(torch.stack(own).all() for own in flags.values()):
+        parameter = next(parameter for parameter, sums in all_sums if not sums.is_finite())
+        fail(f"input of {names[parameter]}: an activation is NaN or infinite")
+
+
+def print_report(of_file, is_without_images):
+    """To standard error: what was measured, what was not and why."""
+    def say(line):
+        print(f"record_statistics: {line}", file=sys.stderr)
+
+    say(f"measured: {len(of_file.modules)} modules")
+    if tokens := tokens_of_experts(of_file.modules):
+        idle, rare = sum(count == 0 for count in tokens.values()), sum(count < FEW_TOKENS for count in tokens.values())
+        say(f"of {len(tokens)} experts {idle} saw no token (their statistics are zeros), {rare} fewer than {FEW_TOKENS}")
+    for kind, names in of_file.unmeasured.items():
+        if names:
+            say(f"not measured ({len(names)}): {kind}" + (f": {names_in_short(names)}" if kind != VECTORS else ""))
+    if is_without_images:
+        say("only text went through the model; with --images DIR it is shown images, too")
+
+
+def names_in_short(names):
+    """Layers and experts together: model.layers.N.conv.weight."""
+    alike = collections.defaultdict(list)
     for name in names:
-        status = (folder / name).stat()
-        seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
-        stamps += f"{name} {status.st_size} {seconds}.{nanoseconds:09}\n"
-    return stamps
+        alike[re.sub(r"(?<=\.)\d+(?=\.)", "N", name)].append(name)
+    shown = [pattern if len(own) > 1 else own[0] for pattern, own in alike.items()]
+    more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
+    return ", ".join(shown[:NAMES_SHOWN]) + more
 
 
-def write_log(path, sums, blocks, arguments, folder):
-    attributes = {
-        "format_version": np.int64(FORMAT_VERSION), "base_model": str(arguments.model), "base_digest": "",
-        "base_file_stamps": file_stamps(folder), "corpus": str(arguments.corpus or arguments.token_ids),
-        "tokens_digest": hashlib.sha256(blocks.numpy().tobytes()).hexdigest(), "tokens": np.int64(blocks.numel()),
-        "blocks": np.int64(blocks.shape[0]), "block_length": np.int64(blocks.shape[1]), "dtype": arguments.dtype, "micro_batch": np.int64(1),
-        "vocabulary": "recorded with forward hooks", "device": arguments.device, "ranks": np.int64(1),
-        "threads_per_rank": np.int64(torch.get_num_threads()), "command_line": " ".join(sys.argv),
-        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "tool_version": "transformers " + transformers.__version__}
-    timing = [("rank", "<i8"), ("forward_seconds", "<f8"), ("wait_seconds", "<f8"), ("read_seconds", "<f8"), ("peak_memory_bytes", "<i8"),
-              ("peak_device_memory_bytes", "<i8"), ("bytes_read", "<i8"), ("tokens", "<i8")]
-    with h5py.File(path, "w") as file:
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        for module, own in sums.items():
-            group = file.create_group(f"statistics/{module}")
-            group.attrs["tokens"] = np.int64(own.rows)
-            for name, values in own.statistics().items():
-                group[name] = values.float().cpu().numpy()
-        file["plan"] = np.zeros(1, [("rank", "<i8"), ("first_layer", "<i8"), ("last_layer", "<i8")])
-        file["timing"] = np.zeros(1, timing)
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=pathlib.Path, help="the base model's folder")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--corpus", type=pathlib.Path)
+    source.add_argument("--token-ids", type=pathlib.Path)
+    parser.add_argument("--images", type=pathlib.Path, metavar="DIR", help="images, one of which goes in front of every sequence's text, in turn")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--sequences", type=int, default=256)
+    parser.add_argument("--sequence-length", type=int, help="default: 2048, or what the model takes")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...; auto: spread over the GPUs (accelerate)")
+    parser.add_argument("--auto-class", metavar="CLASS", help="class of transformers, e.g. AutoModelForMaskedLM; default: the one of config.json")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    arguments = parser.parse_args()
+    if not (arguments.corpus or arguments.token_ids or arguments.images):
+        parser.error("one of --corpus, --token-ids and (of a model of images alone) --images is needed")
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=pathlib.Path, help="the base model's folder")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--corpus", type=pathlib.Path)
-    source.add_argument("--token-ids", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--sequences", type=int, default=256)
-    parser.add_argument("--sequence-length", type=int, default=2048)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    arguments = parser.parse_args()
-    blocks = blocks_of(arguments, arguments.model)
-    model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype)).to(arguments.device).eval()
-    sums = measure(model, blocks)
-    write_log(arguments.out, sums, blocks, arguments, arguments.model)
-    print(f"{arguments.out}: {len(sums)} modules over {blocks.numel()} tokens")
+    arguments = parse_arguments()
+    transformers.utils.logging.disable_progress_bar()
+    config = load_config(arguments)
+    blocks = token_blocks(arguments, config)
+    model = load_model(arguments, config)
+    inputs = ImageInputs(model, arguments) if arguments.images else TextInputs(model)
+    file = FileParameters(model, arguments.model)  # before the run: some routers change their weight's type in it
+    products, norms, tokens = measure(model, inputs, blocks)
+    of_file = ModulesOfFile(model, file, products, norms)
+    if not of_file.modules:
+        fail(f"nothing was measured: no parameter of {type(model).__name__} is in the files of {arguments.model}")
+    write_log(arguments.out, of_file.modules, attributes_of(arguments, blocks, tokens), compact_config(arguments.model))
+    print_report(of_file, is_without_images=takes_images(model) and not arguments.images)
+    print(f"{arguments.out}: {len(of_file.modules)} modules over {tokens} tokens")
 
 
 if __name__ == "__main__":
