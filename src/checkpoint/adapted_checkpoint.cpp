@@ -1,7 +1,7 @@
 // The part of Checkpoint that puts an adapter over a base model.
 
+#include "aimerge/architecture/name_mapping.h"
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>
@@ -9,17 +9,13 @@
 namespace aimerge {
 namespace {
 
-constexpr const char* kHead = "lm_head.weight";
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
-constexpr const char* kLlama = "LlamaForCausalLM";
-
 bool hasTokenizer(const std::filesystem::path& folder) {
     return exists(folder / "tokenizer.json") || exists(folder / "tokenizer.model");
 }
 
 bool isOfModule(std::string_view parameter, const std::string& end) {
-    const std::string_view module = moduleOfWeight(parameter);
-    return module == end || module.ends_with("." + end);
+    const std::string_view module = moduleOf(parameter);
+    return module.size() < parameter.size() && (module == end || module.ends_with("." + end));
 }
 
 }  // namespace
@@ -34,8 +30,19 @@ const LowRankUpdate* Checkpoint::updateOf(const TensorInfo& tensor) const {
     return update == adapter_->updates.end() ? nullptr : &update->second;
 }
 
+void Checkpoint::takeNames(Adapter& adapter) const {
+    const NameMapping mapping(architecture_, tensors_);
+    std::map<std::string, LowRankUpdate> updates;
+    for (auto& [parameter, update] : adapter.updates)
+        updates.emplace(mapping.find(parameter).value_or(parameter), std::move(update));
+    adapter.updates = std::move(updates);
+    for (TensorInfo& replacement : adapter.replacements)
+        replacement.name = mapping.find(replacement.name).value_or(replacement.name);
+}
+
 void Checkpoint::apply(Adapter adapter) {
     const std::size_t file = addFile(adapter.weights);
+    takeNames(adapter);
     for (auto& [parameter, update] : adapter.updates) update.a.fileIndex = update.b.fileIndex = file;
     checkSavedModules(adapter);
     untieHead(adapter);
@@ -49,25 +56,27 @@ void Checkpoint::apply(Adapter adapter) {
 }
 
 void Checkpoint::untieHead(const Adapter& adapter) {
-    const auto embedding = std::ranges::find(tensors_, kEmbedding, &TensorInfo::name);
-    if (embedding == tensors_.end() || std::ranges::find(tensors_, kHead, &TensorInfo::name) != tensors_.end()) return;
-    const auto isSaved = [&](const char* parameter) {
+    const std::string &embeddingName = architecture_.embedding(), &headName = architecture_.head();
+    const auto embedding = std::ranges::find(tensors_, embeddingName, &TensorInfo::name);
+    if (embedding == tensors_.end() || std::ranges::find(tensors_, headName, &TensorInfo::name) != tensors_.end()) return;
+    const auto isSaved = [&](const std::string& parameter) {
         return std::ranges::any_of(adapter.modulesToSave,
                                    [&](const std::string& end) { return isOfModule(parameter, end); });
     };
-    const bool storesHead = std::ranges::find(adapter.replacements, kHead, &TensorInfo::name) != adapter.replacements.end();
-    if (adapter.updates.contains(kHead))
+    const bool storesHead =
+        std::ranges::find(adapter.replacements, headName, &TensorInfo::name) != adapter.replacements.end();
+    if (adapter.updates.contains(headName))
         throw InputError(
             "{}: has factors for {}, which {} ties to the embeddings: PEFT would change both; merge this adapter into its "
             "base "
             "with PEFT (merge_and_unload)",
-            adapter.weights.string(), kHead, folder_.string());
-    if (!storesHead && !isSaved(kEmbedding)) return;
+            adapter.weights.string(), headName, folder_.string());
+    if (!storesHead && !isSaved(embeddingName)) return;
     TensorInfo head = *embedding;
-    head.name = kHead;
+    head.name = headName;
     tensors_.push_back(std::move(head));
     modelConfig_.tieWordEmbeddings = false;
-    config_["tie_word_embeddings"] = false;
+    setUntied(config_);
 }
 
 void Checkpoint::replaceTensor(TensorInfo replacement, const Adapter& adapter) {
@@ -76,15 +85,15 @@ void Checkpoint::replaceTensor(TensorInfo replacement, const Adapter& adapter) {
         throw InputError("{}: stores {} in full, which {} does not have; the adapter is for another model",
                          adapter.weights.string(), replacement.name, folder_.string());
     const Shape& expected = target->shape;
-    const bool fits =
-        replacement.shape == expected || (isVocabularyTensor(replacement.name) && replacement.shape.size() == 2 &&
-                                          expected.size() == 2 && replacement.shape[1] == expected[1]);
+    const bool fits = replacement.shape == expected ||
+                      (architecture_.isVocabularyTensor(replacement.name, expected) && replacement.shape.size() == 2 &&
+                       expected.size() == 2 && replacement.shape[1] == expected[1]);
     if (!fits)
         throw InputError("{}: stores {} with shape {}, but it has {} in {}", adapter.weights.string(), replacement.name,
                          shapeText(replacement.shape), shapeText(expected), folder_.string());
-    if (replacement.name == kEmbedding && replacement.shape != expected) {
+    if (replacement.name == architecture_.embedding() && replacement.shape != expected) {
         modelConfig_.vocabSize = replacement.shape[0];
-        config_["vocab_size"] = replacement.shape[0];
+        setVocabularySize(config_, replacement.shape[0]);
     }
     *target = std::move(replacement);
 }
@@ -94,11 +103,11 @@ void Checkpoint::checkUpdate(const std::string& parameter, const LowRankUpdate& 
     if (!target)
         throw InputError("{}: tensor {} is for {}, which {} does not have; the adapter is for another model",
                          adapter.weights.string(), update.a.name, parameter, folder_.string());
-    const bool isEmbedding = parameter == kEmbedding;
-    if (update.transposed && !isEmbedding && modelConfig_.architecture == kLlama)
+    const bool storesOutIn = architecture_.family() && architecture_.describe(*target).inputAxis == -1;
+    if (update.transposed && parameter != architecture_.embedding() && storesOutIn)
         throw InputError(
             "{}: fan_in_fan_out is true, but the layers of a {} store [out, in]; PEFT ignores it. Set it to false",
-            adapter.configFile, kLlama);
+            adapter.configFile, architecture_.className());
     if (!isMergeable(target->dtype))
         throw InputError("{}: tensor {} changes {}, which is {} in {}; expected BF16, F16, F32 or F64",
                          adapter.weights.string(), update.a.name, parameter, safetensorsName(target->dtype),

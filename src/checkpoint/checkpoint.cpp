@@ -1,10 +1,9 @@
 #include "aimerge/checkpoint/checkpoint.h"
 
 #include "aimerge/checkpoint/hub_cache.h"
-#include "aimerge/architecture/parameter_name.h"
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
+#include "aimerge/safetensors/tensor_digest.h"
 #include "safetensors/strict_json.h"
 #include "safetensors/weight_files.h"
 
@@ -141,6 +140,7 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
     result.indexTensors();
 
     if (!weights.weightMap.empty()) checkAgainstIndex(weights, result.tensors_);
+    result.dropWrapper();
     const std::uint64_t totalBytes = result.totalBytes();
     if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes))
         spdlog::warn("{}: metadata.total_size is {:.0f}, the tensors have {} bytes", weights.index.string(),
@@ -158,8 +158,8 @@ std::size_t Checkpoint::addFile(const fs::path& path) {
 
 void Checkpoint::indexTensors() {
     byName_.clear();
-    std::sort(tensors_.begin(), tensors_.end(),
-              [](const TensorInfo& a, const TensorInfo& b) { return modelOrderLess(a.name, b.name); });
+    architecture_ = Architecture(config_, tensors_);
+    architecture_.sortInModelOrder(tensors_, [](const TensorInfo& tensor) { return std::string_view(tensor.name); });
     byName_.reserve(tensors_.size());
     for (std::size_t index = 0; index < tensors_.size(); ++index) {
         const auto [other, isNew] = byName_.emplace(tensors_[index].name, index);

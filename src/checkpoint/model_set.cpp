@@ -1,6 +1,5 @@
 #include "aimerge/checkpoint/model_set.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <spdlog/spdlog.h>
@@ -11,46 +10,53 @@
 namespace aimerge {
 namespace {
 
-constexpr const char* kHead = "lm_head.weight";
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kLlama = "LlamaForCausalLM";
+
+/// "num_hidden_layers", with the section it is in.
+std::string countName(const Stack& stack) {
+    if (stack.countPaths.empty()) return "the number of layers";
+    std::string name = stack.countPaths.front().substr(1);
+    std::ranges::replace(name, '/', '.');
+    return name;
+}
 
 /// Every layer of the weights is one that config.json speaks of, and of a Llama model none is missing: an interrupted
 /// conversion would otherwise be merged as far as it goes.
 void checkLayers(const Checkpoint& model) {
-    const ModelConfig& config = model.modelConfig();
-    if (config.layers == 0) return;
-    std::set<std::int64_t> layers;
+    const Architecture& architecture = model.architecture();
+    std::set<std::int64_t> layers;  // of the first stack
     for (const TensorInfo& tensor : model.tensors()) {
-        const Place place = placeOf(tensor.name);
+        const Place place = architecture.placeOf(tensor.name);
         if (place.part != Part::Layer) continue;
-        if (place.layer >= config.layers)
-            throw InputError("{}: has tensor {}, but config.json says num_hidden_layers {}: the layers are 0 to {}",
-                             model.name(), tensor.name, config.layers, config.layers - 1);
-        layers.insert(place.layer);
+        const Stack& stack = architecture.stacks()[place.stack];
+        if (place.layer >= stack.layers)
+            throw InputError("{}: has tensor {}, but config.json says {} {}: the layers are 0 to {}", model.name(),
+                             tensor.name, countName(stack), stack.layers, stack.layers - 1);
+        if (place.stack == 0) layers.insert(place.layer);
     }
-    if (config.architecture != kLlama || static_cast<std::int64_t>(layers.size()) == config.layers) return;
+    if (architecture.className() != kLlama || static_cast<std::int64_t>(layers.size()) == model.modelConfig().layers) return;
     std::int64_t missing = 0;
     while (layers.contains(missing)) ++missing;
     throw InputError(
         "{}: has no tensor of layer {}, but config.json says num_hidden_layers {}; weights or config.json are "
         "incomplete",
-        model.name(), missing, config.layers);
+        model.name(), missing, model.modelConfig().layers);
 }
 
-/// What config.json says about lm_head against what is stored.
+/// What config.json says about the head against what is stored.
 void checkHead(const Checkpoint& model) {
     const ModelConfig& config = model.modelConfig();
     if (config.architecture != kLlama) return;
-    const bool stored = model.find(kHead) != nullptr;
+    const std::string& head = model.architecture().head();
+    const bool stored = model.find(head) != nullptr;
     if (!stored && !config.tieWordEmbeddings)
         throw InputError(
             "{}: {} is missing, and config.json does not tie it to the embeddings (tie_word_embeddings); the weights are "
             "incomplete",
-            model.name(), kHead);
+            model.name(), head.empty() ? "the head" : head);
     if (stored && config.tieWordEmbeddings)
         spdlog::warn("{}: stores {} although config.json ties it to the embeddings; the stored one is merged", model.name(),
-                     kHead);
+                     head);
 }
 
 void checkAlone(const Checkpoint& model) {
@@ -60,6 +66,13 @@ void checkAlone(const Checkpoint& model) {
             model.name());
     checkLayers(model);
     checkHead(model);
+}
+
+/// The stack of a model that is the reference's; null where it has none.
+const Stack* findStackLike(const Checkpoint& model, const Stack& reference) {
+    const std::vector<Stack>& stacks = model.architecture().stacks();
+    const auto found = std::ranges::find(stacks, reference.prefix, &Stack::prefix);
+    return found == stacks.end() ? nullptr : &*found;
 }
 
 /// Compares a model with the reference, key by key.
@@ -73,6 +86,19 @@ public:
         if (found != expected)
             throw InputError("{}: {} is {}, but {} has {}; only models of the same architecture and size can be merged",
                              model_.name(), key, found, reference_.name(), expected);
+    }
+
+    /// @throws InputError saying how a model of another class that has one of several stacks can give that
+    void requireClass() const {
+        const std::string &found = model_.modelConfig().architecture, &expected = reference_.modelConfig().architecture;
+        const std::vector<Stack>& stacks = reference_.architecture().stacks();
+        if (found == expected || stacks.size() < 2 || !findStackLike(model_, stacks.front()))
+            return require("architecture", &ModelConfig::architecture);
+        throw InputError(
+            "{}: architecture is {}, but {} has {}; only models of the same architecture and size can be merged as a whole. "
+            "This one can give the {}: "
+            "modules: {{{}: {{models: [...]}}}}",
+            model_.name(), found, reference_.name(), expected, stacks.front().name, stacks.front().name);
     }
 
     template <typename Value>
@@ -98,7 +124,7 @@ private:
 /// @param wholeModels all layers are merged with all, so that their number must be the same
 void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wholeModels) {
     const Comparison comparison(model, reference);
-    comparison.require("architecture", &ModelConfig::architecture);
+    comparison.requireClass();
     comparison.require("model_type", &ModelConfig::modelType);
     if (wholeModels) comparison.require("num_hidden_layers", &ModelConfig::layers);
     comparison.require("hidden_size", &ModelConfig::hiddenSize);
@@ -110,14 +136,6 @@ void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wh
     comparison.noticeRope();
     comparison.notice("rms_norm_eps", &ModelConfig::rmsNormEps);
     comparison.notice("hidden_act", &ModelConfig::activation);
-}
-
-/// Of config.json; of an architecture that it does not say it for, the names tell.
-std::int64_t layersOf(const Checkpoint& model) {
-    if (model.modelConfig().layers > 0) return model.modelConfig().layers;
-    std::int64_t last = -1;
-    for (const TensorInfo& tensor : model.tensors()) last = std::max(last, placeOf(tensor.name).layer);
-    return last + 1;
 }
 
 /// Opens the models of a config, each once.
@@ -148,8 +166,22 @@ void openModels(ModelSet& set, const MergeConfig& config) {
     if (!config.baseModel.empty()) set.baseIndex = opener.indexOf(config.baseModel);
 }
 
-LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model) {
-    const std::int64_t layers = layersOf(model);
+std::string stackNames(const Architecture& architecture) {
+    std::string names;
+    for (const Stack& stack : architecture.stacks()) names += (names.empty() ? "" : ", ") + stack.name;
+    return names;
+}
+
+/// @param stack of the reference; null: the module has no layers
+LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model, const Stack* stack) {
+    if (stack == nullptr) return {0, 0, source.mark};
+    const Stack* own = findStackLike(model, *stack);
+    if (own == nullptr)
+        throw InputError(
+            "{}: {} has no layers {}N, which are the {} of the merged model; the two were saved by different tools, or are "
+            "of different architectures",
+            source.mark.text(), source.model, stack->prefix, stack->name);
+    const std::int64_t layers = own->layers;
     if (!source.layers) return {0, layers, source.mark};
     if (source.layers->to > layers)
         throw UsageError("{}: layer_range [{}, {}) goes beyond the {} layers of {}", source.layers->mark.text(),
@@ -164,8 +196,9 @@ void checkSameLayers(const Slice& slice, const LayerRange& first, const LayerRan
                      range.mark.text(), source.model, found, slice.sources.front().model, expected, first.mark.text());
 }
 
-/// @param firstLayer of the output
-ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& slice, std::int64_t firstLayer) {
+/// @param stack of the reference; null: the module has no layers @param firstLayer of the output
+ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& slice, const Stack* stack,
+                        std::int64_t firstLayer) {
     Opener opened(set);
     ModelSlice resolved;
     const std::string& base = config.baseOf(slice);
@@ -173,7 +206,7 @@ ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& s
     bool sameRange = true;
     for (const ModelEntry& source : slice.sources) {
         const std::size_t model = opened.indexOf(source.model);
-        const LayerRange range = rangeOf(source, set.models[model]);
+        const LayerRange range = rangeOf(source, set.models[model], stack);
         if (resolved.inputs.empty()) first = range;
         checkSameLayers(slice, first, range, source);
         sameRange = sameRange && range.from == first.from;
@@ -189,11 +222,94 @@ ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& s
         throw UsageError("{}: the sources of this slice have different layers; list base_model {} among them with its own",
                          slice.mark.text(), base);
     const std::size_t model = opened.indexOf(base);
-    rangeOf({base, {}, slice.mark, first}, set.models[model]);  // refuses layers that the base has not
+    rangeOf({base, {}, slice.mark, first}, set.models[model], stack);  // refuses layers that the base has not
     resolved.baseInput = resolved.inputs.size();
     resolved.baseIsListed = slice.wholeModels;
     resolved.inputs.push_back({model, first.from});
     return resolved;
+}
+
+/// Its own names are the reference's afterwards, where the two differ by known prefixes.
+void takeReferenceNames(ModelSet& set) {
+    for (std::size_t i = 0; i < set.models.size(); ++i)
+        if (i != set.referenceIndex()) set.models[i].takeNamesOf(set.reference());
+}
+
+/// True for a model that is named in modules alone. It may be of another class, as long as it has the module's stack.
+bool givesModulesAlone(const MergeConfig& config, const Checkpoint& model) {
+    bool isWhole = model.name() == config.baseModel;
+    for (const Slice& slice : config.slices)
+        isWhole = isWhole || (slice.module.empty() && (slice.find(model.name()) || slice.baseModel == model.name()));
+    return !isWhole;
+}
+
+/// The stack that a module of the config is about; nullopt for the whole model.
+std::optional<std::size_t> stackOf(const ModelSet& set, const Slice& slice) {
+    const Architecture& architecture = set.reference().architecture();
+    if (!slice.module.empty()) {
+        const auto stack = architecture.findStack(slice.module);
+        if (!stack)
+            throw UsageError("{}: {} has no module '{}'; it has {}", slice.moduleMark.text(), set.reference().name(),
+                             slice.module, stackNames(architecture));
+        return stack;
+    }
+    if (slice.wholeModels) return std::nullopt;
+    if (architecture.stacks().size() == 1) return 0;
+    if (architecture.stacks().empty())
+        throw UsageError(
+            "{}: {} has no layers that its config.json and tensor names tell, so it cannot be sliced; list it under "
+            "'models'",
+            slice.mark.text(), set.reference().name());
+    throw UsageError(
+        "{}: {} has several stacks of layers: {}; say by 'modules' which one these slices are of, e.g. modules: {{{}: "
+        "{{slices: [...]}}}}",
+        slice.mark.text(), set.reference().name(), stackNames(architecture), architecture.stacks().front().name);
+}
+
+void resolveModules(ModelSet& set, const MergeConfig& config) {
+    for (std::size_t i = 0; i < config.slices.size(); ++i) {
+        const Slice& slice = config.slices[i];
+        if (i == 0 || slice.module != config.slices[i - 1].module) {
+            ModelModule module{.stack = stackOf(set, slice), .firstSlice = i, .wholeModels = slice.wholeModels};
+            // A model with one stack is all of that stack.
+            if (slice.module.empty() && module.stack) module.stack.reset();
+            set.modules.push_back(module);
+        }
+        ModelModule& module = set.modules.back();
+        const std::vector<Stack>& stacks = set.reference().architecture().stacks();
+        const Stack* stack = module.stack ? &stacks[*module.stack] : stacks.empty() ? nullptr : &stacks.front();
+        // Whole models have all their stacks; slices have one.
+        const std::int64_t firstLayer = module.slices == 0 ? 0 : set.slices.back().firstLayer + set.slices.back().layers;
+        set.slices.push_back(resolveSlice(set, config, slice, stack, firstLayer));
+        set.slices.back().module = set.modules.size() - 1;
+        ++module.slices;
+    }
+    if (set.modules.size() == 1 && !set.modules.front().stack) return;
+    set.modules.push_back({.firstSlice = set.slices.size(), .slices = 1, .isCopied = true});
+    ModelSlice rest{.inputs = {{set.referenceIndex(), 0}}, .module = set.modules.size() - 1};
+    if (set.baseIndex) rest.baseInput = 0;
+    set.slices.push_back(std::move(rest));
+}
+
+/// Every layer is at its new place what it was; and the architecture with the new numbers of layers.
+void arrangeLayers(ModelSet& set, const MergeConfig& config) {
+    const Architecture& reference = set.reference().architecture();
+    set.output = reference;
+    for (const ModelModule& module : set.modules) {
+        if (module.isCopied || module.wholeModels || reference.stacks().empty()) continue;
+        const std::size_t stack = module.stack.value_or(0);
+        std::vector<LayerSource> from;
+        for (std::size_t i = module.firstSlice; i < module.firstSlice + module.slices; ++i) {
+            const SliceInput& input = set.slices[i].inputs[set.slices[i].referenceInput()];
+            for (std::int64_t layer = 0; layer < set.slices[i].layers; ++layer)
+                from.push_back({&set.models[input.model].architecture(), input.firstLayer + layer});
+        }
+        if (const std::string why = reference.whyNotRenumbered(stack, from); !why.empty())
+            throw UsageError("{}: the layers of {} ({}) cannot be taken out and renumbered: {}",
+                             config.slices[module.firstSlice].mark.text(), set.reference().name(), reference.modelType(),
+                             why);
+        set.output = set.output.withLayerCount(stack, static_cast<std::int64_t>(from.size()));
+    }
 }
 
 }  // namespace
@@ -201,27 +317,42 @@ ModelSlice resolveSlice(ModelSet& set, const MergeConfig& config, const Slice& s
 ModelSet ModelSet::open(const MergeConfig& config) {
     ModelSet set;
     openModels(set, config);
+    takeReferenceNames(set);
     for (const Checkpoint& model : set.models) {
         // First of all: a model of another kind fails other checks too, with less helpful words.
-        if (&model != &set.reference()) checkTogether(model, set.reference(), config.slices.front().wholeModels);
-    }
-    std::int64_t layers = 0;
-    for (const Slice& slice : config.slices) {
-        set.slices.push_back(resolveSlice(set, config, slice, layers));
-        layers += set.slices.back().layers;
+        if (&model != &set.reference() && !givesModulesAlone(config, model))
+            checkTogether(model, set.reference(), config.slices.front().wholeModels);
     }
     for (const Checkpoint& model : set.models) checkAlone(model);
+    resolveModules(set, config);
+    arrangeLayers(set, config);
     return set;
 }
 
+std::size_t ModelSet::moduleOf(const Place& place) const {
+    if (modules.size() == 1) return 0;
+    if (place.part != Part::Aside || place.isWithin)
+        for (std::size_t i = 0; i < modules.size(); ++i)
+            if (modules[i].stack == place.stack) return i;
+    return modules.size() - 1;
+}
+
+const ModelSlice& ModelSet::lastSlice() const {
+    const ModelModule& module = modules[moduleOf({Part::BehindLayers, 0})];
+    return slices[module.firstSlice + module.slices - 1];
+}
+
 bool ModelSet::headIsWritten() const {
-    return std::ranges::any_of(slices.back().inputs,
-                               [&](const SliceInput& input) { return models[input.model].find(kHead) != nullptr; });
+    const std::string& head = reference().architecture().head();
+    return !head.empty() && std::ranges::any_of(lastSlice().inputs, [&](const SliceInput& input) {
+        return models[input.model].find(head) != nullptr;
+    });
 }
 
 const TensorInfo* storedTensor(const Checkpoint& model, const std::string& name) {
     const TensorInfo* tensor = model.find(name);
-    return tensor == nullptr && name == kHead ? model.find(kEmbedding) : tensor;
+    const Architecture& architecture = model.architecture();
+    return tensor == nullptr && name == architecture.head() && !name.empty() ? model.find(architecture.embedding()) : tensor;
 }
 
 }  // namespace aimerge

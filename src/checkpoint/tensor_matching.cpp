@@ -1,8 +1,8 @@
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/config/parameter_lookup.h"
 #include "aimerge/core/error.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -11,16 +11,6 @@ namespace aimerge {
 namespace {
 
 using Action = MatchedTensor::Action;
-
-constexpr const char* kHead = "lm_head.weight";
-
-/// Buffers that loaders compute by themselves and that older versions of transformers stored: rotary frequencies, and the
-/// causal masks of GPT-2, which are [1, 1, n, n] where a learned bias has one dimension.
-bool isDerivable(const TensorInfo& tensor) {
-    const std::string_view name = tensor.name;
-    return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".masked_bias") ||
-           (name.ends_with(".attn.bias") && tensor.shape.size() == 4);
-}
 
 /// Names tensors that get a treatment of their own, for one line at the end.
 struct Tally {
@@ -40,39 +30,61 @@ std::string fileOf(const Checkpoint& model, const TensorInfo& tensor) {
 struct OutputPlace {
     std::string name;
     std::size_t slice = 0;
-    std::optional<std::int64_t> layer = {};  // within the slice
+    Place place = {};  // of layers, the number is within the slice; of whole models, within the stack
 };
 
-/// The slice that a tensor outside of the layers belongs to.
-std::size_t sliceOutsideLayers(const ModelSet& set, const std::string& name) {
-    const Part part = placeOf(name).part;
-    return part == Part::FinalNorm || part == Part::Head ? set.slices.size() - 1 : 0;
-}
-
-/// Layer of the slice that a tensor of this input belongs to; nullopt when the slice does not take it.
-std::optional<std::int64_t> layerInSlice(const ModelSlice& slice, const SliceInput& input, const std::string& name) {
-    const Place place = placeOf(name);
-    const std::int64_t layer = place.layer - input.firstLayer;
-    if (place.part != Part::Layer || layer < 0 || layer >= slice.layers) return std::nullopt;
-    return layer;
+/// A tensor that stands beside the layers of the module whose slices take them apart.
+std::size_t sliceOutsideLayers(const ModelModule& module, const Place& place, const Checkpoint& model,
+                               const std::string& name) {
+    if (module.slices == 1 || place.part == Part::BeforeLayers) return module.firstSlice;
+    if (place.part == Part::Aside)
+        throw InputError(
+            "{}: whether tensor {} stands before or behind the layers is not understood, so no slice can be chosen for it; "
+            "merge "
+            "whole models, or one slice",
+            model.name(), name);
+    return module.firstSlice + module.slices - 1;
 }
 
 /// What an input calls the tensor of `place`.
-std::string nameInInput(const SliceInput& input, const OutputPlace& place) {
-    return place.layer ? withLayer(place.name, input.firstLayer + *place.layer) : place.name;
+std::string nameInInput(const ModelSet& set, const SliceInput& input, const OutputPlace& place) {
+    const Checkpoint& model = set.models[input.model];
+    if (place.place.part == Part::Layer) return set.output.withLayer(place.name, input.firstLayer + place.place.layer);
+    if (place.place.part != Part::Prediction || !place.place.isNumbered()) return place.name;
+    const Stack& stack = set.output.stacks()[place.place.stack];
+    const auto own = std::ranges::find(model.architecture().stacks(), stack.prefix, &Stack::prefix);
+    return own == model.architecture().stacks().end() ? place.name
+                                                      : set.output.withLayer(place.name, own->layers + place.place.layer);
 }
 
 /// The output tensor that a tensor of an input of slice number `number` is part of; nullopt when it is of none.
 std::optional<OutputPlace> outputPlaceOf(const ModelSet& set, std::size_t number, const SliceInput& input,
                                          const std::string& name) {
     const ModelSlice& slice = set.slices[number];
-    if (placeOf(name).part != Part::Layer) {
-        if (sliceOutsideLayers(set, name) != number) return std::nullopt;
-        return OutputPlace{name, number};
+    const Checkpoint& model = set.models[input.model];
+    const Architecture& own = model.architecture();
+    Place place = own.placeOf(name);
+    if ((place.part != Part::Aside || place.isWithin) && !own.stacks().empty()) {
+        // Stacks are counted as the reference has them.
+        const auto stack = std::ranges::find(set.output.stacks(), own.stacks()[place.stack].prefix, &Stack::prefix);
+        if (stack == set.output.stacks().end())
+            place = {};
+        else
+            place.stack = static_cast<std::size_t>(stack - set.output.stacks().begin());
     }
-    const std::optional<std::int64_t> layer = layerInSlice(slice, input, name);
-    if (!layer) return std::nullopt;
-    return OutputPlace{withLayer(name, slice.firstLayer + *layer), number, layer};
+    const std::size_t owner = set.moduleOf(place);
+    if (slice.module != owner) return std::nullopt;
+    const ModelModule& module = set.modules[owner];
+    if (module.wholeModels || module.isCopied) return OutputPlace{name, number, place};
+    if (place.part == Part::Layer) {
+        place.layer -= input.firstLayer;
+        if (place.layer < 0 || place.layer >= slice.layers) return std::nullopt;
+        return OutputPlace{set.output.withLayer(name, slice.firstLayer + place.layer), number, place};
+    }
+    if (sliceOutsideLayers(module, place, model, name) != number) return std::nullopt;
+    if (place.part == Part::Prediction && place.isNumbered())
+        return OutputPlace{set.output.withLayer(name, set.output.stacks()[place.stack].layers + place.layer), number, place};
+    return OutputPlace{name, number, place};
 }
 
 /// Of the references of all slices, in model order.
@@ -81,21 +93,58 @@ std::vector<OutputPlace> outputPlaces(const ModelSet& set) {
     for (std::size_t number = 0; number < set.slices.size(); ++number) {
         const SliceInput& reference = set.slices[number].inputs[set.slices[number].referenceInput()];
         for (const TensorInfo& tensor : set.models[reference.model].tensors()) {
-            if (isDerivable(tensor)) continue;
+            if (isDerivable(tensor.name, tensor.shape)) continue;
             if (auto place = outputPlaceOf(set, number, reference, tensor.name)) places.push_back(*std::move(place));
         }
     }
-    const bool hasHead = std::ranges::find(places, kHead, &OutputPlace::name) != places.end();
-    if (set.headIsWritten() && !hasHead) places.push_back({kHead, set.slices.size() - 1});
-    std::ranges::sort(places, modelOrderLess, &OutputPlace::name);
+    const std::string& head = set.output.head();
+    if (set.headIsWritten() && std::ranges::find(places, head, &OutputPlace::name) == places.end())
+        places.push_back({head, static_cast<std::size_t>(&set.lastSlice() - set.slices.data()), set.output.placeOf(head)});
+    set.output.sortInModelOrder(places, [](const OutputPlace& place) { return std::string_view(place.name); });
     return places;
 }
 
+/// What keeps a tensor of a model from the reference's, in words for a message.
+std::string whyUnknown(const Checkpoint& model, const TensorInfo& tensor, const Checkpoint& reference) {
+    const auto hasExperts = [](const Checkpoint& of, bool fused) {
+        return std::ranges::any_of(of.tensors(), [&](const TensorInfo& candidate) {
+            const Parameter parameter = of.architecture().describe(candidate);
+            return fused ? parameter.role == Role::Experts : parameter.expert >= 0;
+        });
+    };
+    const Parameter parameter = model.architecture().describe(tensor);
+    const bool isFused = parameter.role == Role::Experts;
+    if ((isFused || parameter.expert >= 0) && hasExperts(reference, !isFused))
+        return fmt::format(
+            "the one has the experts of a layer in one tensor, the other one by one: they were saved by different tools. "
+            "Load and save both with "
+            "one version of transformers (save_pretrained)");
+    const auto& own = model.architecture().stacks();
+    const auto& others = reference.architecture().stacks();
+    if (!own.empty() && !others.empty() && own.front().prefix != others.front().prefix)
+        return fmt::format(
+            "the layers are {}N here and {}N there: the two were saved by different tools. Load and save both with one "
+            "version of transformers",
+            own.front().prefix, others.front().prefix);
+    const auto lacking = std::ranges::find_if(reference.tensors(), [&](const TensorInfo& other) {
+        const Place place = reference.architecture().placeOf(other.name);
+        return place.part == parameter.place.part && place.layer == parameter.place.layer &&
+               !isDerivable(other.name, other.shape) && storedTensor(model, other.name) == nullptr;
+    });
+    if (lacking != reference.tensors().end())
+        return fmt::format(
+            "which in turn has {}: the two were saved by different tools. Load and save both with one version of "
+            "transformers (save_pretrained)",
+            lacking->name);
+    return "so there is nothing to merge it with; remove it from the model, or choose a base that has it";
+}
+
 void rejectUnknownTensors(const ModelSet& set) {
-    Tally dropped;
+    Tally dropped, predictions;
+    std::string hasPredictions;
     for (const Checkpoint& model : set.models)
         for (const TensorInfo& tensor : model.tensors())
-            if (isDerivable(tensor)) dropped.add(tensor.name);
+            if (isDerivable(tensor.name, tensor.shape)) dropped.add(tensor.name);
     for (std::size_t number = 0; number < set.slices.size(); ++number) {
         const ModelSlice& slice = set.slices[number];
         const SliceInput& referenceInput = slice.inputs[slice.referenceInput()];
@@ -103,25 +152,32 @@ void rejectUnknownTensors(const ModelSet& set) {
         for (const SliceInput& input : slice.inputs) {
             const Checkpoint& model = set.models[input.model];
             for (const TensorInfo& tensor : model.tensors()) {
-                if (isDerivable(tensor) || tensor.name == kHead) continue;
+                if (isDerivable(tensor.name, tensor.shape) || tensor.name == set.output.head()) continue;
                 const auto place = outputPlaceOf(set, number, input, tensor.name);
-                if (!place || reference.find(nameInInput(referenceInput, *place)) != nullptr) continue;
-                throw InputError(
-                    "{}: tensor {} is not in {}, so there is nothing to merge it with; remove it from the model, or "
-                    "choose a base that has it",
-                    fileOf(model, tensor), tensor.name, reference.name());
+                if (!place || reference.find(nameInInput(set, referenceInput, *place)) != nullptr) continue;
+                if (place->place.part == Part::Prediction) {
+                    predictions.add(tensor.name);
+                    hasPredictions = model.name();
+                    continue;
+                }
+                throw InputError("{}: tensor {} is not in {}, {}", fileOf(model, tensor), tensor.name, reference.name(),
+                                 whyUnknown(model, tensor, reference));
             }
         }
     }
     if (dropped.count > 0)
         spdlog::info("{} buffers that loaders derive by themselves are left out ({}{})", dropped.count, dropped.first,
                      dropped.count > 1 ? ", ..." : "");
+    if (predictions.count > 0)
+        spdlog::warn("{}: {} tensors of layers for multi-token prediction are left out, which the base has not ({}{})",
+                     hasPredictions, predictions.count, predictions.first, predictions.count > 1 ? ", ..." : "");
 }
 
 /// Rows of vocabulary tensors may differ: whether that can be merged is decided by vocabulary alignment.
-bool shapesFit(const std::string& name, const Shape& a, const Shape& b) {
+bool shapesFit(const MatchedTensor& tensor, const Shape& a, const Shape& b) {
     if (a == b) return true;
-    return isVocabularyTensor(name) && a.size() == 2 && b.size() == 2 && a[1] == b[1];
+    if (!tensor.parameter.hasVocabularyRows || a.size() != b.size()) return false;
+    return std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
 
 const MatchedInput& referenceOf(const ModelSet& set, const MatchedTensor& tensor) {
@@ -135,7 +191,7 @@ std::string fileOf(const ModelSet& set, const MatchedInput& input) {
 void checkShapes(const ModelSet& set, const MatchedTensor& tensor) {
     const MatchedInput& expected = referenceOf(set, tensor);
     for (const MatchedInput& found : tensor.inputs) {
-        if (!shapesFit(tensor.name, found.tensor->shape, expected.tensor->shape))
+        if (!shapesFit(tensor, found.tensor->shape, expected.tensor->shape))
             throw InputError("{}: tensor {} has shape {}, but {} in {}", fileOf(set, found), found.tensor->name,
                              shapeText(found.tensor->shape), shapeText(expected.tensor->shape), fileOf(set, expected));
     }
@@ -160,17 +216,37 @@ Action actionFor(const ModelSet& set, const MatchedTensor& tensor) {
     return isFloating(expected) ? Action::Merge : Action::CopyIdentical;
 }
 
+double depthOf(const ModelSet& set, const OutputPlace& place) {
+    const ModelSlice& slice = set.slices[place.slice];
+    if (place.place.part == Part::Prediction) return 1;
+    if (place.place.part != Part::Layer) return depthOfLayer(std::nullopt, 1);
+    const ModelModule& module = set.modules[slice.module];
+    const bool isWhole = module.wholeModels || module.isCopied;
+    const std::int64_t layers = isWhole ? set.output.stacks()[place.place.stack].layers : slice.layers;
+    return depthOfLayer(static_cast<int>(place.place.layer), static_cast<int>(layers));
+}
+
 MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
     const ModelSlice& slice = set.slices[place.slice];
     MatchedTensor tensor;
     tensor.name = place.name;
     tensor.slice = place.slice;
-    if (place.layer) tensor.depth = depthOfLayer(static_cast<int>(*place.layer), static_cast<int>(slice.layers));
+    tensor.depth = depthOf(set, place);
     for (const SliceInput& input : slice.inputs)
-        tensor.inputs.push_back({input.model, storedTensor(set.models[input.model], nameInInput(input, place))});
+        tensor.inputs.push_back({input.model, storedTensor(set.models[input.model], nameInInput(set, input, place))});
+    const MatchedInput& reference = referenceOf(set, tensor);
+    tensor.parameter = set.output.describe(
+        place.name, (reference.tensor ? reference : *std::ranges::find_if(tensor.inputs, [](const MatchedInput& input) {
+                        return input.tensor != nullptr;
+                    })).tensor->shape);
+    if (set.modules[slice.module].isCopied) {
+        tensor.action = Action::CopyFromBase;
+        return tensor;
+    }
 
     const auto missing = static_cast<std::size_t>(std::ranges::count(tensor.inputs, nullptr, &MatchedInput::tensor));
-    if (missing > 0 && missing + 1 == tensor.inputs.size()) {
+    const bool isPrediction = place.place.part == Part::Prediction && reference.tensor != nullptr;
+    if (missing > 0 && (isPrediction || missing + 1 == tensor.inputs.size())) {
         tensor.action = Action::CopyFromBase;
         const MatchedInput& only = referenceOf(set, tensor);
         if (only.tensor && set.models[only.model].updateOf(*only.tensor))
@@ -182,7 +258,7 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
         const auto lacking = std::ranges::find(tensor.inputs, nullptr, &MatchedInput::tensor);
         throw InputError("{}: tensor {} is missing, but {} of the {} models have it; the weights are incomplete",
                          set.models[lacking->model].name(),
-                         nameInInput(slice.inputs[static_cast<std::size_t>(lacking - tensor.inputs.begin())], place),
+                         nameInInput(set, slice.inputs[static_cast<std::size_t>(lacking - tensor.inputs.begin())], place),
                          tensor.inputs.size() - missing, tensor.inputs.size());
     }
     tensor.action = actionFor(set, tensor);
@@ -200,7 +276,7 @@ std::vector<MatchedTensor> matchTensors(const ModelSet& set) {
     for (const OutputPlace& place : outputPlaces(set)) {
         tensors.push_back(match(set, place));
         const MatchedTensor& tensor = tensors.back();
-        if (tensor.action != Action::CopyFromBase) continue;
+        if (tensor.action != Action::CopyFromBase || set.modules[set.slices[tensor.slice].module].isCopied) continue;
         copied.add(tensor.name);
         copiedFrom = set.models[referenceOf(set, tensor).model].name();
     }

@@ -1,26 +1,37 @@
 #include "cli/activity_map.h"
 
+#include "aimerge/architecture/architecture.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 #include <map>
 #include <numeric>
 #include <set>
 #include <string_view>
+#include <vector>
 
 namespace aimerge {
 namespace {
 
-constexpr std::string_view kLayers = "model.layers.";
 constexpr std::array<std::string_view, 9> kOrder{"input_layernorm",          "q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                  "post_attention_layernorm", "gate_proj", "up_proj", "down_proj"};
 
 double meanOf(const std::vector<float>& values) {
     if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+/// Of the model that the statistics are of, as far as config.json and the modules tell.
+Architecture architectureOf(const StatisticsLog& log) {
+    std::vector<TensorInfo> tensors;
+    for (const auto& [module, statistics] : log.modules)
+        tensors.push_back({module, Dtype::F32, {static_cast<std::int64_t>(statistics.channels())}, 0, {}});
+    const auto config = log.origin.baseConfig.empty() ? nlohmann::ordered_json::object()
+                                                      : nlohmann::ordered_json::parse(log.origin.baseConfig);
+    return Architecture(config, tensors);
 }
 
 /// Position in a decoder layer; kinds that are not known come last, by name.
@@ -37,11 +48,11 @@ ActivityMap activityMap(const StatisticsLog& log, const std::string& name) {
     std::map<std::pair<int, std::string>, const ModuleStatistics*> modules;
     std::set<int> layers;
     std::set<std::string> kinds;
+    const Architecture architecture = architectureOf(log);
     for (const auto& [module, statistics] : log.modules) {
-        if (!module.starts_with(kLayers)) continue;
-        int layer = 0;
-        const char* begin = module.data() + kLayers.size();
-        if (std::from_chars(begin, module.data() + module.size(), layer).ec != std::errc{}) continue;
+        const Place place = architecture.placeOf(module);
+        if (place.part != Part::Layer || place.stack != 0) continue;
+        const int layer = static_cast<int>(place.layer);
         const std::string kind = module.substr(module.rfind('.') + 1);
         modules[{layer, kind}] = &statistics;
         layers.insert(layer);

@@ -8,6 +8,7 @@
 #include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/error.h"
 #include "aimerge/statistics/statistics_log.h"
 
@@ -25,19 +26,35 @@ namespace fs = std::filesystem;
 
 enum class Source { Present, Cached, Calibration };  // the log is at --out already; in the cache; to be made
 
+/// In what a log differs from what this calibration would give, in a word; empty when in nothing.
+std::string differenceOf(const StatisticsOrigin& there, const StatisticsOrigin& wanted) {
+    if (there.baseDigest != wanted.baseDigest) return "base";
+    if (there.baseConfig.empty()) return "config.json, which the log does not hold";
+    const auto difference =
+        forwardDifference(nlohmann::ordered_json::parse(there.baseConfig), nlohmann::ordered_json::parse(wanted.baseConfig));
+    if (difference) return fmt::format("config.json, {} {}", difference->key, difference->first);
+    if (there.tokensDigest != wanted.tokensDigest) return "tokens";
+    if (there.dtype != wanted.dtype) return "dtype " + there.dtype;
+    if (there.microBatch != wanted.microBatch) return fmt::format("micro_batch {}", there.microBatch);
+    if (there.device != wanted.device) return "device " + there.device;
+    if (there.revision != wanted.revision) return fmt::format("revision {}", there.revision);
+    return {};
+}
+
 /// @throws UsageError when --out is something other than this log and may not be replaced
 Source sourceOf(const CalibrationInput& input, bool wantsSensitivity, const Options& options) {
     if (fs::exists(options.out)) {
         const StatisticsOrigin origin = readStatisticsOrigin(options.out);
-        const bool same = origin.baseDigest == input.origin.baseDigest && origin.tokensDigest == input.origin.tokensDigest &&
-                          origin.dtype == input.origin.dtype && origin.microBatch == input.origin.microBatch &&
-                          origin.device == input.origin.device && origin.toolVersion == input.origin.toolVersion;
+        const std::string difference = differenceOf(origin, input.origin);
+        const bool same = difference.empty();
         const bool isWhole = !wantsSensitivity || !readSensitivityPlaces(options.out).empty();
         if (same && isWhole) return Source::Present;
         if (!same && !options.overwrite) {
             throw UsageError(
-                "{}: exists and holds statistics of something else (base {}, corpus {}); give --overwrite or another --out",
-                options.out, origin.baseModel, origin.corpus);
+                "{}: exists and holds statistics of something else (base {}, corpus {}; it differs in: {}); give "
+                "--overwrite "
+                "or another --out",
+                options.out, origin.baseModel, origin.corpus, difference);
         }
     }
     return input.isCached ? Source::Cached : Source::Calibration;
@@ -112,7 +129,7 @@ void runCalibrate(World& world, const Options& options) {
     StatisticsLog log;
     if (planText.empty()) {
         if (world.isRoot()) {
-            log = readStatisticsLog(input.cachedLog);
+            log = readCachedStatistics(input, base);
             spdlog::info("{}: reused, the base and the tokens are the same", input.cachedLog.string());
         }
     } else {

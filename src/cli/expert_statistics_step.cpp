@@ -5,16 +5,17 @@
 #include "cli/statistics_step.h"
 
 #include "aimerge/calibration/gradient_memory.h"
-#include "aimerge/output/job_lock.h"
+#include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/revision.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
 #include "aimerge/merge/adapted_weights.h"
 #include "aimerge/merge/resolve_parameters.h"
+#include "aimerge/output/job_lock.h"
 #include "aimerge/torch/torch_library.h"
 
 #include <spdlog/spdlog.h>
@@ -45,8 +46,9 @@ struct Measurement {
 /// Everything that fixes the result, apart from the number of threads (architecture.md, "bits").
 std::string cacheKey(const Measurement& measurement, const TokenBlocks& blocks, int threads, const std::string& device) {
     Hasher hasher;
-    hasher.updateField(kVersion).updateField(nameOf(measurement.kind));
-    hasher.updateField(contentDigestOf(measurement.expert, threads)).updateField(digestOf(blocks).hex());
+    hasher.updateField(fmt::format("{} {}", nameOf(measurement.kind), revision::kExpertStatistics));
+    hasher.updateField(contentDigestOf(measurement.expert, threads));
+    hasher.updateField(digestOf(forwardIdentity(measurement.expert.config())).hex()).updateField(digestOf(blocks).hex());
     hasher.updateField(torchName(measurement.calibration.dtype));
     hasher.updateField(std::to_string(measurement.calibration.microBatch)).updateField(device);
     return hasher.digest().hex();
@@ -229,6 +231,7 @@ std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
     if (method.needs == ExpertStatistic::None) return {};
     for (std::size_t s = 0; s < job.models.slices.size(); ++s) {
         const ModelSlice& slice = job.models.slices[s];
+        if (job.models.modules[slice.module].isCopied) continue;
         const std::vector<ModelEntry>& sources = job.config.slices[s].sources;
         for (const std::size_t input : methodInputs(method, slice)) {
             const ModelEntry*& entry = entries[slice.inputs[input].model];

@@ -3,13 +3,14 @@
 #include "cli/options.h"
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/output/output_folder.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/statistics/statistics_log.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -21,27 +22,51 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// One module's line of the statistics table.
+/// An expert with fewer tokens counts as one that was hardly seen.
+constexpr std::int64_t kFewTokens = 100;
+
+/// One module's line of the statistics table. Means and shares are over all channels, of fused experts over those of all.
 struct ModuleSummary {
-    std::size_t channels = 0;
     float maximum = 0;          // of mean |x|
     double mean = 0;            // of mean |x|
-    double meanImportance = 0;  // of A = a / max a
+    double meanImportance = 0;  // of A = a / max a, where each expert has its own maximum
     double shareAboveHalf = 0;  // of channels with A > 0.5
 };
 
-ModuleSummary summarise(const std::vector<float>& statistic) {
+ModuleSummary summarise(const ModuleStatistics& module) {
     ModuleSummary summary;
-    summary.channels = statistic.size();
+    const std::vector<float>& statistic = module.meanAbs;
     if (statistic.empty()) return summary;
-    const double channels = static_cast<double>(statistic.size());
-    const std::vector<float> a = importance(statistic);
+    const double values = static_cast<double>(statistic.size());
     summary.maximum = *std::max_element(statistic.begin(), statistic.end());
-    summary.mean = std::accumulate(statistic.begin(), statistic.end(), 0.0) / channels;
-    summary.meanImportance = std::accumulate(a.begin(), a.end(), 0.0) / channels;
-    summary.shareAboveHalf =
-        static_cast<double>(std::count_if(a.begin(), a.end(), [](float x) { return x > 0.5f; })) / channels;
+    summary.mean = std::accumulate(statistic.begin(), statistic.end(), 0.0) / values;
+    const auto channels = static_cast<std::ptrdiff_t>(module.channels());
+    for (auto row = statistic.begin(); row != statistic.end(); row += channels) {
+        const std::vector<float> a = importance({row, row + channels});
+        summary.meanImportance += std::accumulate(a.begin(), a.end(), 0.0) / values;
+        summary.shareAboveHalf +=
+            static_cast<double>(std::count_if(a.begin(), a.end(), [](float x) { return x > 0.5f; })) / values;
+    }
     return summary;
+}
+
+ordered_json describeModule(const std::string& name, const ModuleStatistics& statistics) {
+    const ModuleSummary summary = summarise(statistics);
+    ordered_json module = {{"module", name},
+                           {"channels", statistics.channels()},
+                           {"tokens", statistics.tokens},
+                           {"mean_abs_max", summary.maximum},
+                           {"mean_abs_mean", summary.mean},
+                           {"importance_mean", summary.meanImportance},
+                           {"share_above_half", summary.shareAboveHalf},
+                           {"input_axis", statistics.inputAxis}};
+    if (!statistics.isFused()) return module;
+    const auto isBelow = [](std::int64_t limit) { return [limit](std::int64_t tokens) { return tokens < limit; }; };
+    module["experts"] = {{"count", statistics.experts},
+                         {"without_tokens", std::ranges::count_if(statistics.expertTokens, isBelow(1))},
+                         {"under_100_tokens", std::ranges::count_if(statistics.expertTokens, isBelow(kFewTokens))},
+                         {"tokens", statistics.expertTokens}};
+    return module;
 }
 
 ordered_json describeStatistics(const StatisticsLog& log) {
@@ -56,18 +81,27 @@ ordered_json describeStatistics(const StatisticsLog& log) {
     origin["dtype"] = log.origin.dtype;
     origin["ranks"] = log.origin.ranks;
     origin["created"] = log.origin.created;
+    origin["revision"] = log.origin.revision;
     ordered_json modules = ordered_json::array();
-    for (const auto& [name, statistics] : log.modules) {
-        const ModuleSummary summary = summarise(statistics.meanAbs);
-        modules.push_back({{"module", name},
-                           {"channels", summary.channels},
-                           {"tokens", statistics.tokens},
-                           {"mean_abs_max", summary.maximum},
-                           {"mean_abs_mean", summary.mean},
-                           {"importance_mean", summary.meanImportance},
-                           {"share_above_half", summary.shareAboveHalf}});
-    }
+    for (const auto& [name, statistics] : log.modules) modules.push_back(describeModule(name, statistics));
     return {{"statistics", {{"origin", origin}, {"modules", modules}}}};
+}
+
+/// A line per module of fused experts, and of plain ones whose input is not their last axis.
+/// @param width of the longest name
+void printExperts(const ordered_json& modules, std::size_t width) {
+    const auto hasLine = [](const ordered_json& module) { return module.contains("experts") || module["input_axis"] != -1; };
+    if (std::ranges::none_of(modules, hasLine)) return;
+    fmt::print("\n{:<{}}  {:>7}  {:>14}  {:>16}  {:>10}\n", "module", width, "experts", "without tokens", "under 100 tokens",
+               "input axis");
+    for (const ordered_json& module : modules) {
+        if (!hasLine(module)) continue;
+        const auto text = [&](const char* key) {
+            return module.contains("experts") ? module["experts"][key].dump() : std::string("-");
+        };
+        fmt::print("{:<{}}  {:>7}  {:>14}  {:>16}  {:>10}\n", module["module"].get<std::string>(), width, text("count"),
+                   text("without_tokens"), text("under_100_tokens"), module["input_axis"].get<int>());
+    }
 }
 
 void printStatistics(const ordered_json& statistics) {
@@ -87,6 +121,84 @@ void printStatistics(const ordered_json& statistics) {
                    module["mean_abs_mean"].get<double>(), module["importance_mean"].get<double>(),
                    100 * module["share_above_half"].get<double>());
     }
+    printExperts(statistics["modules"], width);
+}
+
+/// What was understood of the structure, and what not.
+ordered_json describeArchitecture(const Checkpoint& checkpoint) {
+    const Architecture& architecture = checkpoint.architecture();
+    ordered_json stacks = ordered_json::array();
+    for (std::size_t i = 0; i < architecture.stacks().size(); ++i) {
+        const Stack& stack = architecture.stacks()[i];
+        std::vector<std::string> lists;
+        for (const LayerList& list : stack.perLayer) lists.push_back(list.path);
+        for (const LayerList& list : stack.numbers) lists.push_back(list.path);
+        // The last layer twice stands for any other arrangement.
+        std::vector<LayerSource> doubled;
+        for (std::int64_t layer = 0; layer < stack.layers; ++layer) doubled.push_back({&architecture, layer});
+        if (stack.layers > 0) doubled.push_back({&architecture, stack.layers - 1});
+        ordered_json entry{{"name", stack.name},
+                           {"prefix", stack.prefix},
+                           {"layers", stack.layers},
+                           {"counted_by", stack.countPaths},
+                           {"lists", lists}};
+        if (stack.predictionLayers > 0) entry["prediction_layers"] = stack.predictionLayers;
+        if (const std::string why = architecture.whyNotRenumbered(i, doubled); !why.empty()) entry["not_sliced"] = why;
+        stacks.push_back(std::move(entry));
+    }
+    std::map<std::string, std::size_t> roles;
+    ordered_json notPlaced = ordered_json::array(), unknownAxis = ordered_json::array();
+    for (const TensorInfo& tensor : checkpoint.tensors()) {
+        const Parameter parameter = architecture.describe(tensor);
+        ++roles[std::string(roleName(parameter.role))];
+        if (parameter.place.part == Part::Aside && parameter.role != Role::Buffer) notPlaced.push_back(tensor.name);
+        if (!parameter.inputAxisIsKnown) unknownAxis.push_back(tensor.name);
+    }
+    ordered_json description{{"model_type", architecture.modelType()},
+                             {"class", architecture.className()},
+                             {"known_family", architecture.family() != nullptr},
+                             {"stacks", stacks},
+                             {"roles", roles},
+                             {"embedding", architecture.embedding()},
+                             {"head", architecture.head()},
+                             {"beside_the_layers", notPlaced},
+                             {"input_axis_unknown", unknownAxis}};
+    return description;
+}
+
+/// The first names of a list.
+std::string someOf(const ordered_json& names) {
+    constexpr std::size_t kShown = 3;
+    std::string text;
+    for (std::size_t i = 0; i < std::min(kShown, names.size()); ++i)
+        text += (i > 0 ? ", " : "") + names[i].get<std::string>();
+    return text + (names.size() > kShown ? ", ..." : "");
+}
+
+void printArchitecture(const ordered_json& architecture) {
+    for (const auto& stack : architecture["stacks"]) {
+        fmt::print("stack {}: {} layers {}N", stack["name"].get<std::string>(), stack["layers"].get<std::int64_t>(),
+                   stack["prefix"].get<std::string>());
+        if (stack.contains("prediction_layers"))
+            fmt::print(", {} more for multi-token prediction", stack["prediction_layers"].get<std::int64_t>());
+        const ordered_json& counts = stack["counted_by"];
+        fmt::print("; {}\n", counts.empty() ? "config.json does not say how many"
+                                            : "counted by " + someOf(counts) + " of config.json");
+        if (!stack["lists"].empty()) fmt::print("  lists about its layers: {}\n", someOf(stack["lists"]));
+        if (stack.contains("not_sliced")) fmt::print("  cannot be sliced: {}\n", stack["not_sliced"].get<std::string>());
+    }
+    if (architecture["stacks"].empty())
+        fmt::print("no stack of layers was found: slices and gradients over depth are refused\n");
+    std::vector<std::string> roles;
+    for (const auto& [role, count] : architecture["roles"].items())
+        roles.push_back(fmt::format("{} {}", count.get<std::size_t>(), role));
+    fmt::print("tensors by role: {}\n", fmt::join(roles, ", "));
+    if (!architecture["beside_the_layers"].empty())
+        fmt::print("{} tensors stand neither before nor behind layers: {}\n", architecture["beside_the_layers"].size(),
+                   someOf(architecture["beside_the_layers"]));
+    if (!architecture["input_axis_unknown"].empty())
+        fmt::print("{} tensors do not tell which axis is their input: {}\n", architecture["input_axis_unknown"].size(),
+                   someOf(architecture["input_axis_unknown"]));
 }
 
 ordered_json describeCheckpoint(const Checkpoint& checkpoint) {
@@ -119,9 +231,10 @@ ordered_json describeCheckpoint(const Checkpoint& checkpoint) {
     const ModelConfig& config = checkpoint.modelConfig();
     return {{"checkpoint", checkpoint.folder().string()},
             {"architecture", config.architecture},
-            {"layers", config.layers},
-            {"hidden_size", config.hiddenSize},
-            {"vocab_size", config.vocabSize},
+            {"structure", describeArchitecture(checkpoint)},
+            {"layers", checkpoint.architecture().layers()},
+            {"hidden_size", checkpoint.architecture().hiddenSize()},
+            {"vocab_size", checkpoint.architecture().vocabularySize()},
             {"tie_word_embeddings", config.tieWordEmbeddings},
             {"parameters", parameters},
             {"bytes", checkpoint.totalBytes()},
@@ -137,7 +250,8 @@ void printCheckpoint(const ordered_json& description) {
                description["vocab_size"].get<std::int64_t>(), formatCount(description["parameters"].get<double>()),
                formatBytes(description["bytes"].get<std::uint64_t>()),
                description["tie_word_embeddings"].get<bool>() ? ", tied embeddings" : "");
-    fmt::print("{:<40}  {:>7}  {:>10}\n", "shard", "tensors", "bytes");
+    printArchitecture(description["structure"]);
+    fmt::print("\n{:<40}  {:>7}  {:>10}\n", "shard", "tensors", "bytes");
     for (const auto& shard : description["shards"]) {
         fmt::print("{:<40}  {:>7}  {:>10}\n", shard["file"].get<std::string>(), shard["tensors"].get<std::size_t>(),
                    formatBytes(shard["bytes"].get<std::uint64_t>()));

@@ -1,13 +1,14 @@
 #include "cli/merge_job.h"
 
-#include "aimerge/vocabulary/chat_template.h"
-#include "aimerge/output/output_folder.h"
-#include "aimerge/architecture/parameter_name.h"
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
-#include "aimerge/core/version.h"
+#include "aimerge/core/revision.h"
 #include "aimerge/merge/tensor_assembly.h"
+#include "aimerge/output/output_folder.h"
+#include "aimerge/vocabulary/chat_template.h"
 
 #include <algorithm>
+#include <map>
 
 namespace aimerge {
 namespace {
@@ -38,7 +39,8 @@ std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
 std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors,
                                                const VocabularyConfig& config, UnequalVocabularies unequal) {
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
-        return isVocabularyTensor(candidate.name) && candidate.action == MatchedTensor::Action::Merge;
+        return candidate.parameter.hasVocabularyRows && candidate.parameter.role != Role::Bias &&
+               candidate.action == MatchedTensor::Action::Merge;
     });
     if (tensor == tensors.end()) return std::nullopt;
     for (const Checkpoint& model : models.models)
@@ -56,16 +58,33 @@ std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std
     return alignVocabularies(inputs, models.referenceIndex(), config, tensor->name, unequal);
 }
 
+/// The dtype that most of a model's elements have.
+Dtype prevailingDtype(const Checkpoint& model) {
+    std::map<Dtype, std::int64_t> elements;
+    for (const TensorInfo& tensor : model.tensors())
+        if (isMergeable(tensor.dtype)) elements[tensor.dtype] += tensor.elements();
+    const auto most = std::ranges::max_element(elements, {}, [](const auto& entry) { return entry.second; });
+    return most == elements.end() ? Dtype::F32 : most->first;
+}
+
+/// A parameter that a 16-bit model keeps in float32 (the bias of a router's scores, Mamba's A_log) stays so under `dtype`,
+/// by which users say what the model as a whole is; `out_dtype` is for every tensor.
+bool staysFloat32(const MergeConfig& config, Dtype prevailing, Dtype stored) {
+    return !config.outDtype && stored == Dtype::F32 && bytesPerElement(prevailing) < bytesPerElement(Dtype::F32);
+}
+
 std::vector<OutputTensor> outputTensors(const MergeJob& job) {
     const std::optional<Dtype> requested = requestedDtype(job.config);
+    const Dtype prevailing = prevailingDtype(job.base());
     std::vector<OutputTensor> outputs;
     for (const MatchedTensor& tensor : job.tensors) {
         const TensorInfo& reference = *tensor.inputs[job.models.slices[tensor.slice].referenceInput()].tensor;
         OutputTensor output{tensor.name, reference.dtype, reference.shape};
         if (tensor.action != MatchedTensor::Action::CopyIdentical && isMergeable(reference.dtype)) {
-            output.dtype = requested.value_or(commonDtype(tensor));
+            const bool asStored = !requested || staysFloat32(job.config, prevailing, reference.dtype);
+            output.dtype = asStored ? commonDtype(tensor) : *requested;
         }
-        if (job.vocabulary && tensor.action == MatchedTensor::Action::Merge && isVocabularyTensor(tensor.name)) {
+        if (job.vocabulary && tensor.action == MatchedTensor::Action::Merge && tensor.parameter.hasVocabularyRows) {
             output.shape[0] = job.vocabulary->rows;
         }
         outputs.push_back(std::move(output));
@@ -98,6 +117,54 @@ void requireSequentialJob(const MergeJob& job) {
                          job.config.method);
 }
 
+/// What is calibrated, or measured for the method, is of a kind that the decoder runs.
+void requireRunnableModels(const MergeJob& job) {
+    const auto require = [](const Checkpoint& model) { requireRunnable(model.modelConfig(), model.name()); };
+    const std::optional<AimConfig>& aim = job.config.aim;
+    const bool calibratesBase = aim && !aim->usesExperts() && aim->statisticsPath.empty();
+    if (calibratesBase) require(job.base());
+    if ((aim && aim->usesExperts()) || job.method->info().needs != ExpertStatistic::None)
+        for (const std::size_t expert : job.experts()) require(job.models.models[expert]);
+}
+
+/// Methods that look at the columns of a matrix [out, in] do not take one that is stored [in, out] for it.
+void requireInputAxis(const MergeJob& job) {
+    if (!job.method->info().readsColumns) return;
+    for (const MatchedTensor& tensor : job.tensors) {
+        const Role role = tensor.parameter.role;
+        const bool isMatrix = role == Role::Linear || role == Role::Router || role == Role::Experts;
+        if (!isMatrix || tensor.action != MatchedTensor::Action::Merge) continue;
+        if (!tensor.parameter.inputAxisIsKnown || tensor.parameter.inputAxis != -1)
+            throw UsageError("{}: {} reads the columns of matrices [out, in], but {} {}; merge this model by another method",
+                             job.config.methodMark.text(), job.config.method, tensor.name,
+                             tensor.parameter.inputAxisIsKnown ? "is stored as [in, out]"
+                                                               : "does not tell which of its axes is the input");
+    }
+}
+
+/// A value that changes over depth needs layers: where none are known, every tensor would get the first.
+void requireDepth(const MergeJob& job) {
+    if (!job.models.output.stacks().empty()) return;
+    const auto refuse = [&](const ParameterSetting& setting) {
+        for (const ConditionalValue& condition : setting.conditions)
+            if (condition.values.size() > 1)
+                throw UsageError(
+                    "{}: '{}' is a gradient over the layers, but config.json and tensor names of {} tell no layers; give "
+                    "one value",
+                    setting.mark.text(), setting.name, job.base().name());
+    };
+    const auto refuseAll = [&](const ParameterMap& parameters) {
+        for (const auto& [name, setting] : parameters) refuse(setting);
+    };
+    refuseAll(job.config.parameters);
+    for (const auto& [module, parameters] : job.config.moduleParameters) refuseAll(parameters);
+    for (const Slice& slice : job.config.slices) {
+        refuseAll(slice.parameters);
+        for (const ModelEntry& source : slice.sources) refuseAll(source.parameters);
+    }
+    if (job.config.aim && job.config.aim->omegaByTensor) refuse(*job.config.aim->omegaByTensor);
+}
+
 }  // namespace
 
 Dtype MergeJob::outputDtype() const {
@@ -124,6 +191,16 @@ std::set<double> MergeJob::omegasOf(const OutputPoint& point) const {
     return omegas;
 }
 
+std::map<std::string, int> MergeJob::revisions() const {
+    std::map<std::string, int> revisions{{"merged_values", revision::kMergedValues}};
+    const bool calibrates = config.aim && config.aim->statisticsPath.empty();
+    const bool measures = method->info().needs != ExpertStatistic::None || (calibrates && config.aim->usesSensitivity());
+    if (calibrates) revisions["statistics"] = revision::kStatistics;
+    if (measures) revisions["expert_statistics"] = revision::kExpertStatistics;
+    if (calibrates || measures) revisions["token_blocks"] = revision::kTokenBlocks;
+    return revisions;
+}
+
 std::vector<const Checkpoint*> MergeJob::expertCheckpoints() const {
     std::vector<const Checkpoint*> checkpoints;
     for (const std::size_t expert : experts()) checkpoints.push_back(&models.models[expert]);
@@ -139,6 +216,9 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);
     if (job.isSequential()) requireSequentialJob(job);
+    requireRunnableModels(job);
+    requireInputAxis(job);
+    requireDepth(job);
     if (!job.config.chatTemplate.empty()) {
         std::vector<std::filesystem::path> folders;
         for (const Checkpoint& model : job.models.models) folders.push_back(model.tokenizerFolder());
@@ -155,7 +235,8 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
 
 std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, const std::string& expertKeys) {
     Hasher hasher;
-    hasher.updateField(kVersion).updateField(job.config.text).updateField(statisticsDigest).updateField(expertKeys);
+    for (const auto& [kind, number] : job.revisions()) hasher.updateField(fmt::format("{} {}", kind, number));
+    hasher.updateField(job.config.text).updateField(statisticsDigest).updateField(expertKeys);
     for (const Checkpoint& model : job.models.models) {
         hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps());
     }

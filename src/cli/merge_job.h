@@ -3,13 +3,14 @@
 // text, so it is the same everywhere and is not sent.
 
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/safetensors/shard_layout.h"
-#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/merge/method.h"
+#include "aimerge/safetensors/shard_layout.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -40,6 +41,8 @@ struct MergeJob {
     std::vector<const Checkpoint*> expertCheckpoints() const;
     /// The values of omega of the point's tensors; empty without AIM.
     std::set<double> omegasOf(const OutputPoint& point) const;
+    /// The revisions (core/revision.h) of what the output's values are made of, by kind; those of a given log are its own.
+    std::map<std::string, int> revisions() const;
     /// Its calibration is part of the merge.
     bool isSequential() const { return config.aim && config.aim->calibration.sequential; }
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }

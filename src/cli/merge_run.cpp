@@ -9,12 +9,12 @@
 #include "cli/sequential_step.h"
 #include "cli/shared_config.h"
 
-#include "aimerge/output/manifest.h"
-#include "aimerge/output/verify.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/phase.h"
+#include "aimerge/output/manifest.h"
+#include "aimerge/output/verify.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -49,7 +49,7 @@ void findStatistics(const MergeJob& job, int threads, const Device& device, Root
         root.calibration.origin.vocabulary += ", sequential";
     }
     if (!root.calibration.isCached) return;
-    root.statistics = readStatisticsLog(root.calibration.cachedLog);
+    root.statistics = readCachedStatistics(root.calibration, job.base());
     spdlog::info("statistics reused from {}: the base and the tokens are the same", root.calibration.cachedLog.string());
 }
 
@@ -57,7 +57,8 @@ std::string digestOfStatistics(const std::optional<StatisticsLog>& log) {
     if (!log) return {};
     Hasher hasher;
     for (const auto& [module, statistics] : log->modules) {
-        hasher.updateField(module);
+        hasher.updateField(module).updateField(std::to_string(statistics.inputAxis));
+        hasher.update(std::as_bytes(std::span(statistics.expertTokens)));
         for (const auto* values : {&statistics.meanAbs, &statistics.rms, &statistics.maxAbs})
             hasher.update(std::as_bytes(std::span(*values)));
     }
@@ -99,7 +100,7 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const Plan plan = makePlan(job.base(), job.outputs, settings);
         if (root.showsPlan)
             fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
-                       expertStatisticsLines(job, settings));
+                       expertStatisticsLines(job, settings) + (options.dryRun ? coverageLine(job) : ""));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -227,6 +228,12 @@ void MergeRun::requireSharedFiles() const {
 
 /// Now everything is known that decides the output's bytes.
 void MergeRun::takeOver() {
+    if (world_.isRoot() && job_.config.aim) {
+        coverage_ = coverageOf(job_.models, job_.tensors, *job_.config.aim,
+                               activityStatistics(*job_.config.aim, root_.statistics->modules).front());
+        coverage_->requireStacks();
+        coverage_->warn();
+    }
     provided_ = provideExpertStatistics(world_, options_, job_);
     if (world_.isRoot()) {
         OutputFolder& output = *root_.output;
@@ -332,7 +339,10 @@ void MergeRun::finish(const MergePass& pass) {
         };
         scope_ == FailureScope::Work ? shareFailures(world_, sync) : sync();
         const std::vector<FinishedTensor> finished = gatherFinished(world_, writers_);
-        if (world_.isRoot()) completeAndPublish(job_, root_.inputDigest, finished, *root_.output);
+        if (!world_.isRoot()) return;
+        completeAndPublish(job_, root_.inputDigest, coverage_ ? coverage_->json() : nlohmann::ordered_json(), finished,
+                           *root_.output);
+        if (coverage_) spdlog::info("AIM {}", coverage_->text());
     });
 }
 

@@ -10,10 +10,11 @@
 #include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
-#include "aimerge/output/journal.h"
-#include "aimerge/output/output_folder.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/merge/coverage.h"
+#include "aimerge/output/journal.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/statistics/statistics_log.h"
 
 #include <filesystem>
@@ -78,6 +79,7 @@ private:
     MergeJob job_;
     std::optional<Plan> plan_;
     std::vector<StatisticsByModule> statistics_;  // as Activity has them
+    std::optional<Coverage> coverage_;            // on rank 0, with AIM
     ProvidedStatistics provided_;
     std::filesystem::path partialFolder_, buildFolder_;
     std::optional<Journal> journal_;

@@ -33,9 +33,10 @@ void planFor(Hardware hardware, PlanSettings& settings) {
     settings.hardware = std::move(hardware);
 }
 
-/// The plan, and with --hardware the estimated times.
-std::string jsonOf(const Plan& plan, const PlanSettings& settings) {
+/// The plan, what AIM would relax, and with --hardware the estimated times.
+std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& settings) {
     auto json = nlohmann::ordered_json::parse(plan.toJson());
+    if (const std::optional<Coverage> coverage = plannedCoverage(job)) json["coverage"] = coverage->json();
     if (!settings.hardware.name.empty()) {
         const PlanSeconds seconds = estimateSeconds(plan, settings);
         json["hardware"] = settings.hardware.name;
@@ -54,9 +55,9 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     if (!options.hardware.empty()) planFor(findHardware(options.hardware), settings);
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
     const Plan plan = makePlan(job.base(), job.outputs, settings);
-    if (options.json) return fmt::print("{}\n", jsonOf(plan, settings));
+    if (options.json) return fmt::print("{}\n", jsonOf(job, plan, settings));
     fmt::print("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
-               expertStatisticsLines(job, settings));
+               expertStatisticsLines(job, settings) + coverageLine(job));
 }
 
 void runPlan(World& world, const Options& options) {

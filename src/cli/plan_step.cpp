@@ -1,9 +1,11 @@
 #include "cli/plan_step.h"
 
-#include "aimerge/corpus/token_blocks.h"
-#include "aimerge/architecture/parameter_name.h"
+#include "cli/statistics_step.h"
+
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/corpus/token_blocks.h"
+#include "aimerge/merge/coverage.h"
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/merge/tensor_assembly.h"
 
@@ -14,14 +16,14 @@ namespace aimerge {
 namespace {
 
 /// Of the layers, and the embedding.
-std::uint64_t largestPartBytes(const std::vector<OutputTensor>& outputs) {
+std::uint64_t largestPartBytes(const Architecture& architecture, const std::vector<OutputTensor>& outputs) {
     std::map<std::int64_t, std::uint64_t> bytes;  // by layer
     constexpr std::int64_t kEmbedding = -1;
     for (const OutputTensor& output : outputs) {
-        const Place place = placeOf(output.name);
+        const Place place = architecture.placeOf(output.name);
         const std::uint64_t own = static_cast<std::uint64_t>(elementCount(output.shape)) * bytesPerElement(output.dtype);
-        if (place.part == Part::Layer) bytes[place.layer] += own;
-        if (place.part == Part::Embedding) bytes[kEmbedding] += own;
+        if (place.part == Part::Layer && place.stack == 0) bytes[place.layer] += own;
+        if (place.part == Part::BeforeLayers) bytes[kEmbedding] += own;
     }
     std::uint64_t largest = 0;
     for (const auto& [part, own] : bytes) largest = std::max(largest, own);
@@ -75,7 +77,7 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     settings.omegas = job.points.size();
     if (job.isSequential()) {
         settings.replicas = 1;
-        settings.mergedAtOnceBytes = largestPartBytes(job.outputs);
+        settings.mergedAtOnceBytes = largestPartBytes(job.models.output, job.outputs);
     }
     const bool readsFisher = job.method->info().needs == ExpertStatistic::Fisher;
     const bool readsImportances = job.config.aim && job.config.aim->isPerElement();
@@ -85,11 +87,32 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
     for (std::size_t i = 0; i < job.tensors.size(); ++i) {
         const MatchedTensor& tensor = job.tensors[i];
         if (tensor.action != MatchedTensor::Action::Merge) continue;
-        workingBytes.push_back(job.method->workingBytes(tensor.name, job.outputs[i].shape,
-                                                        tensorParameters(*job.method, job.config, job.models, tensor)));
+        const ResolvedParameters values = tensorParameters(*job.method, job.config, job.models, tensor);
+        std::vector<MatrixPart> parts = job.models.output.partsOf(tensor.name, job.outputs[i].shape);
+        if (parts.empty()) parts.push_back({tensor.name, 0, 0, job.outputs[i].shape});
+        std::uint64_t bytes = 0;
+        for (const MatrixPart& part : parts) bytes += job.method->workingBytes(tensor.parameter.role, part.shape, values);
+        workingBytes.push_back(bytes);
     }
     settings.mergeParameterBytes = mergeParameterBytes(workingBytes);
     return settings;
+}
+
+std::optional<Coverage> plannedCoverage(const MergeJob& job) {
+    if (!job.config.aim) return std::nullopt;
+    const AimConfig& aim = *job.config.aim;
+    const StatisticsByModule statistics = aim.statisticsPath.empty()
+                                              ? modulesToMeasure(job.base())
+                                              : lookAtGivenStatistics(aim.statisticsPath, job.base()).modules;
+    Coverage coverage = coverageOf(job.models, job.tensors, aim, statistics);
+    coverage.requireStacks();
+    coverage.warn();
+    return coverage;
+}
+
+std::string coverageLine(const MergeJob& job) {
+    const std::optional<Coverage> coverage = plannedCoverage(job);
+    return coverage ? fmt::format("AIM: {}\n", coverage->text()) : "";
 }
 
 Plan planEvaluation(World& world, const Options& options, const Evaluation& evaluation, const Checkpoint& model) {

@@ -7,6 +7,7 @@
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/evaluation/evaluate.h"
+#include "aimerge/merge/coverage.h"
 
 #include <filesystem>
 
@@ -28,6 +29,13 @@ CalibrationSize calibrationSize(const CalibrationConfig& config, const Checkpoin
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration);
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration,
                           const MergeJob& job);
+
+/// What the job's AIM would relax, by the log that the config names, else by what a calibration measures. Warns of what has
+/// no statistic. @throws InputError as the merge would: a log that is not this model's, a stack without any statistic
+std::optional<Coverage> plannedCoverage(const MergeJob& job);
+
+/// plannedCoverage() as a line for the plan. Empty without AIM.
+std::string coverageLine(const MergeJob& job);
 
 /// Collective. Which layers of the model each rank runs when it is scored.
 Plan planEvaluation(World& world, const Options& options, const Evaluation& evaluation, const Checkpoint& model);

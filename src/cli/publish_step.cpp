@@ -1,16 +1,15 @@
 #include "cli/publish_step.h"
 
-#include "aimerge/vocabulary/chat_template.h"
 #include "aimerge/checkpoint/hub_cache.h"
-#include "aimerge/output/model_card.h"
-#include "aimerge/architecture/parameter_name.h"
-#include "aimerge/output/side_files.h"
-#include "aimerge/vocabulary/tokenizer_files.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
 #include "aimerge/merge/resolve_parameters.h"
 #include "aimerge/merge/tensor_assembly.h"
+#include "aimerge/output/model_card.h"
+#include "aimerge/output/side_files.h"
+#include "aimerge/vocabulary/chat_template.h"
+#include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -22,24 +21,71 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// num_hidden_layers, and lists with a value per layer (layer_types): each layer's is that of its slice's reference model.
-void setLayers(nlohmann::ordered_json& config, const MergeJob& job) {
-    if (!config.contains("num_hidden_layers")) return;
-    config["num_hidden_layers"] = job.models.outputLayers();
-    for (const auto& [key, list] : job.base().config().items()) {
-        if (!list.is_array() || !std::cmp_equal(list.size(), job.base().modelConfig().layers)) continue;
-        nlohmann::ordered_json values = nlohmann::ordered_json::array();
-        for (const ModelSlice& slice : job.models.slices) {
-            const SliceInput& input = slice.inputs[slice.referenceInput()];
-            const nlohmann::ordered_json own = job.models.models[input.model].config().value(key, nlohmann::ordered_json());
-            for (std::int64_t layer = input.firstLayer; layer < input.firstLayer + slice.layers; ++layer) {
-                if (!std::cmp_less(layer, own.size()))
-                    throw InputError("{}: config.json has no {} of layer {}, which {} has",
-                                     job.models.models[input.model].name(), key, layer, job.base().name());
-                values.push_back(own[static_cast<std::size_t>(layer)]);
-            }
+/// The module's stack as one of its models has it.
+const Stack& stackIn(const MergeJob& job, const ModelModule& module, const Checkpoint& model) {
+    const std::string& prefix = job.base().architecture().stacks().at(module.stack.value_or(0)).prefix;
+    const std::vector<Stack>& stacks = model.architecture().stacks();
+    return *std::ranges::find(stacks, prefix, &Stack::prefix);  // ModelSet::open() refuses a model without it
+}
+
+/// The list that says what `wanted` does, maybe in another section of config.json: what a multimodal model has in
+/// text_config a text model has at the top. Null: there is none.
+const LayerList* findList(const std::vector<LayerList>& lists, const LayerList& wanted) {
+    const auto keyOf = [](const LayerList& list) { return std::string_view(list.path).substr(list.path.rfind('/') + 1); };
+    const auto same = std::ranges::find(lists, wanted.path, &LayerList::path);
+    const auto found = same != lists.end() ? same : std::ranges::find(lists, keyOf(wanted), keyOf);
+    return found == lists.end() ? nullptr : &*found;
+}
+
+/// The values of a list for the layers that slices took: each layer's are those of its slice's reference model.
+nlohmann::ordered_json listOfSlices(const MergeJob& job, const ModelModule& module, const LayerList& list) {
+    nlohmann::ordered_json values = nlohmann::ordered_json::array();
+    std::string pattern;
+    for (std::size_t i = module.firstSlice; i < module.firstSlice + module.slices; ++i) {
+        const ModelSlice& slice = job.models.slices[i];
+        const SliceInput& input = slice.inputs[slice.referenceInput()];
+        const Checkpoint& model = job.models.models[input.model];
+        const LayerList* const own = findList(stackIn(job, module, model).perLayer, list);
+        if (own == nullptr)
+            throw InputError("{}: config.json has no {} with a value for each layer, which {} has", model.name(),
+                             list.path.substr(1), job.base().name());
+        for (std::int64_t layer = input.firstLayer; layer < input.firstLayer + slice.layers; ++layer) {
+            const auto number = static_cast<std::size_t>(layer);
+            if (own->values.is_string())
+                pattern += own->values.get_ref<const std::string&>()[number];
+            else
+                values.push_back(own->values[number]);
         }
-        config[key] = std::move(values);
+    }
+    if (list.values.is_string()) return pattern;
+    return values;
+}
+
+/// The numbers in a list of layers, as the slices count them.
+nlohmann::ordered_json numbersOfSlices(const MergeJob& job, const ModelModule& module, const LayerList& list) {
+    nlohmann::ordered_json numbers = nlohmann::ordered_json::array();
+    for (std::size_t i = module.firstSlice; i < module.firstSlice + module.slices; ++i) {
+        const ModelSlice& slice = job.models.slices[i];
+        const SliceInput& input = slice.inputs[slice.referenceInput()];
+        const LayerList* const own = findList(stackIn(job, module, job.models.models[input.model]).numbers, list);
+        for (std::int64_t layer = 0; own != nullptr && layer < slice.layers; ++layer)
+            if (std::ranges::find(own->values, nlohmann::ordered_json(input.firstLayer + layer)) != own->values.end())
+                numbers.push_back(slice.firstLayer + layer);
+    }
+    return numbers;
+}
+
+/// What config.json says of the layers that slices have put together anew: how many there are, and the lists about them.
+void setLayers(nlohmann::ordered_json& config, const MergeJob& job) {
+    using Pointer = nlohmann::ordered_json::json_pointer;
+    for (const ModelModule& module : job.models.modules) {
+        if (module.wholeModels || module.isCopied) continue;
+        const std::size_t number = module.stack.value_or(0);
+        const Stack& stack = job.base().architecture().stacks().at(number);
+        for (const std::string& path : stack.countPaths)
+            config[Pointer(path)] = job.models.output.stacks().at(number).layers;
+        for (const LayerList& list : stack.perLayer) config[Pointer(list.path)] = listOfSlices(job, module, list);
+        for (const LayerList& list : stack.numbers) config[Pointer(list.path)] = numbersOfSlices(job, module, list);
     }
 }
 
@@ -103,9 +149,11 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     return settings;
 }
 
-Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point) {
+Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
+                    const OutputPoint& point) {
     Manifest manifest;
     manifest.version = kVersion;
+    manifest.revisions = job.revisions();
     manifest.created = utcTimeText();
     manifest.inputDigest = inputDigest;
     manifest.method = job.method->info().name;
@@ -116,6 +164,7 @@ Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const O
     if (job.models.baseIndex) manifest.base = manifestModel(job, job.base());
     for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job, job.models.models[expert]));
     manifest.settings = effectiveParameters(job);
+    manifest.coverage = coverage;
     manifest.config = job.config.text;
     return manifest;
 }
@@ -139,8 +188,8 @@ std::vector<TokenizerFile> tokenizerFiles(const MergeJob& job) {
     return files;
 }
 
-void completePoint(const MergeJob& job, const std::string& inputDigest, const OutputPoint& point,
-                   const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
+void completePoint(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
+                   const OutputPoint& point, const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
     const std::string title = (point.folder.empty() ? output.target() : output.target() / point.folder).filename().string();
 
@@ -152,7 +201,7 @@ void completePoint(const MergeJob& job, const std::string& inputDigest, const Ou
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 
-    Manifest manifest = manifestOf(job, inputDigest, point);
+    Manifest manifest = manifestOf(job, inputDigest, coverage, point);
     manifest.files = shardEntries(job.layout, finished);
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
     if (writesTokenizer) {
@@ -169,19 +218,19 @@ void completePoint(const MergeJob& job, const std::string& inputDigest, const Ou
 
 nlohmann::ordered_json outputConfig(const MergeJob& job) {
     nlohmann::ordered_json config = withDtype(job.base().config(), job.outputDtype());
-    if (job.vocabulary) config["vocab_size"] = job.vocabulary->rows;
-    if (job.models.headIsWritten() && config.value("tie_word_embeddings", false)) config["tie_word_embeddings"] = false;
+    if (job.vocabulary) setVocabularySize(config, job.vocabulary->rows);
+    if (job.models.headIsWritten() && isTied(config)) setUntied(config);
     setLayers(config, job);
     return config;
 }
 
-void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
-                        OutputFolder& output) {
+void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
+                        const std::vector<FinishedTensor>& finished, OutputFolder& output) {
     for (const OutputPoint& point : job.points) {
         std::vector<FinishedTensor> ofPoint;
         std::ranges::copy_if(finished, std::back_inserter(ofPoint),
                              [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
-        completePoint(job, inputDigest, point, ofPoint, output);
+        completePoint(job, inputDigest, coverage, point, ofPoint, output);
     }
     output.publish();
 }

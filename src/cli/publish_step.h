@@ -16,9 +16,9 @@ namespace aimerge {
 nlohmann::ordered_json outputConfig(const MergeJob& job);
 
 /// Local: rank 0 calls it when every rank has synced what it wrote.
-/// @param inputDigest for the manifest
+/// @param inputDigest, coverage for the manifest; coverage is null without AIM
 /// @param finished all ranks' finished tensors, of all points
-void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const std::vector<FinishedTensor>& finished,
-                        OutputFolder& output);
+void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
+                        const std::vector<FinishedTensor>& finished, OutputFolder& output);
 
 }  // namespace aimerge

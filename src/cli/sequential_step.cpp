@@ -2,8 +2,6 @@
 
 #include "cli/merge_step.h"
 
-#include "aimerge/architecture/parameter_name.h"
-
 namespace aimerge {
 namespace {
 
@@ -31,18 +29,18 @@ template <typename IsWanted>
 std::vector<std::string> namesWhere(const MergeJob& job, const IsWanted& isWanted) {
     std::vector<std::string> names;
     for (const OutputTensor& output : job.outputs)
-        if (isWanted(placeOf(output.name))) names.push_back(output.name);
+        if (isWanted(job.models.output.placeOf(output.name))) names.push_back(output.name);
     return names;
 }
 
 }  // namespace
 
 std::unique_ptr<WeightSource> JobLayers::embedding() {
-    return merged(namesWhere(job_, [](const Place& place) { return place.part == Part::Embedding; }), {});
+    return merged(namesWhere(job_, [](const Place& place) { return place.part == Part::BeforeLayers; }), {});
 }
 
 std::unique_ptr<WeightSource> JobLayers::layer(std::int64_t layer, const StatisticsByModule& statistics) {
-    const auto isOfLayer = [&](const Place& place) { return place.part == Part::Layer && place.layer == layer; };
+    const auto isOfLayer = [&](const Place& place) { return place.isLayer(0, layer); };
     return merged(namesWhere(job_, isOfLayer), statistics);
 }
 

@@ -1,7 +1,6 @@
 #include "cli/staged_models.h"
 
 #include "aimerge/checkpoint/adapter.h"
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/byte_stream.h"
 
@@ -66,11 +65,12 @@ std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, c
         std::vector<StagedTensor>& weights = ofRanks.emplace_back();
         const bool runs = rank.endLayer > rank.firstLayer;
         for (const TensorInfo& tensor : base.tensors()) {
-            const Place place = placeOf(tensor.name);
+            const Place place = base.architecture().placeOf(tensor.name);
             const bool isRun = place.part == Part::Layer ? place.layer >= rank.firstLayer && place.layer < rank.endLayer
-                               : place.part == Part::Embedding ? runs && rank.firstLayer == 0
-                               : place.part == Part::FinalNorm ? runs && rank.endLayer == base.modelConfig().layers
-                                                               : false;
+                               : place.part == Part::BeforeLayers ? runs && rank.firstLayer == 0
+                               : base.architecture().describe(tensor).role == Role::Norm
+                                   ? runs && rank.endLayer == base.architecture().layers()
+                                   : false;
             if (isRun) weights.push_back({&base, &tensor});
         }
     }

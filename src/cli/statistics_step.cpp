@@ -3,9 +3,11 @@
 #include "cli/command_line.h"
 #include "cli/plan_step.h"
 
+#include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/revision.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
@@ -17,6 +19,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstring>
+#include <optional>
 
 namespace aimerge {
 namespace {
@@ -35,11 +38,35 @@ CalibrationResult calibrateMeasured(World& world, const CalibrationJob& job) {
 }
 
 /// Everything that fixes a calibration's result, apart from the number of threads (architecture.md, "bits").
-std::string cacheKey(const StatisticsOrigin& origin) {
+std::string cacheKey(const StatisticsOrigin& origin, const Checkpoint& base) {
     Hasher hasher;
-    hasher.updateField(kVersion).updateField(origin.baseDigest).updateField(origin.tokensDigest).updateField(origin.dtype);
+    hasher.updateField(fmt::format("statistics {}", origin.revision));
+    hasher.updateField(origin.baseDigest).updateField(digestOf(forwardIdentity(base.config())).hex());
+    hasher.updateField(origin.tokensDigest).updateField(origin.dtype);
     hasher.updateField(std::to_string(origin.microBatch)).updateField(origin.device);
     return hasher.digest().hex();
+}
+
+/// @pre the log has its config.json. @throws InputError when its forward pass is not the model's
+void requireSameForward(const fs::path& path, const StatisticsOrigin& origin, const Checkpoint& model, const char* remedy) {
+    const std::optional<ForwardDifference> difference = [&] {
+        try {
+            return forwardDifference(nlohmann::ordered_json::parse(origin.baseConfig), model.config());
+        } catch (const InputError& error) {
+            throw InputError("{}: /base_config: {}; {}", path.string(), error.what(), remedy);
+        }
+    }();
+    if (difference)
+        throw InputError(
+            "{}: these statistics were taken with another config.json than that of {}: {} is {} in the log and {} in the "
+            "model, which changes its activations; {}",
+            path.string(), model.name(), difference->key, difference->first, difference->second, remedy);
+}
+
+[[noreturn]] void throwForeign(const fs::path& path, const StatisticsLog& log, const Checkpoint& base) {
+    throw InputError(
+        "{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
+        path.string(), log.origin.baseModel, base.name());
 }
 
 }  // namespace
@@ -62,8 +89,8 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
 }
 
 std::string contentDigestOf(const Checkpoint& base, int threads) {
-    const std::string stamps = base.identityStamps();
-    const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(stamps).hex();
+    const std::string key = fmt::format("contents {}\n{}", revision::kContentDigest, base.identityStamps());
+    const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(key).hex();
     if (fs::exists(remembered)) return readTextFile(remembered);
     spdlog::info("reading {} once for its content digest", base.name());
     ThreadPool pool(threads);
@@ -73,16 +100,33 @@ std::string contentDigestOf(const Checkpoint& base, int threads) {
     return digest;
 }
 
-StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, int threads) {
+StatisticsLog lookAtGivenStatistics(const fs::path& path, const Checkpoint& base) {
     StatisticsLog log = readStatisticsLog(path);
     // Statistics that src/tools/record_statistics.py took come without a digest.
-    const bool isTheirs = log.origin.baseDigest.empty() ? log.origin.baseFileStamps == base.fileStamps()
-                                                        : log.origin.baseDigest == contentDigestOf(base, threads);
-    if (!isTheirs) {
-        throw InputError(
-            "{}: these statistics were taken on another model ({}), not on the contents of {}; run aimerge calibrate for it",
-            path.string(), log.origin.baseModel, base.name());
-    }
+    if (log.origin.baseDigest.empty() && log.origin.baseFileStamps != base.fileStamps()) throwForeign(path, log, base);
+    if (!log.origin.baseConfig.empty())
+        requireSameForward(path, log.origin, base, "calibrate again, or record the statistics again");
+    return log;
+}
+
+StatisticsLog readGivenStatistics(const fs::path& path, const Checkpoint& base, int threads) {
+    StatisticsLog log = lookAtGivenStatistics(path, base);
+    if (!log.origin.baseDigest.empty() && log.origin.baseDigest != contentDigestOf(base, threads))
+        throwForeign(path, log, base);
+    if (log.origin.baseConfig.empty())
+        spdlog::warn(
+            "{}: holds no config.json (/base_config), so it could not be compared with that of {}; statistics of the "
+            "same weights with another rope_scaling, say, would go unnoticed",
+            path.string(), base.name());
+    return log;
+}
+
+StatisticsLog readCachedStatistics(const CalibrationInput& input, const Checkpoint& base) {
+    StatisticsLog log = readStatisticsLog(input.cachedLog);
+    constexpr const char* kRemedy = "something else was put into the cache in its place; remove it and calibrate again";
+    if (log.origin.baseDigest != input.origin.baseDigest || log.origin.baseConfig.empty())
+        throw InputError("{}: these are no statistics of {}; {}", input.cachedLog.string(), base.name(), kRemedy);
+    requireSameForward(input.cachedLog, log.origin, base, kRemedy);
     return log;
 }
 
@@ -95,6 +139,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.baseModel = base.name();
     origin.baseDigest = contentDigestOf(base, threads);
     origin.baseFileStamps = base.fileStamps();
+    origin.baseConfig = base.config().dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
     origin.corpus = config.tokenIds.empty() ? config.corpus : config.tokenIds;
     origin.tokensDigest = digestOf(input.blocks).hex();
     origin.blocks = input.blocks.blocks;
@@ -107,8 +152,9 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
                                                               config.packing == Packing::Stream ? "stream" : "lines",
                                                               config.shuffle, config.seed)
                                                 : "ready token ids";
+    origin.revision = revision::kStatistics;
     origin.toolVersion = kVersion;
-    input.cachedLog = environment::cacheDirectory() / "statistics" / (cacheKey(origin) + ".h5");
+    input.cachedLog = environment::cacheDirectory() / "statistics" / (cacheKey(origin, base) + ".h5");
     input.isCached = fs::exists(input.cachedLog);
     return input;
 }
@@ -163,7 +209,7 @@ StatisticsLog provideStatistics(World& world, const Options& options, const Cali
     }
     planText = world.broadcast(std::move(planText));
     if (!planText.empty()) return runCalibration(world, options, config, model, Plan::fromJson(planText), std::move(input));
-    return world.isRoot() ? readStatisticsLog(input.cachedLog) : StatisticsLog{};
+    return world.isRoot() ? readCachedStatistics(input, model) : StatisticsLog{};
 }
 
 std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged) {
@@ -190,6 +236,7 @@ StatisticsLog provideExpertsStatistics(World& world, const Options& options, con
     combined.origin.baseModel = fmt::format("{} of {}", sourceName(aim.source), names);
     combined.origin.baseDigest = digests.digest().hex();
     combined.origin.baseFileStamps.clear();
+    combined.origin.baseConfig.clear();
     combined.modules = combineStatistics(modules, aim.source);
     return combined;
 }

@@ -5,9 +5,9 @@
 #include "cli/options.h"
 
 #include "aimerge/calibration/calibrate.h"
-#include "aimerge/corpus/token_blocks.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/config/merge_config.h"
+#include "aimerge/corpus/token_blocks.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/statistics/statistics.h"
@@ -27,7 +27,12 @@ std::string contentDigestOf(const Checkpoint& base, int threads);
 /// Collective. The root's blocks on every rank.
 TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine);
 
-/// Reads the log that `aim.statistics` names. @throws InputError when it was taken on another model
+/// Reads the log that `aim.statistics` names, and compares with the base what needs no weights.
+/// @throws InputError as readGivenStatistics
+StatisticsLog lookAtGivenStatistics(const std::filesystem::path& path, const Checkpoint& base);
+
+/// Reads the log that `aim.statistics` names. Warns when it says nothing about config.json.
+/// @throws InputError when it was taken on another model, or with another forward pass by its config.json
 StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);
 
 /// What a calibration would run on, and the log of an earlier one on the same base, tokens and settings, where the cache has
@@ -38,6 +43,9 @@ struct CalibrationInput {
     std::filesystem::path cachedLog;  // where the log is, or will be, cached
     bool isCached = false;
 };
+
+/// Reads `input.cachedLog`. @pre it is there. @throws InputError when it was not taken on this model's forward pass
+StatisticsLog readCachedStatistics(const CalibrationInput& input, const Checkpoint& base);
 
 /// Local: rank 0 calls it. Tokenises the corpus. @param device on which the ranks compute
 CalibrationInput prepareCalibration(const CalibrationConfig& config, const Checkpoint& base, int threads,
@@ -59,7 +67,7 @@ StatisticsLog provideStatistics(World& world, const Options& options, const Cali
 std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged);
 
 /// Collective. The statistics of the experts, combined as aim.source says; complete on rank 0 alone. The log's origin names
-/// the experts, and no model's contents: it is not for `aim.statistics`.
+/// the experts, and no model's contents or config.json: it is not for `aim.statistics`.
 /// @pre aim.source is not Base
 StatisticsLog provideExpertsStatistics(World& world, const Options& options, const AimConfig& aim,
                                        std::span<const Checkpoint* const> experts);

@@ -10,11 +10,12 @@
 #include "cli/shared_config.h"
 #include "cli/sweep_ledger.h"
 
-#include "aimerge/architecture/parameter_name.h"
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/adapted_weights.h"
+#include "aimerge/merge/coverage.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -93,6 +94,7 @@ private:
     void provideBaseStatistics(const Checkpoint& base) {
         const AimConfig& aim = *sweep_.aim;
         StatisticsLog log;
+        if (aim.statisticsPath.empty()) requireRunnable(base.modelConfig(), base.name());
         if (aim.statisticsPath.empty())
             log = provideStatistics(world_, options_, aim.calibration, base);
         else if (world_.isRoot())
@@ -110,14 +112,23 @@ private:
 
     /// Collective. What the job's AIM goes by: the base's activations, or those of its experts.
     std::span<const StatisticsByModule> statisticsFor(const MergeJob& job, const std::string& combination) {
-        const bool usesExperts = job.config.aim && job.config.aim->usesExperts();
-        if (!usesExperts) return statistics_[""];
+        if (!job.config.aim) return {};
+        if (!job.config.aim->usesExperts()) return covering(job, "");
         const std::string key = fmt::format("{}-{}", sourceName(job.config.aim->source), combination);
         if (!statistics_.contains(key)) {
             const StatisticsLog log = provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
             statistics_[key] = activityStatistics(*job.config.aim, shared(log, key + "-" + kStatisticsLogName));
         }
-        return statistics_[key];
+        return covering(job, key);
+    }
+
+    /// What the job needs is there; what is missing is said once.
+    std::span<const StatisticsByModule> covering(const MergeJob& job, const std::string& key) {
+        const std::vector<StatisticsByModule>& statistics = statistics_[key];
+        const Coverage coverage = coverageOf(job.models, job.tensors, *job.config.aim, statistics.front());
+        coverage.requireStacks();
+        if (world_.isRoot() && covered_.insert(key).second) coverage.warn();
+        return statistics;
     }
 
     // ---- points
@@ -340,10 +351,10 @@ private:
         const bool isLast = runs && own.endLayer == job.base().modelConfig().layers;
         std::vector<std::string> names;
         for (const OutputTensor& tensor : job.outputs) {
-            const Place place = placeOf(tensor.name);
-            const bool isOwn = place.part == Part::Layer       ? place.layer >= own.firstLayer && place.layer < own.endLayer
-                               : place.part == Part::Embedding ? isFirst || isLast  // the head may be tied to it
-                                                               : isLast;
+            const Place place = job.models.output.placeOf(tensor.name);
+            const bool isOwn = place.part == Part::Layer ? place.layer >= own.firstLayer && place.layer < own.endLayer
+                               : place.part == Part::BeforeLayers ? isFirst || isLast  // the head may be tied to it
+                                                                  : isLast;
             if (isOwn) names.push_back(tensor.name);
         }
         return names;
@@ -418,6 +429,7 @@ private:
     std::map<std::string, EvaluationResult> scored_;  // merges without AIM of this run, by their configs
     // As Activity has them: of the base: ""; of the experts of a combination.
     std::map<std::string, std::vector<StatisticsByModule>> statistics_;
+    std::set<std::string> covered_;                // keys of statistics_ whose gaps have been named
     std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one calibration
 };
 

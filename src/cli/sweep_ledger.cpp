@@ -1,13 +1,14 @@
 #include "cli/sweep_ledger.h"
 
 #include "cli/command_line.h"
+#include "cli/expert_statistics_step.h"
 #include "cli/input_files.h"
 #include "cli/plan_step.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/hash.h"
+#include "aimerge/core/revision.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/core/version.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 /// Digest of the suites' contents and of how they are scored.
 std::string digestOf(const EvaluationSettings& evaluation) {
     Hasher hasher;
-    hasher.updateField(kVersion);
+    hasher.updateField(fmt::format("scores {}", revision::kScores));
     for (const std::string& suite : evaluation.suites) hasher.updateField(readTextFile(suite));
     hasher.updateField(fmt::format("{} {} {} {}", torchName(evaluation.computeDtype), static_cast<int>(evaluation.choices),
                                    evaluation.blockLength, evaluation.tokensPerBatch));
@@ -59,7 +60,8 @@ SweepLedger::SweepLedger(World& world, const Options& options, const SweepConfig
                                  fs::exists(folder_ / point.name / "config.json");
             const bool isDone = known && known->status == PointStatus::Done && isThere;
             PointResult& result = results_.emplace_back(known ? *known : PointResult{});
-            // Without suites of the sweep's own there is nothing to do for them; a report may have their scores from elsewhere.
+            // Without suites of the sweep's own there is nothing to do for them; a report may have their scores from
+            // elsewhere.
             if (point.kind != PointKind::Merged && sweep_.evaluation.suites.empty()) result.status = PointStatus::Done;
             const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores() && scoresModels_;
             pending += isWanted && !isDone ? '1' : '0';
@@ -86,7 +88,7 @@ void SweepLedger::acquireLocks(const PointFilter& filter) {
 }
 
 /// Digest of everything that decides a point's result.
-std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evaluation) const {
+std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evaluation) {
     Hasher hasher;
     hasher.updateField(evaluation);
     if (point.kind != PointKind::Merged) {
@@ -94,11 +96,29 @@ std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evalu
         return hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps()).digest().hex();
     }
     try {
-        hasher.updateField(inputDigest(openPoint(*point.config, options_)));
+        const MergeJob job = openPoint(*point.config, options_);
+        if (options_.dryRun) checkPlanned(point, job);
+        hasher.updateField(inputDigest(job));
     } catch (const Error& error) {  // it fails in the same way when its turn comes, and is recorded then
+        refusals_[point.name] = error.what();
         hasher.updateField(error.what());
     }
     return hasher.digest().hex();
+}
+
+/// What a merge's plan refuses. The points of a method go by the same statistics of one base.
+void SweepLedger::checkPlanned(const SweepPoint& point, const MergeJob& job) {
+    requireExpertCalibration(job);
+    if (!point.isRelaxed()) return;
+    const auto [refusal, isNew] = planned_.try_emplace(point.method);
+    if (isNew) {
+        try {
+            coverageLine(job);
+        } catch (const Error& error) {
+            refusal->second = error.what();
+        }
+    }
+    if (!refusal->second.empty()) throw InputError("{}", refusal->second);
 }
 
 void SweepLedger::announce(std::size_t i) const {
@@ -148,7 +168,10 @@ void SweepLedger::describe() const {
         reads += own;
         writes += written;
         fmt::print("{:<48} {:<8} reads {:>9}  writes {:>9}\n", point.name,
-                   pending_[i] ? "to do" : pointStatusName(results_[i].status), formatBytes(own), formatBytes(written));
+                   !pending_[i]                     ? pointStatusName(results_[i].status)
+                   : refusals_.contains(point.name) ? "refused"
+                                                    : "to do",
+                   formatBytes(own), formatBytes(written));
     }
     fmt::print("{} of {} points to do: reads {}, writes {}, free disk {}", total_, sweep_.points.size(), formatBytes(reads),
                formatBytes(writes), formatBytes(freeDiskBytes(folder_)));
@@ -165,6 +188,21 @@ void SweepLedger::describe() const {
                    formatSeconds(known / static_cast<double>(timed) * static_cast<double>(total_)), timed);
     else
         fmt::print(", about {} (a guess)\n", formatSeconds(guessedSeconds(base, reads + writes)));
+    reportRefusals();
+}
+
+/// @throws InputError when a point that is to do cannot be made
+void SweepLedger::reportRefusals() const {
+    std::size_t refused = 0;
+    std::set<std::string> said;  // the same reason for many points
+    for (std::size_t i = 0; i < sweep_.points.size(); ++i) {
+        const auto refusal = refusals_.find(sweep_.points[i].name);
+        if (!pending_[i] || refusal == refusals_.end()) continue;
+        ++refused;
+        if (said.insert(refusal->second).second) spdlog::error("{}: {}", refusal->first, refusal->second);
+    }
+    if (refused > 0)
+        throw InputError("{}: {} of {} points cannot be made, for the reasons above", sweep_.directory, refused, total_);
 }
 
 /// By the planner's figures. A token of a suite is taken for four bytes of its file.

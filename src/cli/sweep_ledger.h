@@ -5,11 +5,12 @@
 #include "cli/options.h"
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/output/job_lock.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/experiment/sweep_record.h"
+#include "aimerge/output/job_lock.h"
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,7 +49,9 @@ private:
     bool scores() const { return !sweep_.evaluation.suites.empty(); }
     void acquireLocks(const PointFilter& filter);
     double guessedSeconds(const Checkpoint& base, std::uint64_t bytes) const;
-    std::string keyOf(const SweepPoint& point, const std::string& evaluation) const;
+    std::string keyOf(const SweepPoint& point, const std::string& evaluation);
+    void checkPlanned(const SweepPoint& point, const MergeJob& job);
+    void reportRefusals() const;
 
     const World& world_;
     const Options& options_;
@@ -62,8 +65,10 @@ private:
     std::vector<JobLock> locks_;  // of the combinations that this job merges, and of the base and the experts
     bool scoresModels_ = true;    // no other job scores the base and the experts
     std::optional<SweepJournal> journal_;
-    std::vector<std::string> keys_;     // per point
-    std::vector<PointResult> results_;  // per point
+    std::vector<std::string> keys_;                // per point
+    std::vector<PointResult> results_;             // per point
+    std::map<std::string, std::string> refusals_;  // points that cannot be made, and why; looked for in a dry run
+    std::map<std::string, std::string> planned_;   // by method, why its AIM cannot be; empty where it can
 };
 
 }  // namespace aimerge

@@ -190,9 +190,10 @@ void checkSequential(const AimConfig& aim, ConfigUse use) {
 }  // namespace
 
 AimConfig readAim(const YamlEntry& section, ConfigUse use) {
-    const MappingReader reader(section.value, "aim",
-                               {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head",
-                                "round_before_relaxing", "normalisation", "shape", "control", "source"});
+    const MappingReader reader(
+        section.value, "aim",
+        {"omega", "statistic", "statistics", "calibration", "scope", "preset", "relax_tied_head", "round_before_relaxing",
+         "normalisation", "shape", "control", "source", "expert_prior_tokens"});
     AimConfig aim;
     aim.mark = section.mark;
     aim.calibration.mark = section.mark;
@@ -222,6 +223,8 @@ AimConfig readAim(const YamlEntry& section, ConfigUse use) {
     assignIfGiven(aim.scope, reader.choice<AimScope>("scope", {{"code", AimScope::Code}, {"linear", AimScope::Linear}}));
     assignIfGiven(aim.relaxTiedHead, reader.boolean("relax_tied_head"));
     assignIfGiven(aim.roundBeforeRelaxing, reader.boolean("round_before_relaxing"));
+    if (const auto tokens = reader.naturalNumber("expert_prior_tokens"))
+        aim.expertPriorTokens = static_cast<std::int64_t>(*tokens);
     if (const YamlEntry* calibration = reader.find("calibration"))
         readCalibration(aim.calibration, *calibration, reader.nameOf("calibration"));
 

@@ -18,7 +18,10 @@ double depthOfLayer(std::optional<int> layer, int layers) {
 const ParameterSetting* findParameter(const MergeConfig& config, std::string_view parameter,
                                       std::optional<std::size_t> source, const TensorPlace& tensor) {
     const Slice& slice = config.slices.at(tensor.slice);
-    std::vector<const ParameterMap*> places{&slice.parameters, &config.moduleParameters, &config.parameters};
+    std::vector<const ParameterMap*> places{&slice.parameters};
+    if (const auto ofModule = config.moduleParameters.find(slice.module); ofModule != config.moduleParameters.end())
+        places.push_back(&ofModule->second);
+    places.push_back(&config.parameters);
     if (source) places.insert(places.begin(), &slice.sources.at(*source).parameters);
     for (const ParameterMap* place : places)
         if (const ParameterSetting* setting = settingIn(*place, parameter, tensor.name)) return setting;

@@ -116,18 +116,31 @@ std::vector<Slice> slicesIn(const MappingReader& reader) {
     return result;
 }
 
+/// `default` is the whole model; else each is a stack of layers, whose name the model's architecture knows.
 void readModules(const YamlEntry& modules, MergeConfig& config) {
-    if (modules.value.kind == YamlNode::Kind::Mapping)
-        for (const YamlEntry& module : modules.value.entries)
-            if (module.key != "default")
-                throw UsageError("{}: the module '{}' is not supported; a language model has one, named 'default'",
-                                 module.mark.text(), module.key);
-    const MappingReader reader(modules.value, "modules", {"default"});
-    const YamlEntry* only = reader.find("default");
-    if (only == nullptr) throw UsageError("{}: modules needs the module 'default'", modules.mark.text());
-    const MappingReader module(only->value, "modules.default", {"models", "slices", "parameters"});
-    config.slices = slicesIn(module);
-    config.moduleParameters = parametersIn(module);
+    constexpr std::string_view kWhole = "default";
+    if (modules.value.kind != YamlNode::Kind::Mapping || modules.value.entries.empty())
+        throw UsageError(
+            "{}: modules must have a section per module: default for the whole model, or the names of stacks of layers such "
+            "as text_decoder",
+            modules.mark.text());
+    for (const YamlEntry& entry : modules.value.entries) {
+        const bool isWhole = entry.key == kWhole;
+        if (isWhole && modules.value.entries.size() > 1)
+            throw UsageError("{}: the module default is the whole model, and has no other beside it", entry.mark.text());
+        const MappingReader module(entry.value, "modules." + entry.key, {"models", "slices", "parameters"});
+        const std::string name = isWhole ? "" : entry.key;
+        std::vector<Slice> slices = slicesIn(module);
+        if (slices.empty() && !isWhole)
+            throw UsageError("{}: modules.{} needs 'models' or 'slices'; a module that is not written is the base's",
+                             entry.mark.text(), entry.key);
+        for (Slice& slice : slices) {
+            slice.module = name;
+            slice.moduleMark = entry.mark;
+            config.slices.push_back(std::move(slice));
+        }
+        config.moduleParameters[name] = parametersIn(module);
+    }
 }
 
 }  // namespace

@@ -1,14 +1,14 @@
 #include "aimerge/corpus/token_blocks.h"
 
+#include "aimerge/core/error.h"
+#include "aimerge/core/file.h"
+#include "aimerge/core/random.h"
+#include "aimerge/core/revision.h"
 #include "aimerge/corpus/corpus.h"
 #include "aimerge/corpus/packing.h"
 #include "aimerge/corpus/token_cache.h"
 #include "aimerge/corpus/token_ids_file.h"
 #include "aimerge/corpus/tokenizer.h"
-#include "aimerge/core/error.h"
-#include "aimerge/core/file.h"
-#include "aimerge/core/random.h"
-#include "aimerge/core/version.h"
 
 #include <algorithm>
 #include <array>
@@ -36,10 +36,10 @@ Digest digestOfFile(const std::filesystem::path& path) {
     return hasher.digest();
 }
 
-/// Of everything that decides the blocks: tool version, corpus, tokenizer and packing.
+/// Everything that decides the blocks: revision, corpus, tokenizer and packing.
 Digest cacheKey(const CalibrationConfig& config, const std::filesystem::path& folder) {
     Hasher hasher;
-    hasher.updateField("token blocks 1").updateField(kVersion);
+    hasher.updateField(fmt::format("token blocks {}", revision::kTokenBlocks));
     // The extension tells how the corpus is read, its folder and name do not matter.
     const std::filesystem::path corpus = config.corpus;
     hasher.updateField(corpus.stem().extension().string() + corpus.extension().string());

@@ -1,40 +1,38 @@
 #include "distributed/work_estimate.h"
 
-#include "aimerge/architecture/parameter_name.h"
-
 #include <algorithm>
 #include <utility>
 
 namespace aimerge {
 namespace {
 
+/// The number of a layer of the first stack, counted on where layers for multi-token prediction stand behind it; -1 for
+/// other tensors.
+std::int64_t layerOf(const Architecture& architecture, const std::string& tensor) {
+    const Place place = architecture.placeOf(tensor);
+    if (place.stack != 0) return -1;
+    if (place.part == Part::Layer) return place.layer;
+    return place.part == Part::Prediction && place.isNumbered() ? architecture.layers() + place.layer : -1;
+}
+
 /// Those of the base for a calibration, those of the output for a merge alone: slices may have given it others.
 std::size_t layersOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
     const bool calibrates = settings.blocks > 0 || !settings.merging;
-    if (calibrates && base.modelConfig().layers > 0) return static_cast<std::size_t>(base.modelConfig().layers);
+    if (calibrates) return static_cast<std::size_t>(base.architecture().layers());
     std::int64_t last = -1;
-    if (calibrates)
-        for (const TensorInfo& tensor : base.tensors()) last = std::max(last, placeOf(tensor.name).layer);
-    for (const OutputTensor& tensor : output) last = std::max(last, placeOf(tensor.name).layer);
+    for (const OutputTensor& tensor : output) last = std::max(last, layerOf(base.architecture(), tensor.name));
     return static_cast<std::size_t>(last + 1);
 }
 
-/// Where a tensor's work counts; null for tensors outside of the embedding, the layers and the end.
-Work* partOf(ModelWork& model, const std::string& name) {
-    const Place place = placeOf(name);
-    switch (place.part) {
-        case Part::Embedding:
-            return &model.embedding;
-        case Part::FinalNorm:
-        case Part::Head:
-            return &model.end;
-        case Part::Layer:
-            return std::cmp_less(place.layer, model.layers.size()) ? &model.layers[static_cast<std::size_t>(place.layer)]
+/// Where a tensor's work counts; null for tensors outside of the embedding, the layers and the end of the first stack.
+Work* partOf(ModelWork& model, const Architecture& architecture, const std::string& name) {
+    const Place place = architecture.placeOf(name);
+    if (place.stack != 0 || place.part == Part::Aside) return nullptr;
+    if (place.part == Part::BeforeLayers) return &model.embedding;
+    if (place.part == Part::BehindLayers) return &model.end;
+    const std::int64_t layer = layerOf(architecture, name);
+    return layer >= 0 && std::cmp_less(layer, model.layers.size()) ? &model.layers[static_cast<std::size_t>(layer)]
                                                                    : nullptr;
-        case Part::Other:
-            return nullptr;
-    }
-    return nullptr;
 }
 
 Work mergeWork(const OutputTensor& tensor, const PlanSettings& settings) {
@@ -48,13 +46,19 @@ Work mergeWork(const OutputTensor& tensor, const PlanSettings& settings) {
 
 void addCalibration(ModelWork& model, const Checkpoint& base, const PlanSettings& settings) {
     const double tokens = static_cast<double>(settings.blocks) * static_cast<double>(settings.blockLength);
+    const Architecture& architecture = base.architecture();
     for (const TensorInfo& tensor : base.tensors()) {
-        const Part part = placeOf(tensor.name).part;
-        if (part != Part::Layer && part != Part::FinalNorm) continue;
-        Work* work = partOf(model, tensor.name);
+        const Parameter parameter = architecture.describe(tensor);
+        const bool isRun = parameter.place.part == Part::Layer ||
+                           (parameter.place.part == Part::BehindLayers && parameter.role == Role::Norm);
+        Work* work = isRun ? partOf(model, architecture, tensor.name) : nullptr;
         if (work == nullptr) continue;
         work->weightBytes += static_cast<std::uint64_t>(tensor.elements()) * bytesPerElement(settings.computeDtype);
-        if (tensor.shape.size() == 2) work->calibrationFlops += 2.0 * static_cast<double>(tensor.elements()) * tokens;
+        const bool isMatrix =
+            parameter.role == Role::Linear || parameter.role == Role::Router || parameter.role == Role::Experts;
+        if (isMatrix)
+            work->calibrationFlops +=
+                2.0 * static_cast<double>(tensor.elements()) * tokens * architecture.shareOfTokens(parameter);
     }
     const ModelConfig& config = base.modelConfig();
     const double attended = static_cast<double>(settings.blockLength + 1) / 2;
@@ -79,11 +83,11 @@ ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output
     if (!settings.merging) return model;
     std::vector<const OutputTensor*> inModelOrder;
     for (const OutputTensor& tensor : output) inModelOrder.push_back(&tensor);
-    std::sort(inModelOrder.begin(), inModelOrder.end(),
-              [](const OutputTensor* a, const OutputTensor* b) { return modelOrderLess(a->name, b->name); });
+    base.architecture().sortInModelOrder(inModelOrder,
+                                         [](const OutputTensor* tensor) { return std::string_view(tensor->name); });
     for (const OutputTensor* tensor : inModelOrder) {
         Work work = mergeWork(*tensor, settings);
-        if (Work* part = partOf(model, tensor->name)) {
+        if (Work* part = partOf(model, base.architecture(), tensor->name)) {
             part->add(work);
         } else {
             model.others.push_back(std::move(work));

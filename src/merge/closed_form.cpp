@@ -1,6 +1,5 @@
 #include "aimerge/merge/closed_form.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "merge/layer_system.h"
 #include "merge/walked_parameter.h"
 #include "merge/weights.h"
@@ -118,20 +117,22 @@ public:
         return std::make_unique<PreparedExpertMean>(weights, lambda);
     }
 
-    std::uint64_t workingBytes(const std::string& tensor, const Shape& shape, const ResolvedParameters&) const override {
-        return mayBeSolved(tensor, shape) ? LayerSystem::workingBytes(shape[0], shape[1]) : 0;
+    std::uint64_t workingBytes(Role role, const Shape& shape, const ResolvedParameters&) const override {
+        return mayBeSolved(role, shape) ? LayerSystem::workingBytes(shape[0], shape[1]) : 0;
     }
 
 private:
     /// A lm_head may have Gram matrices; without them it is treated as an embedding.
-    bool mayBeSolved(const std::string& tensor, const Shape& shape) const {
+    bool mayBeSolved(Role role, const Shape& shape) const {
         const bool hasGram = matrix_ == ExpertMatrix::InputGram;
-        return shape.size() == 2 && !(hasGram ? placeOf(tensor).part == Part::Embedding : isVocabularyTensor(tensor));
+        const bool isLinear =
+            role == Role::Linear || role == Role::Router || role == Role::Experts || (hasGram && role == Role::Head);
+        return shape.size() == 2 && isLinear;
     }
 
     bool isSolved(const ParameterReader& parameter) const {
         const bool lacksGram = matrix_ == ExpertMatrix::InputGram && !parameter.gramOf(0);
-        return mayBeSolved(parameter.name(), parameter.shape()) && !lacksGram;
+        return mayBeSolved(parameter.role(), parameter.shape()) && !lacksGram;
     }
 
     MethodInfo info_;
@@ -185,7 +186,8 @@ const Method& regMeanMethod() {
                                                   .description = "factor of the Gram matrices' off-diagonal elements",
                                                   .minimum = 0,
                                                   .maximum = 1}),
-         .needs = ExpertStatistic::InputGram},
+         .needs = ExpertStatistic::InputGram,
+         .readsColumns = true},
         ExpertMatrix::InputGram};
     return method;
 }
@@ -197,7 +199,8 @@ const Method& actMatMethod() {
          .paper = "Hameed et al. 2026, Model Merging via Data-Free Covariance Estimation, arXiv 2604.01329",
          .base = BaseUse::Required,
          .minInputs = 1,
-         .parameters = taskVectorClosedFormParameters()},
+         .parameters = taskVectorClosedFormParameters(),
+         .readsColumns = true},
         ExpertMatrix::TaskVector};
     return method;
 }
@@ -209,7 +212,8 @@ const Method& wudiMethod() {
          .paper = "Cheng et al. 2025, Whoever Started the Interference Should End It, arXiv 2503.08099",
          .base = BaseUse::Required,
          .minInputs = 1,
-         .parameters = taskVectorClosedFormParameters()},
+         .parameters = taskVectorClosedFormParameters(),
+         .readsColumns = true},
         ExpertMatrix::NormalisedTaskVector};
     return method;
 }

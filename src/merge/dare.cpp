@@ -56,7 +56,7 @@ public:
     }
 
     /// What SampledChange holds.
-    std::uint64_t workingBytes(const std::string&, const Shape& shape, const ResolvedParameters& values) const override {
+    std::uint64_t workingBytes(Role, const Shape& shape, const ResolvedParameters& values) const override {
         return trimmedInputs(values).size() * keptBitWords(static_cast<std::size_t>(elementCount(shape))) *
                sizeof(std::uint32_t);
     }

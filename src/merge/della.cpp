@@ -170,7 +170,7 @@ public:
     }
 
     /// What SampledChange holds.
-    std::uint64_t workingBytes(const std::string&, const Shape& shape, const ResolvedParameters& values) const override {
+    std::uint64_t workingBytes(Role, const Shape& shape, const ResolvedParameters& values) const override {
         const MatrixShape matrix = MatrixShape::of(shape, Along::Rows);
         const bool holdsFactors = values.shared[kRescale] != 0 &&
                                   static_cast<RescaleMode>(values.shared[kRescaleMode]) == RescaleMode::InverseDensity;

@@ -23,6 +23,7 @@ public:
           buffers_(static_cast<std::size_t>(source.threads().threads())) {}
 
     const std::string& name() const override { return source_.name(); }
+    Role role() const override { return source_.role(); }
     std::size_t inputs() const override { return 1; }
     const Shape& shape() const override { return source_.shape(); }
     bool hasBase() const override { return true; }

@@ -1,6 +1,5 @@
 #include "aimerge/merge/expert_statistics.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>
@@ -23,10 +22,6 @@ private:
 };
 
 }  // namespace
-
-std::string gramName(std::string_view module) {
-    return moduleWithSameInput(module) + ".gram";
-}
 
 ExpertStatistics ExpertStatistics::open(const std::filesystem::path& folder, std::string model) {
     ExpertStatistics statistics;
@@ -78,10 +73,9 @@ std::vector<SensitivityValues> ExpertStatistics::values() const {
     return all;
 }
 
-std::shared_ptr<const TensorSource> ExpertStatistics::gramOf(const std::string& parameter, const Shape& shape) const {
-    const std::string_view module = moduleOfWeight(parameter);
-    if (module.empty() || shape.size() != 2) return nullptr;
-    const auto found = places_.find(gramName(module));
+std::shared_ptr<const TensorSource> ExpertStatistics::gramOf(const std::string& module, const Shape& shape) const {
+    if (shape.size() != 2) return nullptr;
+    const auto found = places_.find(module + ".gram");
     return found == places_.end() ? nullptr : sourceOf(found->second, {shape[1], shape[1]});
 }
 

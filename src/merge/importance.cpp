@@ -1,6 +1,5 @@
 #include "aimerge/merge/importance.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/hash.h"
 #include "aimerge/core/random.h"
 
@@ -29,13 +28,15 @@ float quantile(std::vector<float> values, double q) {
 }
 
 /// The largest value of the modules of the layer, or of all.
-float largestOfSeveral(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim) {
-    const Place place = placeOf(module + ".weight");
+float largestOfSeveral(const Architecture& architecture, const std::string& module, const StatisticsByModule& statistics,
+                       const AimConfig& aim) {
+    const Place place = architecture.placeOf(module);
     float scale = 0;
     for (const auto& [name, values] : statistics) {
-        const Place other = placeOf(name + ".weight");
-        const bool counts =
-            aim.normalisation == Normalisation::Global || (other.part == place.part && other.layer == place.layer);
+        const Place other = architecture.placeOf(name);
+        const bool counts = aim.normalisation == Normalisation::Global ||
+                            (place.part == Part::Layer ? other.isLayer(place.stack, place.layer)
+                                                       : other.part == place.part && other.stack == place.stack);
         if (counts) scale = std::max(scale, largest(values.values(aim.statistic)));
     }
     return scale;
@@ -59,15 +60,6 @@ std::vector<float> topShare(const std::vector<float>& importance, double share) 
     return top;
 }
 
-/// By numbers that are keyed by seed and module.
-std::vector<float> shuffled(const std::vector<float>& values, std::uint64_t seed, const std::string& module) {
-    std::uint64_t key = 0;
-    std::memcpy(&key, digestOf(module).bytes.data(), sizeof key);
-    std::vector<float> dealt;
-    for (const std::size_t from : seededPermutation(values.size(), seed ^ key)) dealt.push_back(values[from]);
-    return dealt;
-}
-
 /// @param scale what the values are divided by
 std::vector<float> scaledImportance(const std::string& module, std::vector<float> importance, float scale,
                                     const AimConfig& aim) {
@@ -86,6 +78,14 @@ std::vector<float> scaledImportance(const std::string& module, std::vector<float
 
 }  // namespace
 
+std::vector<float> shuffled(const std::vector<float>& importance, std::uint64_t seed, const std::string& module) {
+    std::uint64_t key = 0;
+    std::memcpy(&key, digestOf(module).bytes.data(), sizeof key);
+    std::vector<float> dealt;
+    for (const std::size_t from : seededPermutation(importance.size(), seed ^ key)) dealt.push_back(importance[from]);
+    return dealt;
+}
+
 void applyElementShape(std::span<float> importance, const AimConfig& aim) {
     if (aim.shape == RelaxationShape::Power)
         for (float& a : importance) a = static_cast<float>(std::pow(static_cast<double>(a), aim.shapeValue));
@@ -99,12 +99,12 @@ std::vector<float> importanceOfChannels(const std::string& module, const std::ve
     return scaledImportance(module, values, scale, aim);
 }
 
-std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics,
+std::vector<float> importanceOfModule(const Architecture& architecture, const std::string& module,
+                                      const std::vector<float>& values, const StatisticsByModule& statistics,
                                       const AimConfig& aim) {
-    const std::vector<float>& values = statistics.at(module).values(aim.statistic);
     const bool looksAtOthers = aim.normalisation == Normalisation::Layer || aim.normalisation == Normalisation::Global;
     if (!looksAtOthers) return importanceOfChannels(module, values, aim);
-    return scaledImportance(module, values, largestOfSeveral(module, statistics, aim), aim);
+    return scaledImportance(module, values, largestOfSeveral(architecture, module, statistics, aim), aim);
 }
 
 }  // namespace aimerge

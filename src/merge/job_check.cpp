@@ -108,10 +108,13 @@ void checkModels(const MethodInfo& method, const MergeConfig& config, const Slic
     const bool tooFew = inputs < method.minInputs;
     const std::size_t wanted = tooFew ? method.minInputs : method.maxInputs;
     const bool baseIsApart = method.base != BaseUse::Ordinary && !base.empty();
-    throw UsageError("{}: {} needs {} {} model{} {}{}, found {}", placeText(config, slice), method.name,
-                     method.minInputs == method.maxInputs ? "exactly" : (tooFew ? "at least" : "at most"), wanted,
-                     wanted == 1 ? "" : "s", slice.wholeModels ? "under 'models'" : "in each slice",
-                     baseIsApart ? " besides the base" : "", inputs);
+    const bool baseIsAdded = method.base == BaseUse::Ordinary && slice.wholeModels && !base.empty() && !baseIsSource;
+    throw UsageError(
+        "{}: {} needs {} {} model{} {}{}, found {}{}", placeText(config, slice), method.name,
+        method.minInputs == method.maxInputs ? "exactly" : (tooFew ? "at least" : "at most"), wanted, wanted == 1 ? "" : "s",
+        slice.wholeModels ? "under 'models'" : "in each slice", baseIsApart ? " besides the base" : "", inputs,
+        !tooFew && baseIsAdded ? ", the base_model with them; with 'slices' in the place of 'models' it is none of them"
+                               : "");
 }
 
 }  // namespace
@@ -124,7 +127,7 @@ void checkMergeConfig(const Method& method, const MergeConfig& config) {
 void checkMergeParameters(const Method& method, const MergeConfig& config) {
     const MethodInfo& info = method.info();
     checkSettings(info, config.parameters);
-    checkSettings(info, config.moduleParameters);
+    for (const auto& [module, parameters] : config.moduleParameters) checkSettings(info, parameters);
     for (const Slice& slice : config.slices) {
         checkSettings(info, slice.parameters);
         for (const ModelEntry& entry : slice.sources) {

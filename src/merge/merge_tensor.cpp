@@ -1,10 +1,12 @@
 #include "aimerge/merge/merge_tensor.h"
 
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/convert.h"
 #include "aimerge/merge/importance.h"
 #include "aimerge/merge/selection.h"
+#include "aimerge/safetensors/tensor_digest.h"
+#include "merge/prepared_parts.h"
+#include "merge/row_runs.h"
 #include "merge/tensor_reader.h"
 #if AIMERGE_HAS_CUDA
 #include "merge/device_lane.h"
@@ -49,9 +51,13 @@ public:
           elements_(elementCount(tensor.shape)),
           points_(std::max<std::size_t>(omegas.size(), 1)),
           sources_(tensor) {
+        parts_ = tensor.parts;
+        if (parts_.empty()) parts_.push_back({.name = tensor.name, .shape = tensor.shape});
         prepare(threads, windows);
         relaxesElements_ = tensor.elementImportance.has_value();
-        if (tensor.elementImportance) largestImportance_ = largestOf(*tensor.elementImportance->values, threads, windows);
+        if (tensor.elementImportance)
+            for (const MatrixPart& part : parts_)
+                largestImportance_.push_back(largestOf(*tensor.elementImportance->values, part, threads, windows));
         if (tensor.importance || tensor.elementImportance)
             for (const std::optional<double>& ofPoint : omegas) {
                 const std::optional<double>& omega = tensor.omega ? tensor.omega : ofPoint;
@@ -60,7 +66,8 @@ public:
         if (tensor.scalesWhole) scaleWhole(rounding, threads, windows, places);
 #if AIMERGE_HAS_CUDA
         rounding_ = rounding;
-        const bool hasKernel = prepared_->runsOnDevice() && kernelsTakeInputs() && !tensor.elementImportance;
+        const bool isPlain = !tensor.importance || tensor.importance->layout.isPlain();
+        const bool hasKernel = prepared_->runsOnDevice() && kernelsTakeInputs() && !tensor.elementImportance && isPlain;
         if (device.isGpu() && hasKernel) device_ = device;
 #endif
     }
@@ -101,8 +108,15 @@ private:
     void prepare(ThreadPool& threads, std::span<SourceWindow> windows) {
         if (tensor_.kept) prepared_ = tensor_.kept->get();
         if (prepared_) return;
-        TensorReader reader(tensor_, sources_, threads, windows);
-        prepared_ = tensor_.method->prepare(reader, tensor_.parameters);
+        std::vector<std::unique_ptr<PreparedParameter>> prepared;
+        for (const MatrixPart& part : parts_) {
+            TensorReader reader(tensor_, part, sources_, threads, windows);
+            prepared.push_back(tensor_.method->prepare(reader, tensor_.parameters));
+        }
+        if (prepared.size() == 1)
+            prepared_ = std::move(prepared.front());
+        else
+            prepared_ = std::make_shared<PreparedParts>(parts_, std::move(prepared));
         if (tensor_.kept)
             tensor_.kept->offer(prepared_, static_cast<std::uint64_t>(elements_) * bytesPerElement(tensor_.dtype));
     }
@@ -111,32 +125,38 @@ private:
         return tensor_.importance ? Relaxation(*tensor_.importance, omega, rounding) : Relaxation(omega, rounding);
     }
 
-    float largestOf(const TensorSource& source, ThreadPool& threads, std::span<SourceWindow> windows) const {
+    float largestOf(const TensorSource& source, const MatrixPart& part, ThreadPool& threads,
+                    std::span<SourceWindow> windows) const {
         const TensorSource* const sources[] = {&source};
         std::vector<float> largest(windows.size());
         walkSlabs(
-            sources, threads, windows,
+            sources, part, threads, windows,
             [&](std::size_t, std::size_t worker, std::int64_t, std::size_t size, std::span<const float* const> values) {
                 for (std::size_t i = 0; i < size; ++i) largest[worker] = std::max(largest[worker], values[0][i]);
             });
         return *std::ranges::max_element(largest);
     }
 
-    std::size_t slabs() const {
-        return static_cast<std::size_t>((elements_ + SourceWindow::kSlabElements - 1) / SourceWindow::kSlabElements);
+    static std::size_t slabs(const MatrixPart& part) {
+        return static_cast<std::size_t>((elementCount(part.shape) + SourceWindow::kSlabElements - 1) /
+                                        SourceWindow::kSlabElements);
     }
 
-    /// The whole tensor, slab by slab on all threads: see(slab, worker, first element, elements, values) for every chunk.
+    /// The whole part, slab by slab on all threads: see(slab, worker, first element of the tensor, elements, values) for
+    /// every chunk.
     template <typename See>
-    void walkSlabs(std::span<const TensorSource* const> sources, ThreadPool& threads, std::span<SourceWindow> windows,
-                   const See& see) const {
-        threads.forEach(slabs(), [&](std::size_t slab, int thread) {
+    void walkSlabs(std::span<const TensorSource* const> sources, const MatrixPart& part, ThreadPool& threads,
+                   std::span<SourceWindow> windows, const See& see) const {
+        const std::int64_t elements = elementCount(part.shape);
+        threads.forEach(slabs(part), [&](std::size_t slab, int thread) {
             const auto worker = static_cast<std::size_t>(thread);
             const std::int64_t first = static_cast<std::int64_t>(slab) * SourceWindow::kSlabElements;
-            windows[worker].walk(sources, first, std::min(SourceWindow::kSlabElements, elements_ - first),
-                                 [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
-                                     see(slab, worker, at, size, values);
-                                 });
+            windows[worker].walk(
+                sources, part.first + first, std::min(SourceWindow::kSlabElements, elements - first),
+                [&](std::int64_t at, std::size_t size, std::span<const float* const> values) {
+                    see(slab, worker, at, size, values);
+                },
+                part.first);
         });
     }
 
@@ -212,7 +232,7 @@ private:
         const std::span<float> merged{place.merged.data(), size};
         sources_.inputsOf(values, place.inputs);
         prepared_->combine(first, sources_.methodBaseOf(values), place.inputs, merged);
-        if (relaxesElements_) normaliseImportance(sources_.importanceOf(values), {place.importance.data(), size});
+        if (relaxesElements_) normaliseImportance(first, sources_.importanceOf(values), {place.importance.data(), size});
         return merged;
     }
 
@@ -228,24 +248,28 @@ private:
         return relaxed;
     }
 
-    /// In the place of every relaxation one by a single factor, with which the tensor's change has the same norm.
+    /// In the place of every relaxation one by a single factor for each part, with which its change has the same norm.
     void scaleWhole(DeltaRounding rounding, ThreadPool& threads, std::span<SourceWindow> windows,
                     std::span<Workplace> places) {
-        const std::vector<double> norms = squaredChanges(threads, windows, places);
-        for (std::size_t point = 0; point < relaxations_.size(); ++point) {
-            if (!relaxations_[point]) continue;
-            const float factor = norms[0] > 0 ? static_cast<float>(std::sqrt(norms[1 + point] / norms[0])) : 1.0f;
-            relaxations_[point] = Relaxation::uniform(factor, static_cast<std::size_t>(tensor_.shape.back()), rounding);
+        std::vector<std::vector<float>> factors(relaxations_.size());  // by point, then by part
+        for (const MatrixPart& part : parts_) {
+            const std::vector<double> norms = squaredChanges(part, threads, windows, places);
+            for (std::size_t point = 0; point < relaxations_.size(); ++point)
+                factors[point].push_back(norms[0] > 0 ? static_cast<float>(std::sqrt(norms[1 + point] / norms[0])) : 1.0f);
         }
+        ChannelLayout layout = ChannelLayout::of(parts_.front().shape, -1);
+        layout.matrices = static_cast<std::int64_t>(parts_.size());
+        for (std::size_t point = 0; point < relaxations_.size(); ++point)
+            if (relaxations_[point]) relaxations_[point] = Relaxation::uniform(factors[point], layout, rounding);
         relaxesElements_ = false;
     }
 
-    /// The squared norms of the change from the base: of the merged values, and as every point has them. Summed in float64
-    /// by slabs, then over the slabs in order, so that the bits do not depend on the threads.
-    std::vector<double> squaredChanges(ThreadPool& threads, std::span<SourceWindow> windows,
+    /// The squared norms of the part's change from the base: of the merged values, and as every point has them. Summed in
+    /// float64 by slabs, then over the slabs in order, so that the bits do not depend on the threads.
+    std::vector<double> squaredChanges(const MatrixPart& part, ThreadPool& threads, std::span<SourceWindow> windows,
                                        std::span<Workplace> places) const {
         const std::size_t width = 1 + relaxations_.size();
-        std::vector<double> ofSlabs(slabs() * width);
+        std::vector<double> ofSlabs(slabs(part) * width);
         const auto see = [&](std::size_t slab, std::size_t worker, std::int64_t at, std::size_t size,
                              std::span<const float* const> values) {
             Workplace& place = places[worker];
@@ -257,7 +281,7 @@ private:
                 if (relaxations_[point])
                     own[1 + point] += squaredDistance(base, relaxChunk(*relaxations_[point], at, values, merged, place));
         };
-        walkSlabs(sources_.all(), threads, windows, see);
+        walkSlabs(sources_.all(), part, threads, windows, see);
         std::vector<double> sums(width);
         for (std::size_t i = 0; i < ofSlabs.size(); ++i) sums[i % width] += ofSlabs[i];
         return sums;
@@ -272,9 +296,13 @@ private:
         return sum;
     }
 
-    void normaliseImportance(const float* values, std::span<float> importance) const {
-        for (std::size_t i = 0; i < importance.size(); ++i)
-            importance[i] = largestImportance_ > 0 ? values[i] / largestImportance_ : 0.0f;
+    void normaliseImportance(std::int64_t first, const float* values, std::span<float> importance) const {
+        forEachRowRun(first, importance.size(), elementCount(parts_.front().shape),
+                      [&](std::int64_t part, std::int64_t, std::size_t offset, std::size_t count) {
+                          const float largest = largestImportance_[static_cast<std::size_t>(part)];
+                          for (std::size_t i = offset; i < offset + count; ++i)
+                              importance[i] = largest > 0 ? values[i] / largest : 0.0f;
+                      });
         applyElementShape(importance, *tensor_.elementImportance->aim);
     }
 
@@ -293,7 +321,8 @@ private:
     TensorSources sources_;
     std::shared_ptr<const PreparedParameter> prepared_;
     bool relaxesElements_ = false;                        // one by one; else channel by channel
-    float largestImportance_ = 0;                         // of single elements, before they are normalised
+    std::vector<MatrixPart> parts_;                       // of equal size; one where the tensor is one
+    std::vector<float> largestImportance_;                // of each part's elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 #if AIMERGE_HAS_CUDA
     Device device_;  // the processors, when there is no kernel

@@ -30,7 +30,7 @@ std::optional<ParameterProblem> Method::check(const ResolvedParameters&) const {
     return std::nullopt;
 }
 
-std::uint64_t Method::workingBytes(const std::string&, const Shape&, const ResolvedParameters&) const {
+std::uint64_t Method::workingBytes(Role, const Shape&, const ResolvedParameters&) const {
     return 0;
 }
 

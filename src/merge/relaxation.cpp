@@ -1,15 +1,10 @@
 #include "aimerge/merge/relaxation.h"
 
-#include "aimerge/architecture/parameter_name.h"
-#include "aimerge/core/error.h"
-#include "aimerge/merge/importance.h"
 #include "merge/row_runs.h"
 #include "merge/vectorised.h"
 
 namespace aimerge {
 namespace {
-
-constexpr const char* kHeadModule = "lm_head";
 
 template <DeltaRounding kRounding>
 void relaxRun(const float* factors, const float* base, const float* merged, float* out, std::size_t count) {
@@ -31,47 +26,55 @@ void relaxElements(const float* importance, float restraint, const float* base, 
 
 }  // namespace
 
-std::string relaxedModule(const std::string& tensor, const Shape& shape, const AimConfig& aim,
-                          const StatisticsByModule& statistics, bool headIsWritten) {
-    const std::string module(moduleOfWeight(tensor));
-    if (module.empty()) return {};
-    const Part part = placeOf(tensor).part;
-    if (part == Part::Embedding && aim.relaxTiedHead && !headIsWritten) return kHeadModule;
-    if (module.find("embed") != std::string::npos) return {};
-    if (shape.empty() || (shape.size() == 1 && aim.scope == AimScope::Linear)) return {};
-    // What no decoder layer owns is relaxed when it was measured; the decoder's own weights must have been.
-    return part == Part::Other && !statistics.contains(module) ? std::string{} : module;
+ChannelLayout ChannelLayout::of(const Shape& shape, int inputAxis) {
+    const std::int64_t elements = elementCount(shape);
+    if (inputAxis == -1) return {.channels = shape.back(), .matrixElements = elements};
+    return {.channels = shape[shape.size() - 2], .stride = shape.back(), .matrixElements = elements};
 }
 
-std::optional<std::vector<float>> importanceOf(const std::string& tensor, const Shape& shape, const AimConfig& aim,
-                                               const StatisticsByModule& statistics, bool headIsWritten) {
-    const std::string module = relaxedModule(tensor, shape, aim, statistics, headIsWritten);
-    if (module.empty()) return std::nullopt;
-    const auto found = statistics.find(module);
-    if (found == statistics.end())
-        throw InputError(
-            "the statistics have no module '{}', by whose activations {} is to be relaxed; were they taken on another "
-            "model?",
-            module, tensor);
-    const std::vector<float>& statistic = found->second.values(aim.statistic);
-    if (static_cast<std::int64_t>(statistic.size()) != shape.back())
-        throw InputError(
-            "the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
-            statistic.size(), tensor, shape.back(), shapeText(shape));
-    return importanceOfModule(module, statistics, aim);
+RelaxedBy relaxedBy(const Architecture& architecture, const std::string& tensor, const Shape& shape, const AimConfig& aim,
+                    const StatisticsByModule& statistics, bool headIsWritten) {
+    const Parameter parameter = architecture.describe(tensor, shape);
+    const auto by = [&](const std::string& module) {
+        return RelaxedBy{statistics.contains(module) ? Treatment::Relaxed : Treatment::Unmeasured, module};
+    };
+    switch (parameter.role) {
+        case Role::Embedding:
+            if (aim.relaxTiedHead && !headIsWritten && tensor == architecture.embedding())
+                return by(std::string(moduleOf(architecture.head())));
+            return {};
+        case Role::Norm:
+            return aim.scope == AimScope::Linear ? RelaxedBy{} : by(parameter.module);
+        case Role::Linear:
+        case Role::Router:
+        case Role::Experts:
+        case Role::Head:
+            return by(parameter.module);
+        case Role::Lookup:
+        case Role::Convolution:
+        case Role::Bias:
+        case Role::Buffer:
+        case Role::Other:
+            break;
+    }
+    return {};
 }
 
-Relaxation::Relaxation(std::span<const float> importance, double omega, DeltaRounding rounding)
+Relaxation::Relaxation(const ChannelImportance& importance, double omega, DeltaRounding rounding)
     : Relaxation(omega, rounding) {
-    for (const float a : importance) factors_.push_back(1.0f - a * restraint_);
+    layout_ = importance.layout;
+    factors_.reserve(importance.values.size());
+    for (const float a : importance.values) factors_.push_back(1.0f - a * restraint_);
 }
 
 Relaxation::Relaxation(double omega, DeltaRounding rounding)
     : restraint_(static_cast<float>(1 - omega)), rounding_(rounding) {}
 
-Relaxation Relaxation::uniform(float factor, std::size_t channels, DeltaRounding rounding) {
+Relaxation Relaxation::uniform(std::span<const float> ofMatrices, const ChannelLayout& layout, DeltaRounding rounding) {
     Relaxation relaxation(0, rounding);
-    relaxation.factors_.assign(channels, factor);
+    relaxation.layout_ = layout;
+    for (const float factor : ofMatrices)
+        relaxation.factors_.insert(relaxation.factors_.end(), static_cast<std::size_t>(layout.channels), factor);
     return relaxation;
 }
 
@@ -85,10 +88,26 @@ void Relaxation::applyElements(std::span<const float> base, std::span<const floa
 void Relaxation::apply(std::int64_t first, std::span<const float> base, std::span<const float> merged,
                        std::span<float> out) const {
     const auto relax = rounding_ == DeltaRounding::None ? relaxRun<DeltaRounding::None> : relaxRun<DeltaRounding::Bfloat16>;
-    forEachRowRun(first, out.size(), static_cast<std::int64_t>(factors_.size()),
-                  [&](std::int64_t, std::int64_t channel, std::size_t offset, std::size_t count) {
-                      relax(factors_.data() + channel, base.data() + offset, merged.data() + offset, out.data() + offset,
-                            count);
+    const auto relaxFrom = [&](const float* factors, std::size_t offset, std::size_t count) {
+        relax(factors, base.data() + offset, merged.data() + offset, out.data() + offset, count);
+    };
+    forEachRowRun(first, out.size(), layout_.matrixElements,
+                  [&](std::int64_t matrix, std::int64_t begin, std::size_t before, std::size_t size) {
+                      const float* const own = factors_.data() + matrix * layout_.channels;
+                      if (layout_.stride == 1) {
+                          forEachRowRun(begin, size, layout_.channels,
+                                        [&](std::int64_t, std::int64_t channel, std::size_t offset, std::size_t count) {
+                                            relaxFrom(own + channel, before + offset, count);
+                                        });
+                          return;
+                      }
+                      // All elements of a run are of one channel.
+                      std::vector<float> same;
+                      forEachRowRun(begin, size, layout_.stride,
+                                    [&](std::int64_t run, std::int64_t, std::size_t offset, std::size_t count) {
+                                        same.assign(count, own[run % layout_.channels]);
+                                        relaxFrom(same.data(), before + offset, count);
+                                    });
                   });
 }
 

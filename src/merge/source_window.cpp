@@ -5,7 +5,7 @@
 namespace aimerge {
 
 void SourceWindow::walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count,
-                        const Visit& visit) {
+                        const Visit& visit, std::int64_t origin) {
     if (slabs_.size() < sources.size()) {
         slabs_.resize(sources.size());
         chunks_.resize(sources.size(), std::vector<float>(kChunkElements));
@@ -24,7 +24,8 @@ void SourceWindow::walk(std::span<const TensorSource* const> sources, std::int64
         }
         const std::int64_t slabEnd = slab + slabElements;
         for (std::int64_t chunk = slab; chunk < slabEnd;) {
-            const std::int64_t chunkEnd = std::min(slabEnd, (chunk / kChunkElements + 1) * kChunkElements);
+            const std::int64_t chunkEnd =
+                std::min(slabEnd, origin + ((chunk - origin) / kChunkElements + 1) * kChunkElements);
             const auto size = static_cast<std::size_t>(chunkEnd - chunk);
             for (std::size_t i = 0; i < sources.size(); ++i) {
                 if (!sources[i]) continue;

@@ -21,9 +21,11 @@ public:
     /// @param values one pointer per source, null where the source is
     using Visit = std::function<void(std::int64_t first, std::size_t count, std::span<const float* const> values)>;
 
-    /// Calls visit for the chunks of [first, first + count) in ascending order. Chunks end at multiples of kChunkElements.
+    /// Calls visit for the chunks of [first, first + count) in ascending order. Chunks end at multiples of kChunkElements,
+    /// counted from `origin`.
     /// @param sources null: not read
-    void walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count, const Visit& visit);
+    void walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count, const Visit& visit,
+              std::int64_t origin = 0);
 
     /// Of a window on that many sources.
     static std::uint64_t bytes(std::size_t sources) {

@@ -1,9 +1,9 @@
 #include "aimerge/merge/tensor_assembly.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"
+#include "merge/expert_importance.h"
 
 #include <cmath>
 #include <cstring>
@@ -18,32 +18,34 @@ InputView viewOf(const ModelSet& models, const MatchedInput& input) {
 
 std::shared_ptr<const TensorSource> sourceOf(const ModelSet& models, const MatchedTensor& matched, const MatchedInput& input,
                                              const VocabularyAlignment* alignment) {
-    const bool asItStands = !alignment || !isVocabularyTensor(matched.name) || alignment->maps.at(input.model).isIdentity();
+    const bool asItStands =
+        !alignment || !matched.parameter.hasVocabularyRows || alignment->maps.at(input.model).isIdentity();
     if (asItStands) return directSource(viewOf(models, input));
     std::vector<InputView> views;
     for (const Checkpoint& model : models.models) views.push_back({&model, storedTensor(model, matched.name)});
     return alignedSource(input.model, std::move(views), alignment->maps[input.model]);
 }
 
-/// The name along whose activations a tensor is relaxed: the base's, which counts its layers by itself.
-std::string nameInBase(const ModelSet& models, const MatchedTensor& matched) {
-    if (placeOf(matched.name).part != Part::Layer) return matched.name;
-    return matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
+/// A tensor whose inputs may have other numbers than the output.
+bool isInLayer(const MatchedTensor& matched) {
+    return matched.parameter.place.isNumbered();
 }
 
 /// What the method needs to know of the parameter in each of its inputs. Empty for a parameter without Gram matrices.
-std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic needs, const MatchedTensor& matched,
+std::vector<std::shared_ptr<const TensorSource>> statisticsOf(ExpertStatistic needs, const ModelSet& models,
+                                                              const MatchedTensor& matched,
                                                               const std::vector<std::size_t>& inputs,
                                                               std::span<const ExpertStatistics> experts) {
-    const bool isInLayer = placeOf(matched.name).part == Part::Layer;
     std::vector<std::shared_ptr<const TensorSource>> sources;
     for (const std::size_t input : inputs) {
         const auto& [model, tensor] = matched.inputs[input];
         if (needs == ExpertStatistic::Fisher) {
             sources.push_back(experts[model].elementsOf(tensor->name, tensor->shape));
-        } else if (auto gram = experts[model].gramOf(isInLayer ? tensor->name : matched.name, tensor->shape)) {
-            sources.push_back(std::move(gram));
+            continue;
         }
+        const std::string module(moduleOf(isInLayer(matched) ? tensor->name : matched.name));
+        if (auto gram = experts[model].gramOf(models.output.moduleWithSameInput(module), tensor->shape))
+            sources.push_back(std::move(gram));
     }
     if (!sources.empty() && sources.size() != inputs.size())
         throw InputError("{}: only {} of {} models have a Gram matrix for it", matched.name, sources.size(), inputs.size());
@@ -68,22 +70,23 @@ std::vector<float> channelMeans(const TensorSource& source, const Shape& shape) 
 /// 2306.11695), but for the number of tokens, which is the same for all.
 class WandaSource : public TensorSource {
 public:
-    WandaSource(std::shared_ptr<const TensorSource> weights, std::vector<float> inputRms)
-        : TensorSource(weights->origin(), Dtype::F32), weights_(std::move(weights)), inputRms_(std::move(inputRms)) {}
+    /// @param inputRms [matrices, channels] of `layout`
+    WandaSource(std::shared_ptr<const TensorSource> weights, std::vector<float> inputRms, const ChannelLayout& layout)
+        : TensorSource(weights->origin(), Dtype::F32),
+          weights_(std::move(weights)),
+          inputRms_(std::move(inputRms)),
+          layout_(layout) {}
 
     void fetch(std::int64_t first, std::span<std::byte> out) const override {
         std::vector<float> values = weights_->values(first, out.size() / sizeof(float));
-        std::size_t channel = static_cast<std::size_t>(first) % inputRms_.size();
-        for (float& value : values) {
-            value = std::fabs(value) * inputRms_[channel];
-            if (++channel == inputRms_.size()) channel = 0;
-        }
+        for (float& value : values) value = std::fabs(value) * inputRms_[layout_.indexOf(first++)];
         std::memcpy(out.data(), values.data(), out.size());
     }
 
 private:
     std::shared_ptr<const TensorSource> weights_;
-    std::vector<float> inputRms_;  // per channel of the last axis
+    std::vector<float> inputRms_;
+    ChannelLayout layout_;
 };
 
 /// An expert whose change from the base is held back, in float32.
@@ -113,27 +116,29 @@ private:
 void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTensor& matched, const Activity& activity,
                    const std::function<std::shared_ptr<const TensorSource>()>& base, TensorMerge& merge) {
     const std::string name = nameInBase(models, matched);
+    const Architecture& architecture = models.output;
     const bool headIsWritten = models.headIsWritten();
     merge.scalesWhole = aim.control == AimControl::Scale;
     const StatisticsByModule& statistics = activity.statistics.front();
+    const RelaxedBy by = relaxedBy(architecture, name, merge.shape, aim, statistics, headIsWritten);
     if (!aim.usesSensitivity()) {
-        merge.importance = importanceOf(name, merge.shape, aim, statistics, headIsWritten);
+        merge.importance = importanceOf(architecture, name, merge.shape, aim, statistics, headIsWritten);
         if (aim.statistic != Statistic::Wanda || !merge.importance) return;
-        const std::string module = relaxedModule(name, merge.shape, aim, statistics, headIsWritten);
-        auto scores = std::make_shared<WandaSource>(base(), statistics.at(module).rms);
+        auto scores = std::make_shared<WandaSource>(
+            base(), inputStatistic(architecture, name, merge.shape, by.module, aim, statistics), merge.importance->layout);
         merge.elementImportance = ElementImportance{std::move(scores), &aim};
         merge.importance.reset();
         return;
     }
-    const std::string module = relaxedModule(name, merge.shape, aim, statistics, headIsWritten);
-    if (module.empty()) return;
+    if (by.treatment == Treatment::OfAnotherKind) return;
     // Of a head that is tied in the base, the embedding has the gradient.
     const std::string& parameter = matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
     auto gradients = activity.sensitivity->elementsOf(parameter, merge.shape);
     if (aim.statistic == Statistic::Sensitivity)
         merge.elementImportance = ElementImportance{std::move(gradients), &aim};
     else
-        merge.importance = importanceOfChannels(module, channelMeans(*gradients, merge.shape), aim);
+        merge.importance = ChannelImportance{importanceOfChannels(by.module, channelMeans(*gradients, merge.shape), aim),
+                                             ChannelLayout::of(merge.shape, -1)};
 }
 
 /// Nothing when the expert's tensor takes part as it is.
@@ -144,12 +149,18 @@ std::optional<Relaxation> relaxationOfExpert(const AimConfig& aim, const ModelSe
     const std::size_t model = matched.inputs[input].model;
     const bool isBehindBase = models.baseIndex && *models.baseIndex < model;
     const StatisticsByModule& own = activity.statistics[isBehindBase ? model - 1 : model];
-    const auto importance = importanceOf(nameInBase(models, matched), shape, aim, own, models.headIsWritten());
+    const auto importance =
+        importanceOf(models.output, nameInBase(models, matched), shape, aim, own, models.headIsWritten());
     if (!importance) return std::nullopt;
     return Relaxation(*importance, *omega, DeltaRounding::None);
 }
 
 }  // namespace
+
+std::string nameInBase(const ModelSet& models, const MatchedTensor& matched) {
+    if (!isInLayer(matched)) return matched.name;
+    return matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
+}
 
 std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& matched) {
     return aim.omegaByTensor ? aim.omegaByTensor->number(matched.name, matched.depth) : std::nullopt;
@@ -157,10 +168,9 @@ std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& mat
 
 ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
                                     const MatchedTensor& matched) {
-    const bool isInLayer = placeOf(matched.name).part == Part::Layer;
     std::vector<InputPlace> inputs;
     for (const std::size_t input : methodInputs(method.info(), models.slices[matched.slice]))
-        inputs.push_back({input, isInLayer ? matched.inputs[input].tensor->name : matched.name});
+        inputs.push_back({input, isInLayer(matched) ? matched.inputs[input].tensor->name : matched.name});
     const TensorPlace place{matched.name, matched.depth, matched.slice};
     ResolvedParameters values = resolveParameters(method.info(), config, inputs, place);
     if (const auto problem = method.check(values)) {
@@ -177,8 +187,14 @@ ResolvedParameters tensorParameters(const Method& method, const MergeConfig& con
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const Activity* activity, std::span<const ExpertStatistics> experts) {
-    TensorMerge merge{matched.name, output.shape, output.dtype, &method, tensorParameters(method, config, models, matched),
-                      {},           {},           {},           {},      {}};
+    TensorMerge merge;
+    merge.name = matched.name;
+    merge.parameter = matched.parameter;
+    merge.shape = output.shape;
+    merge.dtype = output.dtype;
+    merge.method = &method;
+    merge.parameters = tensorParameters(method, config, models, matched);
+    merge.parts = models.output.partsOf(matched.name, output.shape);
     std::vector<std::shared_ptr<const TensorSource>> sources(matched.inputs.size());
     const auto source = [&](std::size_t input) {
         if (!sources[input]) sources[input] = sourceOf(models, matched, matched.inputs[input], alignment);
@@ -200,7 +216,7 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
                                           : source(input));
     }
     if (method.info().needs != ExpertStatistic::None)
-        merge.statistics = statisticsOf(method.info().needs, matched, inputs, experts);
+        merge.statistics = statisticsOf(method.info().needs, models, matched, inputs, experts);
     const bool takesBase = readsBase(method.info().base) && slice.baseInput;
     if (takesBase || merge.importance || merge.elementImportance) merge.base = base();
     return merge;

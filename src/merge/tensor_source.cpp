@@ -37,7 +37,8 @@ struct Stretch {
 class AlignedSource : public TensorSource {
 public:
     AlignedSource(std::size_t owner, std::vector<InputView> views, const RowMap& map)
-        : TensorSource(views.at(owner).origin(), Dtype::F32), columns_(views.at(owner).tensor->shape.at(1)) {
+        : TensorSource(views.at(owner).origin(), Dtype::F32),
+          columns_(views.at(owner).tensor->elements() / views.at(owner).tensor->shape.at(0)) {
         for (const InputView& view : views) models_.push_back(directSource(view));
         for (std::int64_t row = 0; row < map.alignedRows();) {
             const std::int64_t run = map.copyRun(row);

@@ -1,6 +1,5 @@
 #include "aimerge/merge/widen.h"
 
-#include "aimerge/architecture/parameter_name.h"
 #include "merge/inner_products.h"
 #include "merge/weighted_changes.h"
 
@@ -73,7 +72,7 @@ public:
           calibrated_(values.shared[kScoreCalibrationValue]) {}
 
     WeightedChanges ofMatrix() {
-        const bool isEmbedding = placeOf(parameter_.name()).part == Part::Embedding;
+        const bool isEmbedding = parameter_.role() == Role::Embedding;
         const Along along = isEmbedding ? Along::Rows : Along::Columns;
         const InnerProducts products = innerProducts(parameter_, Vectors::ChangesAndBase, along);
         const std::size_t columns = products.positions();
@@ -153,6 +152,7 @@ public:
                                                      .fallback = 1.0,
                                                      .description = "score of what stands out",
                                                      .minimum = 0}},
+                                     .readsColumns = true,
                                      .unequalVocabularies = UnequalVocabularies::PaddedToLargest};
         return info;
     }

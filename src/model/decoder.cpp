@@ -1,8 +1,8 @@
 #include "aimerge/model/decoder.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
 #include "model/attention.h"
-#include "model/decoder_family.h"
 #include "model/projections.h"
 #include "model/rotary_tables.h"
 #include "model/row_kernels.h"
@@ -21,19 +21,6 @@ namespace aimerge {
 namespace {
 
 constexpr const char* kFinalNormName = "model.norm.weight";
-
-void requireSupported(const ModelConfig& config, const std::string& model) {
-    if (config.activation != "silu" && config.activation != "gelu_pytorch_tanh")
-        throw InputError("{}: config.json: hidden_act is \"{}\"; the decoder runs silu and gelu_pytorch_tanh", model,
-                         config.activation);
-    if (config.quantized)
-        throw InputError("{}: config.json: has a quantization_config; the decoder runs plain floating weights only", model);
-    if (config.keyValueHeads < 1 || config.heads % config.keyValueHeads != 0)
-        throw InputError("{}: config.json: num_attention_heads {} is no multiple of num_key_value_heads {}", model,
-                         config.heads, config.keyValueHeads);
-    if (config.headDim < 2 || config.headDim % 2 != 0)
-        throw InputError("{}: config.json: head_dim is {}, expected an even number", model, config.headDim);
-}
 
 /// Calls work(first row, rows) on ranges of rows, shared out over libtorch's threads.
 template <typename Work>
@@ -107,7 +94,7 @@ Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t m
       device_(device.isGpu() ? at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device.gpu)) : at::Device(at::kCPU)) {
     if (computeDtype != Dtype::F32 && computeDtype != Dtype::BF16)
         throw UsageError("the decoder's dtype is {}, expected float32 or bfloat16", torchName(computeDtype));
-    requireSupported(config_, weights.name());
+    requireRunnable(config_, weights.name());
     if (config_.maxPositions > 0 && maxLength > config_.maxPositions)
         throw InputError(
             "{}: config.json: max_position_embeddings is {}, sequences of {} tokens are longer; "

@@ -1,7 +1,7 @@
 #include "model/layer_gradient.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "model/attention.h"
-#include "model/decoder_family.h"
 #include "model/row_kernels.h"
 
 #include <ATen/ATen.h>

@@ -1,5 +1,6 @@
 #include "output/consistency.h"
 
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/output/side_files.h"
 
 #include <fmt/format.h>
@@ -14,19 +15,17 @@ Finding indexFinding(const std::string& tensor, const std::string& text) {
     return {kIndexFileName, tensor, std::nullopt, fmt::format("{}: {}", kIndexFileName, text)};
 }
 
-Finding configFinding(const std::string& text) {
-    return {kConfigFileName, "lm_head.weight", std::nullopt, fmt::format("{}: {}", kConfigFileName, text)};
+Finding configFinding(const std::string& tensor, const std::string& text) {
+    return {kConfigFileName, tensor, std::nullopt, fmt::format("{}: {}", kConfigFileName, text)};
 }
 
-bool holds(const SafetensorsHeader& header, std::string_view tensor) {
-    return std::ranges::find(header.tensors, tensor, &TensorInfo::name) != header.tensors.end();
+std::vector<TensorInfo> allTensors(const ShardHeaders& headers) {
+    std::vector<TensorInfo> all;
+    for (const auto& [file, header] : headers) all.insert(all.end(), header.tensors.begin(), header.tensors.end());
+    return all;
 }
 
-bool anyHolds(const ShardHeaders& headers, std::string_view tensor) {
-    return std::ranges::any_of(headers, [&](const auto& entry) { return holds(entry.second, tensor); });
-}
-
-bool isCausalLanguageModel(const nlohmann::json& config) {
+bool isCausalLanguageModel(const nlohmann::ordered_json& config) {
     const auto architectures = config.find("architectures");
     return architectures != config.end() && architectures->is_array() && !architectures->empty() &&
            architectures->front().is_string() &&
@@ -70,15 +69,21 @@ std::vector<Finding> checkIndex(const nlohmann::json& index, const std::vector<s
     return findings;
 }
 
-std::vector<Finding> checkTiedEmbeddings(const nlohmann::json& config, const ShardHeaders& headers) {
+std::vector<Finding> checkTiedEmbeddings(const nlohmann::ordered_json& config, const ShardHeaders& headers) {
     const auto tied = config.find("tie_word_embeddings");
-    if (tied == config.end() || !tied->is_boolean() || !anyHolds(headers, "model.embed_tokens.weight")) return {};
-    const bool stored = anyHolds(headers, "lm_head.weight");
+    if (tied == config.end() || !tied->is_boolean()) return {};
+    const std::vector<TensorInfo> tensors = allTensors(headers);
+    const Architecture architecture(config, tensors);
+    const std::string& head = architecture.head();
+    if (head.empty()) return {};
+    const bool stored = std::ranges::find(tensors, head, &TensorInfo::name) != tensors.end();
     if (tied->get<bool>() && stored) {
-        return {configFinding("tie_word_embeddings is true, but lm_head.weight is stored; loaders would ignore it")};
+        return {configFinding(head,
+                              fmt::format("tie_word_embeddings is true, but {} is stored; loaders would ignore it", head))};
     }
     if (!tied->get<bool>() && !stored && isCausalLanguageModel(config)) {
-        return {configFinding("tie_word_embeddings is false, but there is no lm_head.weight; loaders would make one up")};
+        return {configFinding(
+            head, fmt::format("tie_word_embeddings is false, but there is no {}; loaders would make one up", head))};
     }
     return {};
 }

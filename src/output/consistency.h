@@ -1,8 +1,8 @@
 #pragma once
 // What the small JSON files of a checkpoint folder say of its tensors, compared with the shards' headers: part of verify().
 
-#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/output/verify.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <nlohmann/json.hpp>
 
@@ -21,6 +21,6 @@ std::vector<Finding> checkIndex(const nlohmann::json& index, const std::vector<s
                                 const ShardHeaders& headers);
 
 /// Loaders ignore a stored lm_head when the config ties it, and make one up when it is untied and missing.
-std::vector<Finding> checkTiedEmbeddings(const nlohmann::json& config, const ShardHeaders& headers);
+std::vector<Finding> checkTiedEmbeddings(const nlohmann::ordered_json& config, const ShardHeaders& headers);
 
 }  // namespace aimerge

@@ -1,6 +1,9 @@
 #include "aimerge/output/journal.h"
 
+#include "aimerge/core/revision.h"
+
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
 
 #include <map>
@@ -11,6 +14,7 @@ namespace aimerge {
 namespace {
 
 constexpr std::string_view kPrefix = "journal-", kExtension = ".jsonl";
+constexpr const char* kRevisionKey = "journal";
 
 std::optional<FinishedTensor> parseLine(std::string_view line) {
     const auto entry = nlohmann::json::parse(line, nullptr, false);
@@ -21,6 +25,25 @@ std::optional<FinishedTensor> parseLine(std::string_view line) {
     const std::optional<Digest> digest = Digest::fromHex(entry["digest"].get_ref<const std::string&>());
     if (!digest) return std::nullopt;
     return FinishedTensor{entry["folder"], entry["tensor"], *digest};
+}
+
+/// 0 where the file has no line that says it.
+int revisionOf(std::string_view text) {
+    const auto line = nlohmann::json::parse(text.substr(0, text.find('\n')), nullptr, false);
+    const bool saysRevision = line.is_object() && line.contains(kRevisionKey) && line[kRevisionKey].is_number_integer();
+    return saysRevision ? line[kRevisionKey].get<int>() : 0;
+}
+
+bool isKnown(int number) {
+    return number >= 0 && number <= revision::kJournal;
+}
+
+/// A file to append to; empty when its contents were of a revision that is not known.
+File openKnown(const std::filesystem::path& path) {
+    const bool hasUnknown = std::filesystem::exists(path) && !isKnown(revisionOf(readTextFile(path)));
+    File file = File::openForWriting(path);
+    if (hasUnknown) file.resize(0);
+    return file;
 }
 
 }  // namespace
@@ -51,7 +74,13 @@ std::vector<FinishedTensor> readJournals(const std::filesystem::path& partialFol
     for (const auto& entry : std::filesystem::directory_iterator(partialFolder)) {
         const std::string name = entry.path().filename().string();
         if (!name.starts_with(kPrefix) || !name.ends_with(kExtension)) continue;
-        for (const FinishedTensor& tensor : parseJournal(readTextFile(entry.path()))) {
+        const std::string text = readTextFile(entry.path());
+        if (const int number = revisionOf(text); !isKnown(number)) {
+            spdlog::warn("{}: a journal of revision {}, this version reads up to {}; what it lists is merged again",
+                         entry.path().string(), number, revision::kJournal);
+            continue;
+        }
+        for (const FinishedTensor& tensor : parseJournal(text)) {
             const auto [claim, isNew] = claims.try_emplace({tensor.folder, tensor.tensor}, tensor.digest);
             if (!isNew && claim->second != tensor.digest) claim->second.reset();
         }
@@ -64,9 +93,12 @@ std::vector<FinishedTensor> readJournals(const std::filesystem::path& partialFol
 }
 
 Journal::Journal(const std::filesystem::path& partialFolder, int rank)
-    : file_(File::openForWriting(partialFolder / fmt::format("{}{}{}", kPrefix, rank, kExtension))) {
+    : file_(openKnown(partialFolder / fmt::format("{}{}{}", kPrefix, rank, kExtension))) {
     // Sets a torn last line of an earlier run apart from what follows.
-    if (file_.size() > 0) file_.append("\n");
+    if (file_.size() > 0)
+        file_.append("\n");
+    else
+        file_.append(nlohmann::json{{kRevisionKey, revision::kJournal}}.dump() + "\n");
 }
 
 void Journal::record(const FinishedTensor& tensor) {

@@ -1,7 +1,8 @@
 #include "aimerge/output/manifest.h"
 
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/revision.h"
+#include "aimerge/safetensors/tensor_digest.h"
 
 #include <algorithm>
 #include <span>
@@ -14,7 +15,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kFormat = 1;
 // The manifest's end: `"checksum": "<32 digits>"\n}\n`.
 constexpr std::string_view kChecksumKey = "\"checksum\": \"", kEnd = "\"\n}\n";
 constexpr std::size_t kDigestDigits = 32;
@@ -56,9 +56,13 @@ ManifestFile fileFrom(const std::string& name, const ordered_json& json) {
 }
 
 Manifest manifestFrom(const ordered_json& json) {
-    if (json.at("format") != kFormat) throw std::invalid_argument("format is " + json.at("format").dump() + ", expected 1");
+    if (const int format = json.at("format"); format < 1 || format > revision::kManifest)
+        throw std::invalid_argument(
+            fmt::format("format is {}, this version of aimerge reads up to {}", format, revision::kManifest));
     Manifest manifest;
     manifest.version = json.at("aimerge");
+    if (json.contains("revisions"))
+        for (const auto& [kind, number] : json.at("revisions").items()) manifest.revisions[kind] = number;
     manifest.created = json.at("created");
     manifest.inputDigest = json.value("input_digest", "");
     manifest.method = json.at("method");
@@ -70,6 +74,7 @@ Manifest manifestFrom(const ordered_json& json) {
     if (json.contains("base")) manifest.base = modelFrom(json.at("base"));
     for (const ordered_json& expert : json.at("experts")) manifest.experts.push_back(modelFrom(expert));
     manifest.settings = json.at("settings");
+    if (json.contains("coverage")) manifest.coverage = json.at("coverage");
     manifest.config = json.at("config");
     for (const auto& [name, file] : json.at("files").items()) manifest.files.push_back(fileFrom(name, file));
     return manifest;
@@ -134,8 +139,9 @@ ordered_json valuesJson(const std::set<double>& values) {
 
 std::string manifestText(const Manifest& manifest) {
     ordered_json json;
-    json["format"] = kFormat;
+    json["format"] = revision::kManifest;
     json["aimerge"] = manifest.version;
+    if (!manifest.revisions.empty()) json["revisions"] = manifest.revisions;
     json["created"] = manifest.created;
     json["input_digest"] = manifest.inputDigest;
     json["method"] = manifest.method;
@@ -145,6 +151,7 @@ std::string manifestText(const Manifest& manifest) {
     json["experts"] = ordered_json::array();
     for (const ManifestModel& expert : manifest.experts) json["experts"].push_back(modelJson(expert));
     json["settings"] = manifest.settings;
+    if (!manifest.coverage.is_null()) json["coverage"] = manifest.coverage;
     json["config"] = manifest.config;
     json["files"] = ordered_json::object();
     for (const ManifestFile& file : manifest.files) json["files"][file.name] = fileJson(file);

@@ -4,10 +4,15 @@
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <system_error>
+#include <utility>
 
 namespace aimerge {
 
@@ -61,6 +66,8 @@ public:
     StatisticsOrigin readOrigin() const {
         StatisticsOrigin origin;
         forEachField(origin, [&](const char* name, auto& field) { readField(name, field); });
+        if (H5Aexists(file_.id(), kRevisionName) > 0) origin.revision = readInteger(file_.id(), "/", kRevisionName);
+        if (H5Lexists(file_.id(), kBaseConfig, H5P_DEFAULT) > 0) origin.baseConfig = readBaseConfig();
         return origin;
     }
 
@@ -113,10 +120,7 @@ private:
         const std::string object = std::string(kSensitivityGroup) + "/" + parameter;
         const hdf5::Dataset dataset(H5Dopen2(file_.id(), object.c_str(), H5P_DEFAULT));
         require(dataset.valid(), object, "opened");
-        const hdf5::Space space(H5Dget_space(dataset.id()));
-        std::vector<hsize_t> extent(static_cast<std::size_t>(std::max(0, H5Sget_simple_extent_ndims(space.id()))));
-        H5Sget_simple_extent_dims(space.id(), extent.data(), nullptr);
-
+        const Extent extent = extentOf(dataset);
         const hdf5::Properties creation(H5Dget_create_plist(dataset.id()));
         const hdf5::Type type(H5Dget_type(dataset.id()));
         const haddr_t begin = H5Dget_offset(dataset.id());
@@ -133,61 +137,157 @@ private:
         const hdf5::Group group(H5Gopen2(file_.id(), object.c_str(), H5P_DEFAULT));
         require(group.valid(), object, "opened");
         ModuleStatistics statistics;
-        statistics.tokens = readInteger(group.id(), object, kTokensAttribute);
-        statistics.meanAbs = readValues(object, Statistic::MeanAbs);
-        statistics.rms = readValues(object, Statistic::Rms);
-        statistics.maxAbs = readValues(object, Statistic::MaxAbs);
-        if (statistics.rms.size() != statistics.meanAbs.size() || statistics.maxAbs.size() != statistics.meanAbs.size())
-            throw InputError("{}: {}: mean_abs has {} channels, rms {}, max_abs {}; they must agree", path_.string(), object,
-                             statistics.meanAbs.size(), statistics.rms.size(), statistics.maxAbs.size());
+        Table<float> mean = readStatistic(object, Statistic::MeanAbs);
+        const Extent extent = mean.extent;
+        const auto likeMean = [&](Statistic statistic) {
+            Table<float> table = readStatistic(object, statistic);
+            if (table.extent != extent)
+                throw InputError("{}: {}: {} has shape {}, {} {}; they must agree", path_.string(), object,
+                                 statisticName(Statistic::MeanAbs), extentText(extent), statisticName(statistic),
+                                 extentText(table.extent));
+            return std::move(table.rows);
+        };
+        statistics.meanAbs = std::move(mean.rows);
+        statistics.rms = likeMean(Statistic::Rms);
+        statistics.maxAbs = likeMean(Statistic::MaxAbs);
+        statistics.inputAxis = readInputAxis(group.id(), object);
+        if (extent.size() == 1) {
+            statistics.tokens = readInteger(group.id(), object, kTokensAttribute);
+        } else {
+            statistics.experts = static_cast<std::int64_t>(extent.front());
+            statistics.expertTokens = readIntegers(group.id(), object, kTokensAttribute, extent.front());
+        }
+        if (const auto fault = statistics.inconsistency()) throw InputError("{}: {}: {}", path_.string(), object, *fault);
+        if (!statistics.isFused()) return statistics;
+        statistics.tokens = std::accumulate(statistics.expertTokens.begin(), statistics.expertTokens.end(), std::int64_t{0});
+        requireZerosWithoutTokens(object, statistics);
         return statistics;
     }
 
-    std::vector<float> readValues(const std::string& moduleObject, Statistic statistic) const {
-        const std::string object = moduleObject + "/" + std::string(statisticName(statistic));
-        std::vector<float> values = readTable<float>(object, hdf5::Type(H5Tcopy(H5T_NATIVE_FLOAT)));
-        const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !(v >= 0) || std::isinf(v); });
-        if (bad != values.end())
-            throw InputError("{}: {}: value {} of channel {}; a statistic is finite and not negative", path_.string(),
-                             object, *bad, bad - values.begin());
-        return values;
+    using Extent = std::vector<hsize_t>;
+
+    template <typename Row>
+    struct Table {
+        Extent extent;
+        std::vector<Row> rows;  // of the last axis, one after the other
+    };
+
+    static Extent extentOf(const hdf5::Dataset& dataset) {
+        const hdf5::Space space(H5Dget_space(dataset.id()));
+        Extent extent(static_cast<std::size_t>(std::max(0, H5Sget_simple_extent_ndims(space.id()))));
+        H5Sget_simple_extent_dims(space.id(), extent.data(), nullptr);
+        return extent;
     }
 
-    /// The rows of a 1-D dataset, converted by HDF5 to `memoryType`.
+    static std::string extentText(const Extent& extent) { return fmt::format("[{}]", fmt::join(extent, ", ")); }
+
+    Table<float> readStatistic(const std::string& moduleObject, Statistic statistic) const {
+        const std::string object = moduleObject + "/" + std::string(statisticName(statistic));
+        Table<float> table = readRows<float>(object, hdf5::Type(H5Tcopy(H5T_NATIVE_FLOAT)));
+        const bool isFused = table.extent.size() == 2;
+        if (isFused ? table.rows.empty() : table.extent.size() != 1)
+            throw InputError("{}: {} has shape {}, expected [in_features], or [experts, in_features] of fused experts",
+                             path_.string(), object, extentText(table.extent));
+        const auto bad =
+            std::find_if(table.rows.begin(), table.rows.end(), [](float v) { return !(v >= 0) || std::isinf(v); });
+        if (bad == table.rows.end()) return table;
+        const auto channels = static_cast<std::ptrdiff_t>(table.extent.back());
+        const std::ptrdiff_t index = bad - table.rows.begin();
+        throw InputError("{}: {}: value {} of {}channel {}; a statistic is finite and not negative", path_.string(), object,
+                         *bad, isFused ? fmt::format("expert {}, ", index / channels) : "", index % channels);
+    }
+
+    /// @pre no inconsistency
+    void requireZerosWithoutTokens(const std::string& object, const ModuleStatistics& statistics) const {
+        const std::size_t channels = statistics.channels();
+        for (std::size_t expert = 0; expert < statistics.expertTokens.size(); ++expert) {
+            if (statistics.expertTokens[expert] > 0) continue;
+            for (const Statistic statistic : kStatistics) {
+                const auto row = std::span(statistics.values(statistic)).subspan(expert * channels, channels);
+                if (std::ranges::any_of(row, [](float value) { return value != 0; }))
+                    throw InputError("{}: {}/{}: tokens of expert {} is 0, its values are not", path_.string(), object,
+                                     statisticName(statistic), expert);
+            }
+        }
+    }
+
+    int readInputAxis(hid_t group, const std::string& object) const {
+        if (H5Aexists(group, kInputAxisAttribute) <= 0) return -1;
+        const std::int64_t axis = readInteger(group, object, kInputAxisAttribute);
+        if (axis != -1 && axis != -2)
+            throw InputError("{}: {}: input_axis is {}, expected -1 (the default) or -2", path_.string(), object, axis);
+        return static_cast<int>(axis);
+    }
+
+    std::string readBaseConfig() const {
+        const hdf5::Dataset dataset(H5Dopen2(file_.id(), kBaseConfig, H5P_DEFAULT));
+        require(dataset.valid(), kBaseConfig, "opened");
+        const hdf5::Space space(H5Dget_space(dataset.id()));
+        if (H5Sget_simple_extent_type(space.id()) != H5S_SCALAR)
+            throw InputError("{}: {} is no single text", path_.string(), kBaseConfig);
+        const hdf5::Type type = textType();
+        char* characters = nullptr;
+        require(H5Dread(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, &characters) >= 0, kBaseConfig,
+                "read as text");
+        std::string text = characters ? characters : "";
+        H5free_memory(characters);
+        if (!nlohmann::json::parse(text, nullptr, false).is_object())
+            throw InputError("{}: {} is not the text of a config.json: no JSON object", path_.string(), kBaseConfig);
+        return text;
+    }
+
     template <typename Row>
-    std::vector<Row> readTable(const std::string& object, const hdf5::Type& memoryType) const {
+    std::vector<Row> readTable(const char* object, const hdf5::Type& memoryType) const {
+        Table<Row> table = readRows<Row>(object, memoryType);
+        if (table.extent.size() != 1)
+            throw InputError("{}: {} has {} dimensions, expected 1", path_.string(), object, table.extent.size());
+        return std::move(table.rows);
+    }
+
+    /// A dataset of any shape, converted by HDF5 to `memoryType`.
+    template <typename Row>
+    Table<Row> readRows(const std::string& object, const hdf5::Type& memoryType) const {
         const hdf5::Dataset dataset(H5Dopen2(file_.id(), object.c_str(), H5P_DEFAULT));
         require(dataset.valid(), object, "opened");
-        const hdf5::Space space(H5Dget_space(dataset.id()));
-        if (H5Sget_simple_extent_ndims(space.id()) != 1)
-            throw InputError("{}: {} has {} dimensions, expected 1", path_.string(), object,
-                             H5Sget_simple_extent_ndims(space.id()));
-        hsize_t extent = 0;
-        H5Sget_simple_extent_dims(space.id(), &extent, nullptr);
+        Table<Row> table{extentOf(dataset), {}};
         // A damaged extent must not ask for more memory than the stored bytes can fill.
-        if (extent > H5Dget_storage_size(dataset.id()))
-            throw InputError("{}: {} claims {} rows, more than its stored bytes hold", path_.string(), object, extent);
-        std::vector<Row> rows(extent);
-        require(H5Dread(dataset.id(), memoryType.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data()) >= 0, object, "read");
-        return rows;
+        const hsize_t stored = H5Dget_storage_size(dataset.id());
+        hsize_t elements = 1;
+        for (const hsize_t length : table.extent) {
+            if (length != 0 && elements > stored / length)
+                throw InputError("{}: {} claims shape {}, more than its stored bytes hold", path_.string(), object,
+                                 extentText(table.extent));
+            elements *= length;
+        }
+        table.rows.resize(elements);  // one where there is no shape
+        require(H5Dread(dataset.id(), memoryType.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, table.rows.data()) >= 0, object,
+                "read");
+        return table;
     }
 
-    hdf5::Attribute openAttribute(hid_t owner, const std::string& object, const char* name) const {
+    /// @param count of its values
+    hdf5::Attribute openAttribute(hid_t owner, const std::string& object, const char* name, hsize_t count = 1) const {
         hdf5::Attribute attribute(H5Aopen(owner, name, H5P_DEFAULT));
         const std::string what = "attribute " + std::string(name) + " of " + object;
         require(attribute.valid(), what, "opened");
         const hdf5::Space space(H5Aget_space(attribute.id()));
         const hssize_t values = H5Sget_simple_extent_npoints(space.id());
-        if (values != 1) throw InputError("{}: {} has {} values, expected one", path_.string(), what, values);
+        if (!std::cmp_equal(values, count))
+            throw InputError("{}: {} has {} values, expected {}", path_.string(), what, values,
+                             count == 1 ? "one" : std::to_string(count));
         return attribute;
     }
 
     std::int64_t readInteger(hid_t owner, const std::string& object, const char* name) const {
-        const hdf5::Attribute attribute = openAttribute(owner, object, name);
-        std::int64_t value = 0;
-        require(H5Aread(attribute.id(), H5T_NATIVE_INT64, &value) >= 0, "attribute " + std::string(name) + " of " + object,
-                "read as an integer");
-        return value;
+        return readIntegers(owner, object, name, 1).front();
+    }
+
+    std::vector<std::int64_t> readIntegers(hid_t owner, const std::string& object, const char* name, hsize_t count) const {
+        const hdf5::Attribute attribute = openAttribute(owner, object, name, count);
+        std::vector<std::int64_t> values(count);
+        require(H5Aread(attribute.id(), H5T_NATIVE_INT64, values.data()) >= 0,
+                "attribute " + std::string(name) + " of " + object, "read as an integer");
+        return values;
     }
 
     void readField(const char* name, std::int64_t& field) const { field = readInteger(file_.id(), "/", name); }

@@ -8,7 +8,9 @@
 #include <functional>
 #include <numeric>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 namespace {
@@ -41,17 +43,26 @@ public:
     void writeOrigin(const StatisticsOrigin& origin) {
         writeAttribute(file_.id(), "/", kFormatVersionName, kFormatVersion);
         forEachField(origin, [&](const char* name, const auto& value) { writeAttribute(file_.id(), "/", name, value); });
+        if (origin.revision != 0) writeAttribute(file_.id(), "/", kRevisionName, origin.revision);
+        if (!origin.baseConfig.empty()) writeText(kBaseConfig, origin.baseConfig);
     }
 
     void writeModules(const StatisticsByModule& modules) {
         const hdf5::Group all = createGroup(file_.id(), kStatisticsGroup);
         for (const auto& [module, statistics] : modules) {
             const std::string object = std::string(kStatisticsGroup) + "/" + module;
+            if (const auto fault = statistics.inconsistency()) throw std::logic_error(fmt::format("{}: {}", module, *fault));
             const hdf5::Group group = createGroup(file_.id(), object);
-            writeAttribute(group.id(), object, kTokensAttribute, statistics.tokens);
+            if (statistics.isFused())
+                writeAttribute(group.id(), object, kTokensAttribute, std::span<const std::int64_t>(statistics.expertTokens));
+            else
+                writeAttribute(group.id(), object, kTokensAttribute, statistics.tokens);
+            if (statistics.inputAxis != -1) writeAttribute(group.id(), object, kInputAxisAttribute, statistics.inputAxis);
+            std::vector<hsize_t> extent{statistics.channels()};
+            if (statistics.isFused()) extent.insert(extent.begin(), static_cast<hsize_t>(statistics.experts));
             for (const Statistic statistic : kStatistics) {
                 const std::string name = object + "/" + std::string(statisticName(statistic));
-                writeDataset(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, std::span<const float>(statistics.values(statistic)));
+                writeDataset(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, extent, statistics.values(statistic).data());
             }
         }
     }
@@ -65,8 +76,8 @@ public:
                               stage.peakDeviceBytes, stage.bytesRead, stage.tokens});
         }
         const hdf5::Type planType = planRowType(), timingType = timingRowType();
-        writeDataset(kPlanTable, planType.id(), planType.id(), std::span<const PlanRow>(plan));
-        writeDataset(kTimingTable, timingType.id(), timingType.id(), std::span<const TimingRow>(timing));
+        writeDataset(kPlanTable, planType.id(), planType.id(), {plan.size()}, plan.data());
+        writeDataset(kTimingTable, timingType.id(), timingType.id(), {timing.size()}, timing.data());
     }
 
     void writeSensitivity(std::span<const SensitivityValues> sensitivity) {
@@ -104,12 +115,19 @@ private:
         return dataset;
     }
 
-    template <typename T>
-    void writeDataset(const std::string& name, hid_t fileType, hid_t memoryType, std::span<const T> values) const {
-        const hsize_t extent = values.size();
-        const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
+    void writeDataset(const std::string& name, hid_t fileType, hid_t memoryType, const std::vector<hsize_t>& extent,
+                      const void* values) const {
+        const hdf5::Space space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr));
         const hdf5::Dataset dataset = createDataset(name, fileType, space);
-        require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, name, "written");
+        require(H5Dwrite(dataset.id(), memoryType, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0, name, "written");
+    }
+
+    void writeText(const std::string& name, const std::string& text) const {
+        const hdf5::Type type = textType();
+        const hdf5::Space space(H5Screate(H5S_SCALAR));
+        const hdf5::Dataset dataset = createDataset(name, type.id(), space);
+        const char* characters = text.c_str();
+        require(H5Dwrite(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, &characters) >= 0, name, "written");
     }
 
     /// Some rows at a time.
@@ -140,20 +158,26 @@ private:
     void writeAttribute(hid_t owner, const std::string& object, const char* name, const std::string& text) const {
         const hdf5::Type type = textType();
         const char* characters = text.c_str();
-        writeAttributeAs(owner, object, name, type.id(), type.id(), &characters);
+        writeAttributeAs(owner, object, name, type.id(), type.id(), hdf5::Space(H5Screate(H5S_SCALAR)), &characters);
     }
 
     void writeAttribute(hid_t owner, const std::string& object, const char* name, std::int64_t value) const {
-        writeAttributeAs(owner, object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
+        writeAttributeAs(owner, object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, hdf5::Space(H5Screate(H5S_SCALAR)), &value);
+    }
+
+    void writeAttribute(hid_t owner, const std::string& object, const char* name,
+                        std::span<const std::int64_t> values) const {
+        const hsize_t extent = values.size();
+        writeAttributeAs(owner, object, name, H5T_STD_I64LE, H5T_NATIVE_INT64,
+                         hdf5::Space(H5Screate_simple(1, &extent, nullptr)), values.data());
     }
 
     void writeAttributeAs(hid_t owner, const std::string& object, const char* name, hid_t fileType, hid_t memoryType,
-                          const void* value) const {
+                          const hdf5::Space& space, const void* values) const {
         const std::string what = "attribute " + std::string(name) + " of " + object;
-        const hdf5::Space space(H5Screate(H5S_SCALAR));
         const hdf5::Attribute attribute(H5Acreate2(owner, name, fileType, space.id(), H5P_DEFAULT, H5P_DEFAULT));
         require(attribute.valid(), what, "created");
-        require(H5Awrite(attribute.id(), memoryType, value) >= 0, what, "written");
+        require(H5Awrite(attribute.id(), memoryType, values) >= 0, what, "written");
     }
 
     std::filesystem::path path_;

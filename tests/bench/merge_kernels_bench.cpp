@@ -167,7 +167,11 @@ std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const R
     const std::size_t inputs = std::min(info.maxInputs, models.size() - (baseIsApart ? 1 : 0));
     std::vector<TensorMerge> merges;
     for (const TensorInfo& tensor : models[0].tensors()) {
-        TensorMerge merge{tensor.name, tensor.shape, Dtype::BF16, run.method, {}, {}, {}, {}, {}};
+        TensorMerge merge;
+        merge.name = tensor.name;
+        merge.parameter = models[0].architecture().describe(tensor);
+        merge.shape = tensor.shape;
+        merge.method = run.method;
         const auto source = [&](std::size_t model) {
             const InputView view{&models[model], models[model].find(tensor.name)};
             return std::make_shared<CountingSource>(directSource(view), bytes);
@@ -180,7 +184,9 @@ std::vector<TensorMerge> mergesOf(const std::vector<Checkpoint>& models, const R
             merge.parameters.shared.push_back(value);
             merge.parameters.perInput.emplace_back(inputs, value);
         }
-        if (!run.omegas.empty()) merge.importance.emplace(static_cast<std::size_t>(tensor.shape.back()), 0.3f);
+        if (!run.omegas.empty())
+            merge.importance = ChannelImportance{std::vector<float>(static_cast<std::size_t>(tensor.shape.back()), 0.3f),
+                                                 ChannelLayout::of(tensor.shape, -1)};
         merges.push_back(std::move(merge));
     }
     return merges;

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -178,7 +179,7 @@ TEST_F(ModelSetTest, FindsTheLayersOfEverySlice) {
     EXPECT_EQ(set.slices[0].inputs[1].firstLayer, 1);
     EXPECT_EQ(set.slices[1].inputs[0].model, 1u);
     EXPECT_EQ(set.slices[1].firstLayer, 1);
-    EXPECT_EQ(set.outputLayers(), 3);
+    EXPECT_EQ(set.output.layers(), 3);
 }
 
 TEST_F(ModelSetTest, GivesTheLayersOfTheSourcesToABaseThatIsNone) {
@@ -209,6 +210,69 @@ TEST_F(ModelSetTest, RefusesRangesThatDoNotFit) {
     EXPECT_EQ(refused({0, 2, first}, {0, 1, second}), "merge.yaml:6:9: " + at("b") + " gives 1 layers to this slice, but " +
                                                           at("a") +
                                                           " gives 2 at merge.yaml:4:9; every source gives the same number");
+}
+
+/// A multimodal model: the tiny Llama as its text decoder beside a tower of two layers.
+TinyLlama multimodal() {
+    TinyLlama model;
+    const auto text = std::exchange(model.tensors, {});
+    for (const auto& [name, tensor] : text)
+        model.tensors[name.starts_with("model.") ? "model.language_model." + name.substr(6) : name] = tensor;
+    for (const char* layer : {"0", "1"})
+        model.addFloats(std::string("model.vision_tower.layers.") + layer + ".fc.weight", {4, 4});
+    model.addFloats("model.multi_modal_projector.weight", {4, 4});
+    model.config = {{"architectures", {"TinyForConditionalGeneration"}},
+                    {"model_type", "tiny_vlm"},
+                    {"text_config", {{"num_hidden_layers", 2}, {"vocab_size", 6}, {"hidden_size", 4}}},
+                    {"vision_config", {{"num_hidden_layers", 2}}}};
+    return model;
+}
+
+/// A module that is whole models.
+Slice moduleOf(const std::string& module, const std::string& model) {
+    Slice slice;
+    slice.sources.push_back({model, {}, {}});
+    slice.wholeModels = true;
+    slice.module = module;
+    return slice;
+}
+
+TEST_F(ModelSetTest, RefusesSlicesOfSeveralStacks) {
+    multimodal().write(folder_ / "base");
+    MergeConfig config;
+    config.slices.resize(1);
+    config.slices[0].sources.push_back(entryOf(at("base"), LayerRange{0, 1, {}}));
+
+    EXPECT_THAT(messageOf<UsageError>([&] { ModelSet::open(config); }),
+                AllOf(HasSubstr("text_decoder, vision_tower"), HasSubstr("modules")));
+}
+
+TEST_F(ModelSetTest, TakesAModuleFromATextModel) {
+    multimodal().write(folder_ / "base");
+    MergeConfig config;
+    config.baseModel = at("base");
+    config.slices.push_back(moduleOf("text_decoder", at("a")));
+
+    const ModelSet set = ModelSet::open(config);
+    const std::vector<MatchedTensor> tensors = matchTensors(set);
+
+    EXPECT_NE(set.models[0].find("model.language_model.layers.1.mlp.up_proj.weight"), nullptr);
+    for (const MatchedTensor& tensor : tensors) {
+        const bool isOfText = tensor.name.starts_with("model.language_model.") || tensor.name == "lm_head.weight";
+        EXPECT_EQ(tensor.action, isOfText ? MatchedTensor::Action::Merge : MatchedTensor::Action::CopyFromBase)
+            << tensor.name;
+    }
+    EXPECT_EQ(tensors.size(), multimodal().tensors.size());
+}
+
+TEST_F(ModelSetTest, NamesTheModulesThatThereAre) {
+    multimodal().write(folder_ / "base");
+    MergeConfig config;
+    config.baseModel = at("base");
+    config.slices.push_back(moduleOf("audio_tower", at("base")));
+
+    EXPECT_THAT(messageOf<UsageError>([&] { ModelSet::open(config); }),
+                HasSubstr("no module 'audio_tower'; it has text_decoder, vision_tower"));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -207,6 +208,61 @@ TEST_F(TensorMatching, RefusesTypesThatCannotBeMerged) {
 
         EXPECT_THAT(refusal(), AllOf(HasSubstr(file("a")), HasSubstr(row.message)));
     }
+}
+
+/// A layer for multi-token prediction behind the two others.
+void addPrediction(TinyLlama& model) {
+    model.config["num_nextn_predict_layers"] = 1;
+    model.addFloats("model.layers.2.eh_proj.weight", {4, 8});
+}
+
+TEST_F(TensorMatching, MergesPredictionLayersThatAllHave) {
+    for (TinyLlama* model : {&a_, &b_, &base_}) addPrediction(*model);
+    const ModelSet models = set();
+
+    const MatchedTensor* tensor = findIn(matchTensors(models), "model.layers.2.eh_proj.weight");
+
+    ASSERT_NE(tensor, nullptr);
+    EXPECT_EQ(tensor->action, Action::Merge);
+    EXPECT_EQ(tensor->depth, 1);
+}
+
+TEST_F(TensorMatching, CopiesPredictionLayersThatAnExpertLacks) {
+    for (TinyLlama* model : {&a_, &base_}) addPrediction(*model);
+    const ModelSet models = set();
+
+    EXPECT_EQ(findIn(matchTensors(models), "model.layers.2.eh_proj.weight")->action, Action::CopyFromBase);
+    EXPECT_THAT(log_.text(), HasSubstr("copied from it unmerged (model.layers.2.eh_proj.weight)"));
+}
+
+TEST_F(TensorMatching, LeavesOutPredictionLayersThatTheBaseLacks) {
+    addPrediction(a_);
+    const ModelSet models = set();
+
+    EXPECT_EQ(findIn(matchTensors(models), "model.layers.2.eh_proj.weight"), nullptr);
+    EXPECT_THAT(log_.text(), HasSubstr("1 tensors of layers for multi-token prediction are left out"));
+}
+
+TEST_F(TensorMatching, LeavesOutWhatAWrapperPutBeforeAllNames) {
+    for (TinyLlama* model : {&b_, &base_}) {
+        const auto names = std::exchange(model->tensors, {});
+        for (const auto& [name, tensor] : names) model->tensors["module._orig_mod." + name] = tensor;
+    }
+    const ModelSet models = set();
+
+    EXPECT_NE(findIn(matchTensors(models), "model.layers.0.mlp.up_proj.weight"), nullptr);
+    EXPECT_THAT(log_.text(), HasSubstr("_orig_mod. stands before all of them"));
+}
+
+TEST_F(TensorMatching, TakesNamesThatOtherToolsWroteForTheBases) {
+    const auto wrapped = std::exchange(b_.tensors, {});
+    for (const auto& [name, tensor] : wrapped) b_.tensors["language_model." + name] = tensor;
+    const ModelSet models = set();
+
+    const std::vector<MatchedTensor> tensors = matchTensors(models);
+
+    EXPECT_EQ(tensors.size(), base_.tensors.size());
+    EXPECT_THAT(log_.text(), HasSubstr("language_model.lm_head.weight is taken for lm_head.weight"));
 }
 
 }  // namespace

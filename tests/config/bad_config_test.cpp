@@ -102,8 +102,10 @@ TEST(BadConfig, Slices) {
 TEST(BadConfig, Modules) {
     expectRefused(
         {
-            {"modules: {}\n", ":2:1: modules needs the module 'default'"},
-            {"modules: {vision: {models: [{model: a}]}}\n", ":2:11: the module 'vision' is not supported"},
+            {"modules: {}\n", ":2:1: modules must have a section per module: default for the whole model"},
+            {"modules: {vision_tower: {}}\n", ":2:11: modules.vision_tower needs 'models' or 'slices'"},
+            {"modules: {default: {models: [{model: a}]}, vision_tower: {models: [{model: a}]}}\n",
+             ":2:11: the module default is the whole model, and has no other beside it"},
             {"modules: {default: {modls: []}}\n",
              ":2:21: unknown key 'modls' in modules.default; did you mean 'models'? (known keys: models, slices, "
              "parameters)"},

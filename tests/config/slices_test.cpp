@@ -27,6 +27,19 @@ const std::string kStack =
     "          - model: {model: {path: org/b, revision: v2}}\n"
     "        base_model: {model: c}\n";
 
+TEST(Modules, KeepTheirNamesAndParameters) {
+    const MergeConfig config = parsed(
+        "merge_method: linear\nbase_model: b\n"
+        "modules:\n  text_decoder: {models: [{model: t}], parameters: {weight: 2}}\n"
+        "  vision_tower: {slices: [{sources: [{model: v, layer_range: [0, 1]}]}]}\n");
+    ASSERT_EQ(config.slices.size(), 2u);
+    EXPECT_EQ(config.slices[0].module, "text_decoder");
+    EXPECT_TRUE(config.slices[0].wholeModels);
+    EXPECT_EQ(config.slices[1].module, "vision_tower");
+    EXPECT_FALSE(config.slices[1].wholeModels);
+    EXPECT_TRUE(config.moduleParameters.at("text_decoder").contains("weight"));
+}
+
 TEST(Slices, KeepTheirSourcesRangesAndBases) {
     const MergeConfig config = parsed(kStack);
 

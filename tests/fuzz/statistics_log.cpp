@@ -1,6 +1,6 @@
 // A well-formed HDF5 file with groups, datasets and attributes of any type and shape, partly under the names of a statistics
 // log. (Of a file that is no HDF5 libhdf5 itself makes sense, and sometimes crashes.) What passes can be merged by: every
-// statistic is finite and not negative, every sensitivity lies within the file.
+// statistic is finite and not negative, shapes and counts agree, every sensitivity lies within the file.
 
 #include "fuzz_target.h"
 
@@ -61,7 +61,10 @@ constexpr std::array kNames{"statistics",
                             "created",
                             "tool_version",
                             "x",
-                            "sensitivity"};
+                            "sensitivity",
+                            "input_axis",
+                            "base_config",
+                            "revision"};
 
 hdf5::Type anyType(Choices& choices) {
     switch (choices.of(6)) {
@@ -103,7 +106,17 @@ hdf5::Space anySpace(Choices& choices) {
     return hdf5::Space(H5Screate_simple(static_cast<int>(rank), extent.data(), nullptr));
 }
 
+void addText(hid_t parent, const char* name, Choices& choices) {
+    constexpr std::array kTexts{R"({"model_type": "llama"})", "[1]", "{", ""};
+    const char* const text = kTexts[choices.of(kTexts.size())];
+    const hdf5::Type type = logText();
+    const hdf5::Space space(H5Screate(H5S_SCALAR));
+    const hdf5::Dataset dataset(H5Dcreate2(parent, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    if (dataset.valid()) H5Dwrite(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, &text);
+}
+
 void addDataset(hid_t parent, const char* name, Choices& choices) {
+    if (name == std::string_view("base_config") && choices.of(2) == 0) return addText(parent, name, choices);
     const hdf5::Type type = anyType(choices);
     const hdf5::Space space = anySpace(choices);
     const hdf5::Dataset dataset(H5Dcreate2(parent, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
@@ -120,12 +133,15 @@ void addAttribute(hid_t parent, const char* name, Choices& choices) {
     const hdf5::Space space = isText ? hdf5::Space(H5Screate(H5S_SCALAR)) : anySpace(choices);
     const hdf5::Attribute attribute(H5Acreate2(parent, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT));
     const char* const text = "text";
-    const std::int64_t one = 1;
     if (!attribute.valid()) return;
-    if (isText)
+    if (isText) {
         H5Awrite(attribute.id(), type.id(), &text);
-    else if (H5Sget_simple_extent_npoints(space.id()) == 1 && H5Tget_class(type.id()) == H5T_INTEGER)
-        H5Awrite(attribute.id(), H5T_NATIVE_INT64, &one);
+    } else if (H5Tget_class(type.id()) == H5T_INTEGER) {
+        std::vector<std::int64_t> values(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space.id())), 1);
+        if (name == std::string_view("input_axis") || values.size() > 1)
+            for (std::int64_t& value : values) value = static_cast<std::int64_t>(choices.of(5)) - 2;
+        H5Awrite(attribute.id(), H5T_NATIVE_INT64, values.data());
+    }
 }
 
 /// What the log of one module has that the rest of the input may spoil.
@@ -185,10 +201,12 @@ void fuzzOne(std::string_view input) {
     }
     expectPlacesWithin(path);
     const StatisticsLog log = readStatisticsLog(path);
-    for (const auto& [module, statistics] : log.modules)
+    for (const auto& [module, statistics] : log.modules) {
+        if (statistics.inconsistency()) std::abort();
         for (const std::vector<float>* values : {&statistics.meanAbs, &statistics.rms, &statistics.maxAbs})
             for (const float value : *values)
                 if (!std::isfinite(value) || value < 0) std::abort();
+    }
 }
 
 }  // namespace aimerge::fuzz

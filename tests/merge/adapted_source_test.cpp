@@ -184,7 +184,13 @@ TEST(AdaptedSource, MergesAsTheSameExpertWrittenOutInFloat32) {
     const auto written = std::make_shared<MemorySource>("written out", valuesOf(*model.source(), 0, 3900));
     const auto merged = [&](std::shared_ptr<const TensorSource> expert, int threadCount) {
         const Method& method = findMethod("linear", {});
-        const TensorMerge merge{"x.weight", {13, 300}, Dtype::F32, &method, parameters(method, {0.7}), {}, {expert}, {}, {}};
+        TensorMerge merge;
+        merge.name = "x.weight";
+        merge.shape = {13, 300};
+        merge.dtype = Dtype::F32;
+        merge.method = &method;
+        merge.parameters = parameters(method, {0.7});
+        merge.inputs = {expert};
         ThreadPool threads(threadCount);
         MemorySink sink;
         mergeTensors({&merge, 1}, {}, DeltaRounding::None, threads, sink);

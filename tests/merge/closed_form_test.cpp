@@ -117,7 +117,7 @@ TEST(ActMat, TakesTheMeanOfVectorsAndVocabularies) {
     EXPECT_THAT(combined(actMatMethod(), values, {1, 1}, {{1, 5}, {5, 1}}), ElementsAre(7, 3));
 
     TensorMerge merge = tensorMerge(actMatMethod(), values, {1, 2}, {1, 1}, {{1, 5}, {5, 1}});
-    merge.name = "model.embed_tokens.weight";
+    merge.parameter.role = Role::Embedding;
     ThreadPool threads(1);
     MemorySink sink;
     mergeTensors({&merge, 1}, {}, DeltaRounding::None, threads, sink);
@@ -146,13 +146,13 @@ TEST(ClosedForm, TellsItsMemory) {
     // Tiles of 128 x 128. [130, 256]: 3 tiles of S and 4 of N in float64; while building, 4 of W_i - W_1 and 3 of C_i in
     // float32.
     constexpr std::uint64_t kLayer = (3 + 4) * 128 * 128 * 8 + (4 + 3) * 128 * 128 * 4;
-    const auto bytes = [](const Method& method, const char* tensor, const Shape& shape) {
-        return method.workingBytes(tensor, shape, parameters(method, {1, 1}));
+    const auto bytes = [](const Method& method, Role role, const Shape& shape) {
+        return method.workingBytes(role, shape, parameters(method, {1, 1}));
     };
     for (const Method* method : {&actMatMethod(), &regMeanMethod()}) {
-        EXPECT_EQ(bytes(*method, "model.layers.0.mlp.up_proj.weight", {130, 256}), kLayer);
-        EXPECT_EQ(bytes(*method, "model.norm.weight", {256}), 0u);
-        EXPECT_EQ(bytes(*method, "model.embed_tokens.weight", {32000, 256}), 0u);
+        EXPECT_EQ(bytes(*method, Role::Linear, {130, 256}), kLayer);
+        EXPECT_EQ(bytes(*method, Role::Norm, {256}), 0u);
+        EXPECT_EQ(bytes(*method, Role::Embedding, {32000, 256}), 0u);
     }
 }
 

@@ -37,8 +37,9 @@ TEST_P(DeviceMerge, HasTheBytesOfTheProcessors) {
             EXPECT_TRUE(merged(merge, {}, DeltaRounding::None, testDevice()) == merged(merge, {}, DeltaRounding::None, {}))
                 << shapeText(shape);
             merge.importance.emplace();
+            merge.importance->layout = ChannelLayout::of(shape, -1);
             for (std::int64_t c = 0; c < shape.back(); ++c)
-                merge.importance->push_back(static_cast<float>(c) / static_cast<float>(shape.back()));
+                merge.importance->values.push_back(static_cast<float>(c) / static_cast<float>(shape.back()));
             const std::vector<std::optional<double>> omegas{std::nullopt, 0.4, 0.0};
             for (const DeltaRounding rounding : {DeltaRounding::None, DeltaRounding::Bfloat16})
                 EXPECT_TRUE(merged(merge, omegas, rounding, testDevice()) == merged(merge, omegas, rounding, {}))

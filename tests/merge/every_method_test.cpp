@@ -92,8 +92,8 @@ TEST_P(EveryMethod, RoundsOnceToBfloat16) {
 TEST_P(EveryMethod, IsRelaxedForEveryOmegaInOneRead) {
     const MethodJob job(method_, {37, 53});
     TensorMerge merge = job.merge();
-    merge.importance = Floats(53);
-    for (std::size_t c = 0; c < 53; ++c) (*merge.importance)[c] = static_cast<float>(c) / 52;
+    merge.importance = ChannelImportance{Floats(53), ChannelLayout::of(merge.shape, -1)};
+    for (std::size_t c = 0; c < 53; ++c) merge.importance->values[c] = static_cast<float>(c) / 52;
     const std::vector<std::optional<double>> omegas{1, 0.4, 0};
 
     const std::vector<Floats> points = merged(merge, omegas);

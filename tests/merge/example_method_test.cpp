@@ -102,7 +102,7 @@ TEST(ExampleMethod, TakesItsParameter) {
 TEST(ExampleMethod, GetsRelaxationAndDtypesFromTheExecutor) {
     TensorMerge merge =
         tensorMerge(loudestMethod(), parameters(loudestMethod(), {1, 1}), {1, 2}, {1, 1}, {{5, 2}, {2, -1}}, Dtype::BF16);
-    merge.importance = Floats{1, 0};
+    merge.importance = ChannelImportance{{1, 0}, ChannelLayout::of(merge.shape, -1)};
     ThreadPool threads(2);
     MemorySink sink;
 

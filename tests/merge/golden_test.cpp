@@ -1,6 +1,5 @@
 // Merges and relaxations of the small Llama family against the reference implementations' outputs (tests/data/goldens).
 
-#include "aimerge/architecture/parameter_name.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/merge/job_check.h"
 #include "aimerge/merge/tensor_assembly.h"
@@ -62,7 +61,7 @@ public:
         for (const MatchedTensor& tensor : matched) {
             OutputTensor output{tensor.name, dtype,
                                 tensor.inputs.at(models_.slices.at(tensor.slice).referenceInput()).tensor->shape};
-            if (isVocabularyTensor(tensor.name)) output.shape[0] = alignment.rows;
+            if (tensor.parameter.hasVocabularyRows) output.shape[0] = alignment.rows;
             const std::optional<Activity> activity =
                 statistics ? std::optional(Activity{.statistics = {&*statistics, 1}}) : std::nullopt;
             merges.push_back(
@@ -82,8 +81,8 @@ public:
 
 private:
     VocabularyAlignment alignmentOf(const std::vector<MatchedTensor>& matched, UnequalVocabularies unequal) const {
-        const auto tensor =
-            std::ranges::find_if(matched, [](const MatchedTensor& candidate) { return isVocabularyTensor(candidate.name); });
+        const auto tensor = std::ranges::find_if(
+            matched, [](const MatchedTensor& candidate) { return candidate.parameter.hasVocabularyRows; });
         std::vector<Vocabulary> vocabularies;
         vocabularies.reserve(models_.models.size());
         std::vector<VocabularyInput> inputs;
@@ -210,7 +209,9 @@ TEST(GoldenRelaxation, OfTheReferenceCodeIsBitExact) {
     for (const auto& [name, golden] : goldenValues("aim/bf16in_task_arithmetic_bf16_0.4.safetensors")) {
         const std::vector<float> a = importance(statistics.at(name.substr(0, name.rfind(".weight"))).meanAbs);
         Floats relaxed(golden.size());
-        Relaxation(a, 0.4, DeltaRounding::Bfloat16).apply(0, base.at(name), merged.at(name), relaxed);
+        const ChannelLayout layout{.channels = static_cast<std::int64_t>(a.size()),
+                                   .matrixElements = static_cast<std::int64_t>(golden.size())};
+        Relaxation({a, layout}, 0.4, DeltaRounding::Bfloat16).apply(0, base.at(name), merged.at(name), relaxed);
         EXPECT_EQ(bitsOf(roundedToBf16(relaxed)), bitsOf(golden)) << name;
         elements += golden.size();
     }

@@ -27,8 +27,14 @@ StatisticsByModule someStatistics() {
             {"lm_head", channels({80})}};
 }
 
+Architecture twoLayers() {
+    const std::vector<TensorInfo> tensors{{"model.layers.0.mlp.up_proj.weight", Dtype::F32, {3, 2}, 0, {}},
+                                          {"model.layers.1.mlp.up_proj.weight", Dtype::F32, {3, 4}, 0, {}}};
+    return Architecture(nlohmann::ordered_json{{"model_type", "llama"}, {"num_hidden_layers", 2}}, tensors);
+}
+
 std::vector<float> importance(const AimConfig& aim, const StatisticsByModule& statistics = someStatistics()) {
-    return importanceOfModule(kModule, statistics, aim);
+    return importanceOfModule(twoLayers(), kModule, statistics.at(kModule).values(aim.statistic), statistics, aim);
 }
 
 TEST(Importance, IsThePapersByDefault) {

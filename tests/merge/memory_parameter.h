@@ -82,6 +82,7 @@ public:
           chunk_(chunk) {}
 
     const std::string& name() const override { return name_; }
+    Role role() const override { return shape_.size() == 1 ? Role::Norm : Role::Linear; }
     std::size_t inputs() const override { return inputs_.size(); }
     const Shape& shape() const override { return shape_; }
     bool hasBase() const override { return !base_.empty(); }
@@ -196,9 +197,14 @@ inline Floats combined(const Method& method, const ResolvedParameters& values, c
 
 inline TensorMerge tensorMerge(const Method& method, const ResolvedParameters& values, Shape shape, const Floats& base,
                                const std::vector<Floats>& inputs, Dtype dtype = Dtype::F32) {
-    TensorMerge merge{
-        "weight", std::move(shape), dtype, &method, values, std::make_shared<MemorySource>("base: weight", base), {}, {},
-        {}};
+    TensorMerge merge;
+    merge.name = "weight";
+    merge.parameter.role = shape.size() == 1 ? Role::Norm : Role::Linear;
+    merge.shape = std::move(shape);
+    merge.dtype = dtype;
+    merge.method = &method;
+    merge.parameters = values;
+    merge.base = std::make_shared<MemorySource>("base: weight", base);
     for (std::size_t i = 0; i < inputs.size(); ++i)
         merge.inputs.push_back(std::make_shared<MemorySource>(fmt::format("expert_{}: weight", i), inputs[i]));
     return merge;

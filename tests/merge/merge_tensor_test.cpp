@@ -1,7 +1,11 @@
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/core/error.h"
+#include "aimerge/merge/dare.h"
+#include "aimerge/merge/della.h"
 #include "aimerge/merge/instruction_set.h"
 #include "aimerge/merge/linear.h"
+#include "aimerge/merge/model_stock.h"
+#include "aimerge/merge/sce.h"
 #include "aimerge/merge/task_arithmetic.h"
 #include "aimerge/merge/ties.h"
 #include "merge/memory_parameter.h"
@@ -15,10 +19,10 @@ using testing::HasSubstr;
 
 constexpr std::size_t kColumns = 1000;
 
-/// A parameter of more than one block of float32 output (1 Mi elements), with many equal changes.
-/// Whose walks are the executor's patterns: without a base, element-wise, with a prepare pass.
+/// Methods whose walks are the executor's patterns: without a base, element-wise, with a prepare pass.
 const std::vector<const Method*> kPatterns{&linearMethod(), &taskArithmeticMethod(), &tiesMethod()};
 
+/// A parameter of more than one block of float32 output (1 Mi elements), with many equal changes.
 struct Family {
     Floats base = roundedToBf16(normalValues(1'200'000, 1, 0.02f));
     std::vector<Floats> experts;
@@ -78,7 +82,7 @@ TEST(MergeTensors, HasTheSameBytesForAnyThreadsAndInstructionSet) {
         limitInstructionSet(set);
         for (const int threads : {1, 2, 3}) {
             auto tensors = listOf(family.merge(tiesMethod(), trimmedTies(3), Dtype::BF16));
-            tensors[0].importance = family.importance;
+            tensors[0].importance = ChannelImportance{family.importance, ChannelLayout::of(tensors[0].shape, -1)};
             tensors.push_back(
                 family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {0.3, 0.6, 0.1}), Dtype::F16));
             tensors.push_back(family.merge(linearMethod(), parameters(linearMethod(), {0.3, 0.6, 0.1})));
@@ -124,7 +128,7 @@ TEST(MergeTensors, ScaledWholeATensorChangesByAsMuchInItsOwnDirection) {
     const auto values = parameters(taskArithmeticMethod(), {1, 0.5});
     const std::vector<std::optional<double>> omegas{1, 0.4, 0};
     auto tensors = listOf(family.merge(taskArithmeticMethod(), values));
-    tensors[0].importance = family.importance;
+    tensors[0].importance = ChannelImportance{family.importance, ChannelLayout::of(tensors[0].shape, -1)};
     MemorySink relaxed;
     run(tensors, omegas, relaxed);
     tensors[0].scalesWhole = true;
@@ -150,7 +154,7 @@ TEST(MergeTensors, ScaledWholeAnUnchangedTensorStays) {
     Family family(1);
     family.experts[0] = family.base;
     auto tensors = listOf(family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {1})));
-    tensors[0].importance = family.importance;
+    tensors[0].importance = ChannelImportance{family.importance, ChannelLayout::of(tensors[0].shape, -1)};
     tensors[0].scalesWhole = true;
     MemorySink sink;
     run(tensors, {0.4}, sink);
@@ -162,7 +166,7 @@ TEST(MergeTensors, ReadsOnceForAllOmegas) {
     const auto values = parameters(tiesMethod(), {1, 0.5});
     const std::vector<std::optional<double>> omegas{1, 0.4, 0};
     auto tensors = listOf(family.merge(tiesMethod(), values));
-    tensors[0].importance = family.importance;
+    tensors[0].importance = ChannelImportance{family.importance, ChannelLayout::of(tensors[0].shape, -1)};
     MemorySink together;
     run(tensors, omegas, together);
 
@@ -266,6 +270,78 @@ TEST(MergeTensors, PassesOnWhatTheSinkThrows) {
     const Family family(1);
     auto tensors = listOf(family.merge(taskArithmeticMethod(), parameters(taskArithmeticMethod(), {1})));
     EXPECT_THROW(run(tensors, {}, sink), RuntimeFault);
+}
+
+/// A tensor of several matrices, and the same as tensors of their own.
+struct Stacked {
+    static constexpr std::int64_t kMatrices = 3, kRows = 350, kOwnColumns = 37;  // no multiple of a chunk or a span
+    static constexpr std::size_t kElements = kRows * kOwnColumns;
+    Floats base = normalValues(kMatrices * kElements, 1, 1), first = normalValues(kMatrices * kElements, 2, 1),
+           second = normalValues(kMatrices * kElements, 3, 1);
+
+    static Floats part(const Floats& whole, std::int64_t matrix) {
+        const auto begin = whole.begin() + matrix * static_cast<std::int64_t>(kElements);
+        return {begin, begin + static_cast<std::int64_t>(kElements)};
+    }
+    static std::string name(std::int64_t matrix) { return "experts." + std::to_string(matrix) + ".weight"; }
+
+    TensorMerge whole(const Method& method, const ResolvedParameters& values) const {
+        TensorMerge merge = tensorMerge(method, values, {kMatrices, kRows, kOwnColumns}, base, {first, second});
+        for (std::int64_t i = 0; i < kMatrices; ++i)
+            merge.parts.push_back({name(i), i, i * static_cast<std::int64_t>(kElements), {kRows, kOwnColumns}});
+        return merge;
+    }
+    TensorMerge alone(std::int64_t matrix, const Method& method, const ResolvedParameters& values) const {
+        TensorMerge merge = tensorMerge(method, values, {kRows, kOwnColumns}, part(base, matrix),
+                                        {part(first, matrix), part(second, matrix)});
+        merge.name = name(matrix);
+        return merge;
+    }
+};
+
+TEST(MergeTensors, MergesTheMatricesOfATensorAsTensorsOfTheirOwn) {
+    const Stacked stacked;
+    for (const Method* method : {&tiesMethod(), &dareTiesMethod(), &dellaMethod(), &modelStockMethod(), &sceMethod()}) {
+        ResolvedParameters values = parameters(*method, {1, 0.5});
+        for (const ParameterSpec& spec : method->info().parameters)
+            if (spec.name == "density") setPerInput(*method, values, "density", {0.5, 0.3});
+        MemorySink sink;
+        std::vector<TensorMerge> tensors = listOf(stacked.whole(*method, values));
+        for (std::int64_t i = 0; i < Stacked::kMatrices; ++i) tensors.push_back(stacked.alone(i, *method, values));
+        run(tensors, {}, sink);
+
+        const Floats got = sink.values<float>(0);
+        for (std::int64_t i = 0; i < Stacked::kMatrices; ++i)
+            EXPECT_EQ(bitsOf(Stacked::part(got, i)), bitsOf(sink.values<float>(static_cast<std::size_t>(i) + 1)))
+                << method->info().name << " " << i;
+    }
+}
+
+TEST(MergeTensors, RelaxesTheMatricesOfATensorOneByOne) {
+    const Stacked stacked;
+    const ResolvedParameters values = parameters(taskArithmeticMethod(), {1, 0.5});
+    for (const bool scales : {false, true}) {
+        MemorySink sink;
+        std::vector<TensorMerge> tensors = listOf(stacked.whole(taskArithmeticMethod(), values));
+        for (std::int64_t i = 0; i < Stacked::kMatrices; ++i)
+            tensors.push_back(stacked.alone(i, taskArithmeticMethod(), values));
+        ChannelImportance& whole = tensors[0].importance.emplace();
+        whole.layout = ChannelLayout::of({Stacked::kRows, Stacked::kOwnColumns}, -1);
+        whole.layout.matrices = Stacked::kMatrices;
+        for (std::int64_t i = 0; i < Stacked::kMatrices; ++i) {
+            Floats importance = normalValues(Stacked::kOwnColumns, 20 + static_cast<std::uint64_t>(i), 0.3f);
+            for (float& a : importance) a = std::min(std::abs(a), 1.0f);
+            whole.values.insert(whole.values.end(), importance.begin(), importance.end());
+            tensors[static_cast<std::size_t>(i) + 1].importance =
+                ChannelImportance{importance, ChannelLayout::of({Stacked::kRows, Stacked::kOwnColumns}, -1)};
+        }
+        for (TensorMerge& tensor : tensors) tensor.scalesWhole = scales;
+        run(tensors, {0.3}, sink);
+
+        const Floats got = sink.values<float>(0);
+        for (std::int64_t i = 0; i < Stacked::kMatrices; ++i)
+            EXPECT_EQ(bitsOf(Stacked::part(got, i)), bitsOf(sink.values<float>(static_cast<std::size_t>(i) + 1))) << i;
+    }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "aimerge/merge/relaxation.h"
 #include "aimerge/core/error.h"
 #include "merge/memory_parameter.h"
+#include "support/expect_error.h"
 
 #include <gmock/gmock.h>
 
@@ -13,7 +14,8 @@ using testing::HasSubstr;
 Floats relaxed(const Floats& importance, double omega, const Floats& base, const Floats& merged, std::int64_t first = 0,
                DeltaRounding rounding = DeltaRounding::None) {
     Floats out(base.size());
-    Relaxation(importance, omega, rounding).apply(first, base, merged, out);
+    const ChannelLayout layout{.channels = static_cast<std::int64_t>(importance.size()), .matrixElements = 1 << 20};
+    Relaxation({importance, layout}, omega, rounding).apply(first, base, merged, out);
     return out;
 }
 
@@ -62,14 +64,28 @@ StatisticsByModule someStatistics() {
     return statistics;
 }
 
+Architecture oneLayer() {
+    const std::vector<TensorInfo> tensors{{"model.embed_tokens.weight", Dtype::F32, {7, 3}, 0, {}},
+                                          {"model.layers.0.self_attn.q_proj.weight", Dtype::F32, {5, 3}, 0, {}},
+                                          {"model.norm.weight", Dtype::F32, {3}, 0, {}}};
+    return Architecture(
+        nlohmann::ordered_json{{"model_type", "llama"}, {"num_hidden_layers", 1}, {"vocab_size", 7}, {"hidden_size", 3}},
+        tensors);
+}
+
+std::optional<ChannelImportance> importanceIn(const std::string& tensor, const Shape& shape, const AimConfig& aim,
+                                              bool headIsWritten = false) {
+    return importanceOf(oneLayer(), tensor, shape, aim, someStatistics(), headIsWritten);
+}
+
 TEST(ImportanceOf, IsTheStatisticOverItsMaximum) {
     AimConfig aim;
-    const auto importance = importanceOf("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim, someStatistics(), false);
+    const auto importance = importanceIn("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim);
     ASSERT_TRUE(importance);
-    EXPECT_THAT(*importance, ElementsAre(0.25f, 0.5f, 1));
+    EXPECT_THAT(importance->values, ElementsAre(0.25f, 0.5f, 1));
+    EXPECT_TRUE(importance->layout.isPlain());
     aim.statistic = Statistic::MaxAbs;
-    EXPECT_THAT(*importanceOf("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim, someStatistics(), false),
-                ElementsAre(1, 0.5f, 1));
+    EXPECT_THAT(importanceIn("model.layers.0.self_attn.q_proj.weight", {5, 3}, aim)->values, ElementsAre(1, 0.5f, 1));
 }
 
 TEST(ImportanceOf, FollowsTheScope) {
@@ -88,35 +104,62 @@ TEST(ImportanceOf, FollowsTheScope) {
                                 {"unmeasured.weight", {2, 3}, false, false, false}};
     for (const Row& row : rows) {
         AimConfig aim;
-        EXPECT_EQ(importanceOf(row.tensor, row.shape, aim, someStatistics(), false).has_value(), row.code) << row.tensor;
+        EXPECT_EQ(importanceIn(row.tensor, row.shape, aim).has_value(), row.code) << row.tensor;
         aim.relaxTiedHead = true;
-        EXPECT_EQ(importanceOf(row.tensor, row.shape, aim, someStatistics(), false).has_value(), row.tiedHead) << row.tensor;
+        EXPECT_EQ(importanceIn(row.tensor, row.shape, aim).has_value(), row.tiedHead) << row.tensor;
         aim = {};
         aim.scope = AimScope::Linear;
-        EXPECT_EQ(importanceOf(row.tensor, row.shape, aim, someStatistics(), false).has_value(), row.linear) << row.tensor;
+        EXPECT_EQ(importanceIn(row.tensor, row.shape, aim).has_value(), row.linear) << row.tensor;
     }
 }
 
 TEST(ImportanceOf, LeavesTheEmbeddingAloneWhenTheHeadIsItsOwn) {
     AimConfig aim;
     aim.relaxTiedHead = true;
-    EXPECT_FALSE(importanceOf("model.embed_tokens.weight", {7, 3}, aim, someStatistics(), true));
+    EXPECT_FALSE(importanceIn("model.embed_tokens.weight", {7, 3}, aim, true));
 }
 
-TEST(ImportanceOf, RefusesMissingAndMismatchedStatistics) {
+TEST(RelaxedBy, SaysWhatHasNoStatistic) {
     const AimConfig aim;
-    try {
-        importanceOf("model.layers.0.mlp.up_proj.weight", {5, 3}, aim, someStatistics(), false);
-        FAIL() << "accepted";
-    } catch (const InputError& error) {
-        EXPECT_THAT(error.what(), HasSubstr("'model.layers.0.mlp.up_proj'"));
-    }
-    try {
-        importanceOf("lm_head.weight", {5, 4}, aim, someStatistics(), true);
-        FAIL() << "accepted";
-    } catch (const InputError& error) {
-        EXPECT_THAT(error.what(), HasSubstr("'lm_head' have 3 channels, lm_head.weight has 4 (shape [5, 4])"));
-    }
+    const auto treatment = [&](const char* tensor, const Shape& shape) {
+        return relaxedBy(oneLayer(), tensor, shape, aim, someStatistics(), true).treatment;
+    };
+    EXPECT_EQ(treatment("model.layers.0.self_attn.q_proj.weight", {5, 3}), Treatment::Relaxed);
+    EXPECT_EQ(treatment("model.layers.0.mlp.up_proj.weight", {5, 3}), Treatment::Unmeasured);
+    EXPECT_EQ(treatment("model.layers.0.self_attn.q_proj.bias", {5}), Treatment::OfAnotherKind);
+}
+
+TEST(ImportanceOf, RefusesMismatchedStatistics) {
+    EXPECT_THAT(messageOf<InputError>([] {
+                    importanceIn("lm_head.weight", {5, 4}, {}, true);
+                }),
+                HasSubstr("'lm_head' have 3 channels, lm_head.weight has 4 (shape [5, 4])"));
+}
+
+TEST(Relaxation, GoesAlongTheAxisThatIsTheInput) {
+    // [in, out] = [2, 3]: the factors 1 and 0.5 are those of the rows.
+    Floats out(6);
+    Relaxation({{0, 1}, ChannelLayout::of({2, 3}, -2)}, 0.5, DeltaRounding::None).apply(0, Floats(6, 1), Floats(6, 9), out);
+    EXPECT_THAT(out, ElementsAre(9, 9, 9, 5, 5, 5));
+    Floats middle(3);
+    Relaxation({{0, 1}, ChannelLayout::of({2, 3}, -2)}, 0.5, DeltaRounding::None)
+        .apply(2, Floats(3, 1), Floats(3, 9), middle);
+    EXPECT_THAT(middle, ElementsAre(9, 5, 5));
+}
+
+TEST(Relaxation, HasChannelsOfItsOwnForEveryMatrix) {
+    // Two matrices [1, 2].
+    ChannelLayout layout = ChannelLayout::of({1, 2}, -1);
+    layout.matrices = 2;
+    Floats out(4);
+    Relaxation({{0, 1, 1, 0}, layout}, 0.5, DeltaRounding::None).apply(0, Floats(4, 1), Floats(4, 9), out);
+    EXPECT_THAT(out, ElementsAre(9, 5, 5, 9));
+    // Two matrices [in, out] = [2, 2], from the second row of the first on.
+    layout = ChannelLayout::of({2, 2}, -2);
+    layout.matrices = 2;
+    Floats part(4);
+    Relaxation({{0, 1, 0.5f, 0}, layout}, 0.5, DeltaRounding::None).apply(2, Floats(4, 1), Floats(4, 9), part);
+    EXPECT_THAT(part, ElementsAre(5, 5, 7, 7));
 }
 
 }  // namespace

@@ -379,10 +379,10 @@ TEST(Della, SaysWhatItHolds) {
     };
 
     EXPECT_EQ(held(), 10u * 16 * 4);
-    EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
+    EXPECT_EQ(dellaMethod().workingBytes(Role::Linear, shape, values), held());
     setShared(dellaMethod(), values, "rescale_mode", 1);
     EXPECT_EQ(held(), 1000u * 4);
-    EXPECT_EQ(dellaMethod().workingBytes("weight", shape, values), held());
+    EXPECT_EQ(dellaMethod().workingBytes(Role::Linear, shape, values), held());
 }
 
 TEST(Dare, SaysWhatItHolds) {
@@ -393,7 +393,7 @@ TEST(Dare, SaysWhatItHolds) {
     MemoryReader reader(base, {expert, expert}, pool, 1000, {1000});
 
     EXPECT_EQ(dareLinearMethod().prepare(reader, values)->heldBytes(), 2u * 16 * 4);  // 1000 bits: two groups
-    EXPECT_EQ(dareLinearMethod().workingBytes("weight", {1000}, values), 2u * 16 * 4);
+    EXPECT_EQ(dareLinearMethod().workingBytes(Role::Linear, {1000}, values), 2u * 16 * 4);
 }
 
 // ---- all random methods

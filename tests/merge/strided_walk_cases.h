@@ -43,7 +43,8 @@ struct WalkCase {
         Floats importance(channels);
         for (std::size_t i = 0; i < channels; ++i) importance[i] = static_cast<float>(i) / static_cast<float>(channels - 1);
         std::vector<Relaxation> all;
-        for (const double omega : omegas) all.emplace_back(importance, omega, rounding);
+        const ChannelLayout layout{.channels = static_cast<std::int64_t>(channels), .matrixElements = std::int64_t{1} << 40};
+        for (const double omega : omegas) all.emplace_back(ChannelImportance{importance, layout}, omega, rounding);
         return all;
     }
 

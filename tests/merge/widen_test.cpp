@@ -143,7 +143,7 @@ TEST(Widen, SeesAColumnInEachRowOfAnEmbedding) {
     std::vector<Floats> across;
     for (const Floats& expert : experts) across.push_back(transposed(expert, rows, columns));
     TensorMerge merge = tensorMerge(widenMethod(), with(1, 1), {40, 23}, base, experts);
-    merge.name = "model.embed_tokens.weight";
+    merge.parameter.role = Role::Embedding;
     ThreadPool threads(2);
     MemorySink sink;
 

@@ -1,5 +1,7 @@
 #include "aimerge/output/journal.h"
 
+#include "aimerge/core/revision.h"
+#include "support/log_capture.h"
 #include "support/temp_folder.h"
 
 #include <fmt/format.h>
@@ -13,6 +15,7 @@ namespace aimerge {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 FinishedTensor entry(const std::string& folder, const std::string& tensor, const std::string& contents) {
@@ -32,6 +35,45 @@ TEST(Journal, IsReadBackFromAllRanks) {
 
     EXPECT_THAT(readJournals(temp.path()),
                 ElementsAre(entry("", "a", "3"), entry("", "b", "1"), entry("omega-0.4", "a", "2")));
+}
+
+TEST(Journal, SaysTheRevisionOfItsForm) {
+    const TempFolder temp;
+    Journal(temp.path(), 0).record(entry("omega-0.4", "a", "1"));
+
+    const std::string text = readTextFile(temp.path() / "journal-0.jsonl");
+
+    EXPECT_EQ(revision::kJournal, 1);
+    EXPECT_EQ(text,
+              "{\"journal\":1}\n{\"folder\":\"omega-0.4\",\"tensor\":\"a\",\"digest\":\"" + digestOf("1").hex() + "\"}\n")
+        << "another form needs another revision::kJournal (core/revision.h), and a reader of this one; then change this "
+           "test";
+}
+
+TEST(Journal, OfAnOlderVersionHasNoRevisionAndIsContinued) {
+    const TempFolder temp;
+    append(temp.path() / "journal-0.jsonl", journalText({entry("", "a", "1")}));
+
+    Journal(temp.path(), 0).record(entry("", "b", "2"));
+
+    EXPECT_THAT(readJournals(temp.path()), ElementsAre(entry("", "a", "1"), entry("", "b", "2")));
+}
+
+TEST(Journal, OfAnUnknownRevisionIsBegunAnew) {
+    for (const char* first : {"{\"journal\":2}\n", "{\"journal\":-1}\n"}) {
+        const TempFolder temp;
+        append(temp.path() / "journal-0.jsonl", first + journalText({entry("", "a", "1")}));
+        append(temp.path() / "journal-1.jsonl", journalText({entry("", "b", "2")}));
+        {
+            const LogCapture log;
+            EXPECT_THAT(readJournals(temp.path()), ElementsAre(entry("", "b", "2")));
+            EXPECT_THAT(log.text(), HasSubstr("journal-0.jsonl: a journal of revision"));
+        }
+
+        Journal(temp.path(), 0).record(entry("", "c", "3"));
+
+        EXPECT_THAT(readJournals(temp.path()), ElementsAre(entry("", "b", "2"), entry("", "c", "3")));
+    }
 }
 
 TEST(Journal, IgnoresATornLineAndGoesOnAfterIt) {

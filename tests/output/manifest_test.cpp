@@ -1,11 +1,15 @@
 #include "aimerge/output/manifest.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/revision.h"
 #include "output/small_output.h"
+#include "support/expect_error.h"
 #include "support/temp_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <functional>
 
 namespace aimerge {
 namespace {
@@ -33,6 +37,7 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
     const Manifest read = parseManifest(manifestText(written), "manifest");
 
     EXPECT_EQ(read.version, written.version);
+    EXPECT_EQ(read.revisions, written.revisions);
     EXPECT_EQ(read.created, written.created);
     EXPECT_EQ(read.inputDigest, written.inputDigest);
     EXPECT_EQ(read.method, "ties");
@@ -43,6 +48,60 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(read.settings, written.settings);
     EXPECT_EQ(read.config, written.config);
     EXPECT_EQ(read.files, written.files);
+}
+
+/// Every key, and the types of their values, in their order.
+std::string shapeOf(const nlohmann::ordered_json& value) {
+    if (value.is_array()) return "[" + (value.empty() ? std::string() : shapeOf(value.front())) + "]";
+    if (!value.is_object()) return value.type_name();
+    std::string shape;
+    for (const auto& [key, entry] : value.items()) shape += (shape.empty() ? "" : ", ") + key + " " + shapeOf(entry);
+    return "{" + shape + "}";
+}
+
+TEST(Manifest, HasTheFormOfItsRevision) {
+    const std::string shape = shapeOf(nlohmann::ordered_json::parse(manifestText(manifestWithFiles())));
+
+    const std::string model = "{name string, header_digest string, bytes number}";
+    const std::string shard = "{bytes number, checksum string, header string, tensors ";
+    EXPECT_EQ(revision::kManifest, 1);
+    EXPECT_EQ(shape,
+              "{format number, aimerge string, revisions {merged_values number, statistics number}, created string, "
+              "input_digest string, method string, omega number, seeds {calibration number}, base " +
+                  model + ", experts [" + model +
+                  "], settings {density number}, config string, files {model-00001-of-00002.safetensors " + shard +
+                  "{model.norm.weight string, model.embed_tokens.weight string}}, model-00002-of-00002.safetensors " +
+                  shard + "{lm_head.weight string}}, config.json {bytes number, checksum string}}, checksum string}")
+        << "another form needs another revision::kManifest (core/revision.h), and a reader of this one; then change this "
+           "test";
+}
+
+/// @param change of the JSON; the checksum is made anew
+std::string changedManifest(const std::function<void(nlohmann::ordered_json&)>& change) {
+    auto json = nlohmann::ordered_json::parse(manifestText(manifestWithFiles()));
+    json.erase("checksum");
+    change(json);
+    std::string text = json.dump(2);
+    text.resize(text.size() - 2);
+    text += ",\n  ";
+    return text + "\"checksum\": \"" + digestOf(text).hex() + "\"\n}\n";
+}
+
+TEST(Manifest, OfAnOlderVersionHasNoRevisions) {
+    const std::string text = changedManifest([](auto& json) { json.erase("revisions"); });
+
+    const Manifest read = parseManifest(text, "manifest");
+
+    EXPECT_TRUE(read.revisions.empty());
+    EXPECT_EQ(read.files, manifestWithFiles().files);
+}
+
+TEST(Manifest, OfAnUnknownFormIsAnError) {
+    for (const int format : {0, 2}) {
+        const std::string text = changedManifest([&](auto& json) { json["format"] = format; });
+        EXPECT_THAT(messageOf<InputError>([&] { parseManifest(text, "manifest"); }),
+                    HasSubstr(fmt::format("format is {}, this version of aimerge reads up to 1", format)));
+    }
 }
 
 TEST(Manifest, ListsTheOmegasOfTensorsThatHaveTheirOwn) {

@@ -1,11 +1,11 @@
 #pragma once
 // A complete published checkpoint of a few kilobytes, made by the same calls as a merge: three tensors in two shards.
 
+#include "aimerge/core/version.h"
 #include "aimerge/output/model_card.h"
 #include "aimerge/output/output_folder.h"
 #include "aimerge/output/shard_writer.h"
 #include "aimerge/output/side_files.h"
-#include "aimerge/core/version.h"
 
 #include <filesystem>
 #include <vector>
@@ -35,6 +35,7 @@ inline void writeTensor(ShardWriter& writer, const TensorInfo& tensor) {
 inline Manifest smallManifest() {
     Manifest manifest;
     manifest.version = kVersion;
+    manifest.revisions = {{"merged_values", 1}, {"statistics", 1}};
     manifest.created = "2025-01-31T12:00:00Z";
     manifest.inputDigest = "0123456789abcdef0123456789abcdef";
     manifest.method = "ties";

@@ -32,6 +32,7 @@ protected:
         log.origin.baseModel = "org/base";
         log.origin.baseDigest = "00ff";
         log.origin.baseFileStamps = "model.safetensors 12 34";
+        log.origin.baseConfig = "{\"model_type\": \"llama\", \"architectures\": [\"\xc3\x84\"]}\n";
         log.origin.corpus = "corpus with \xc3\xa4.jsonl";
         log.origin.tokensDigest = "abcd";
         log.origin.tokens = 512;
@@ -46,14 +47,31 @@ protected:
         log.origin.commandLine = "aimerge calibrate demo.yaml";
         log.origin.created = "2030-01-01T00:00:00Z";
         log.origin.toolVersion = "1";
+        log.origin.revision = 7;
         log.modules["model.layers.0.self_attn.q_proj"] = {{0.5f, 1.25f}, {1, 2}, {3, 4}, 512};
         log.modules["lm_head"] = {{0.0f}, {0.125f}, {9}, 512};
+        log.modules["model.layers.0.experts.down_proj"] = {
+            .meanAbs = {1, 2, 0, 0, 3, 4},
+            .rms = {2, 3, 0, 0, 4, 5},
+            .maxAbs = {3, 4, 0, 0, 5, 6},
+            .tokens = 1000,
+            .experts = 3,
+            .expertTokens = {700, 0, 300},
+            .inputAxis = -2,
+        };
         log.stages = {{0, 0, 1, 1.5, 0.25, 0.125, 1 << 20}, {1, 2, 2, 1, 2, 3, 4}, {2, 3, 2, 0, 0, 0, 5}};
         return log;
     }
 
     std::filesystem::path folder_, path_;
 };
+
+/// Takes the checksum off and changes the rest.
+void inFile(const std::filesystem::path& path, const std::function<void(hid_t)>& change) {
+    writeTextFile(path, readTextFile(path).substr(512));
+    const hdf5::FileObject file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+    change(file.id());
+}
 
 TEST_F(StatisticsLogTest, ReadsBackWhatWasWritten) {
     const StatisticsLog log = sampleLog();
@@ -64,17 +82,45 @@ TEST_F(StatisticsLogTest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(read.modules, log.modules);
     EXPECT_EQ(read.origin.baseModel, log.origin.baseModel);
     EXPECT_EQ(read.origin.baseFileStamps, log.origin.baseFileStamps);
+    EXPECT_EQ(read.origin.baseConfig, log.origin.baseConfig);
     EXPECT_EQ(read.origin.corpus, log.origin.corpus);
     EXPECT_EQ(read.origin.tokens, 512);
     EXPECT_EQ(read.origin.blockLength, 64);
     EXPECT_EQ(read.origin.vocabulary, "");
     EXPECT_EQ(read.origin.ranks, 3);
     EXPECT_EQ(read.origin.toolVersion, "1");
+    EXPECT_EQ(read.origin.revision, 7);
     ASSERT_EQ(read.stages.size(), 3u);
     EXPECT_EQ(read.stages[1].rank, 1);
     EXPECT_EQ(read.stages[1].lastLayer, 2);
     EXPECT_EQ(read.stages[0].waitSeconds, 0.25);
     EXPECT_EQ(read.stages[2].peakMemoryBytes, 5);
+}
+
+TEST_F(StatisticsLogTest, ALogWithoutExpertsAndConfigIsReadAsBefore) {
+    StatisticsLog log = sampleLog();
+    log.modules.erase("model.layers.0.experts.down_proj");
+    log.origin.baseConfig.clear();
+    log.origin.revision = 0;
+
+    writeStatisticsLog(path_, log);
+
+    inFile(path_, [](hid_t file) {
+        EXPECT_EQ(H5Lexists(file, "/base_config", H5P_DEFAULT), 0);
+        EXPECT_EQ(H5Aexists(file, "revision"), 0);
+        const hdf5::Group group(H5Gopen2(file, "/statistics/lm_head", H5P_DEFAULT));
+        EXPECT_EQ(H5Aexists(group.id(), "input_axis"), 0);
+    });
+    EXPECT_EQ(readStatisticsLog(path_).modules, log.modules);
+    EXPECT_EQ(readStatisticsOrigin(path_).baseConfig, "");
+}
+
+TEST_F(StatisticsLogTest, AContradictionIsNotWritten) {
+    StatisticsLog log = sampleLog();
+    log.modules["lm_head"].experts = 2;
+
+    EXPECT_THROW(writeStatisticsLog(path_, log), std::logic_error);
+    EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
 /// Larger than what is passed on at a time, so that it comes in several parts; and a vector.
@@ -172,13 +218,6 @@ void PrintTo(const BadLog& bad, std::ostream* out) {
     *out << bad.name;
 }
 
-/// Takes the checksum off and changes the rest.
-void inFile(const std::filesystem::path& path, const std::function<void(hid_t)>& change) {
-    writeTextFile(path, readTextFile(path).substr(512));
-    const hdf5::FileObject file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
-    change(file.id());
-}
-
 void setFirstValue(const std::filesystem::path& path, const char* object, float value) {
     inFile(path, [&](hid_t file) {
         const hdf5::Dataset dataset(H5Dopen2(file, object, H5P_DEFAULT));
@@ -187,6 +226,42 @@ void setFirstValue(const std::filesystem::path& path, const char* object, float 
     });
 }
 
+void addIntegers(hid_t owner, const char* name, const std::vector<std::int64_t>& values) {
+    const hsize_t extent = values.size();
+    const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
+    const hdf5::Attribute attribute(H5Acreate2(owner, name, H5T_NATIVE_INT64, space.id(), H5P_DEFAULT, H5P_DEFAULT));
+    H5Awrite(attribute.id(), H5T_NATIVE_INT64, values.data());
+}
+
+void setTokens(const std::filesystem::path& path, const char* module, const std::vector<std::int64_t>& tokens) {
+    inFile(path, [&](hid_t file) {
+        const hdf5::Group group(H5Gopen2(file, module, H5P_DEFAULT));
+        H5Adelete(group.id(), "tokens");
+        addIntegers(group.id(), "tokens", tokens);
+    });
+}
+
+/// Ones in another shape.
+void replaceValues(const std::filesystem::path& path, const char* object, const std::vector<hsize_t>& extent) {
+    inFile(path, [&](hid_t file) {
+        H5Ldelete(file, object, H5P_DEFAULT);
+        const hdf5::Space space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr));
+        const hdf5::Dataset dataset(
+            H5Dcreate2(file, object, H5T_NATIVE_FLOAT, space.id(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        const std::vector<float> values(8, 1.0f);
+        H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+    });
+}
+
+void setBaseConfig(const std::filesystem::path& path, const char* text) {
+    inFile(path, [&](hid_t file) {
+        const hdf5::Dataset dataset(H5Dopen2(file, "/base_config", H5P_DEFAULT));
+        const hdf5::Type type(H5Dget_type(dataset.id()));
+        H5Dwrite(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, &text);
+    });
+}
+
+constexpr const char* kExperts = "/statistics/model.layers.0.experts.down_proj";
 constexpr const char* kQueryMean = "/statistics/model.layers.0.self_attn.q_proj/mean_abs";
 
 const BadLog kBadLogs[] = {
@@ -216,12 +291,7 @@ const BadLog kBadLogs[] = {
      [](const auto& path) {
          inFile(path, [](hid_t file) {
              H5Adelete(file, "tokens");
-             const hsize_t extent = 2;
-             const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
-             const hdf5::Attribute attribute(
-                 H5Acreate2(file, "tokens", H5T_NATIVE_INT64, space.id(), H5P_DEFAULT, H5P_DEFAULT));
-             const std::int64_t values[2] = {1, 2};
-             H5Awrite(attribute.id(), H5T_NATIVE_INT64, values);
+             addIntegers(file, "tokens", {1, 2});
          });
      },
      {"attribute tokens of / has 2 values, expected one"}},
@@ -254,18 +324,74 @@ const BadLog kBadLogs[] = {
      [](const auto& path) { setFirstValue(path, kQueryMean, std::numeric_limits<float>::infinity()); },
      {kQueryMean, "inf"}},
     {"UnequalLengths",
+     [](const auto& path) { replaceValues(path, "/statistics/lm_head/rms", {3}); },
+     {"/statistics/lm_head", "mean_abs has shape [1], rms [3]"}},
+    {"NegativeTokens", [](const auto& path) { setTokens(path, "/statistics/lm_head", {-1}); }, {"tokens is -1"}},
+    {"TokensOfTooFewExperts",
+     [](const auto& path) {
+         setTokens(path, kExperts, {3, 0});
+     },
+     {"attribute tokens of /statistics/model.layers.0.experts.down_proj has 2 values, expected 3"}},
+    {"NegativeTokensOfAnExpert",
+     [](const auto& path) {
+         setTokens(path, kExperts, {3, 0, -5});
+     },
+     {kExperts, "tokens of expert 2 is -5, expected a count"}},
+    {"TokensWithoutEnd",
+     [](const auto& path) {
+         setTokens(path, kExperts, {3, 0, std::numeric_limits<std::int64_t>::max()});
+     },
+     {kExperts, "tokens of expert 2 is 9223372036854775807"}},
+    {"ValuesWithoutTokens",
+     [](const auto& path) {
+         setTokens(path, kExperts, {0, 0, 5});
+     },
+     {"down_proj/mean_abs: tokens of expert 0 is 0, its values are not"}},
+    {"TokensOfAPlainModuleByExpert",
+     [](const auto& path) {
+         setTokens(path, "/statistics/lm_head", {1, 2});
+     },
+     {"attribute tokens of /statistics/lm_head has 2 values, expected one"}},
+    {"ThreeAxes",
+     [](const auto& path) {
+         replaceValues(path, "/statistics/lm_head/mean_abs", {1, 2, 1});
+     },
+     {"/statistics/lm_head/mean_abs has shape [1, 2, 1], expected [in_features], or [experts, in_features]"}},
+    {"NoAxis",
+     [](const auto& path) { replaceValues(path, "/statistics/lm_head/rms", {}); },
+     {"/statistics/lm_head/rms has shape [], expected"}},
+    {"NoExperts",
+     [](const auto& path) {
+         replaceValues(path, "/statistics/lm_head/mean_abs", {0, 4});
+     },
+     {"/statistics/lm_head/mean_abs has shape [0, 4], expected"}},
+    {"OneStatisticOfExpertsAndOneNot",
+     [](const auto& path) {
+         replaceValues(path, "/statistics/lm_head/max_abs", {1, 1});
+     },
+     {"/statistics/lm_head: mean_abs has shape [1], max_abs [1, 1]; they must agree"}},
+    {"NegativeOfAnExpert",
+     [](const auto& path) { setFirstValue(path, "/statistics/model.layers.0.experts.down_proj/rms", -2); },
+     {"rms: value -2 of expert 0, channel 0"}},
+    {"UnknownInputAxis",
      [](const auto& path) {
          inFile(path, [](hid_t file) {
-             H5Ldelete(file, "/statistics/lm_head/rms", H5P_DEFAULT);
-             const hsize_t extent = 3;
-             const hdf5::Space space(H5Screate_simple(1, &extent, nullptr));
-             const hdf5::Dataset dataset(H5Dcreate2(file, "/statistics/lm_head/rms", H5T_NATIVE_FLOAT, space.id(),
-                                                    H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
-             const float values[3] = {1, 1, 1};
-             H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+             const hdf5::Group group(H5Gopen2(file, kExperts, H5P_DEFAULT));
+             H5Adelete(group.id(), "input_axis");
+             addIntegers(group.id(), "input_axis", {1});
          });
      },
-     {"/statistics/lm_head", "mean_abs has 1 channels, rms 3"}},
+     {kExperts, "input_axis is 1, expected -1 (the default) or -2"}},
+    {"ConfigThatIsNoJson",
+     [](const auto& path) { setBaseConfig(path, "model_type: llama"); },
+     {"/base_config is not the text"}},
+    {"ConfigThatIsAList", [](const auto& path) { setBaseConfig(path, "[]"); }, {"/base_config is not the text"}},
+    {"ConfigThatIsANumber",
+     [](const auto& path) { replaceValues(path, "/base_config", {}); },
+     {"/base_config cannot be read as text"}},
+    {"SeveralConfigs",
+     [](const auto& path) { replaceValues(path, "/base_config", {2}); },
+     {"/base_config is no single text"}},
 };
 
 class BadStatisticsLog : public StatisticsLogTest, public testing::WithParamInterface<BadLog> {

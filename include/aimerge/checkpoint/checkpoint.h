@@ -6,13 +6,14 @@
 // those that it changes stand as in the base, with updateOf() saying what is to be added. So read() and map() give the bytes
 // of the base; merge/tensor_source.h gives the values of the adapted model.
 
-#include "aimerge/checkpoint/adapter.h"
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/architecture/model_config.h"
-#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <nlohmann/json.hpp>
 
@@ -53,7 +54,10 @@ public:
     const ModelConfig& modelConfig() const override { return modelConfig_; }
     const std::vector<std::filesystem::path>& files() const { return paths_; }
 
-    /// In model order (checkpoint/parameter_name.h): embeddings, layers 0..n-1, final norm, lm_head, then the rest by name.
+    /// What its files say about its structure.
+    const Architecture& architecture() const { return architecture_; }
+
+    /// In model order: embeddings, layers 0..n-1, final norm, head, then the rest by name.
     const std::vector<TensorInfo>& tensors() const { return tensors_; }
     const TensorInfo* find(std::string_view name) const override;
 
@@ -69,8 +73,8 @@ public:
     /// a copy that keeps times, and another model may have them too, where all files of an archive have one time.
     std::string fileStamps() const;
 
-    /// fileStamps(), and of every file its canonical path, inode and change time, which no program can set: equal stamps mean
-    /// that these are the same files and nothing was written to them since. New rights or links change them too.
+    /// fileStamps(), and of every file its canonical path, inode and change time, which no program can set: equal stamps
+    /// mean that these are the same files and nothing was written to them since. New rights or links change them too.
     std::string identityStamps() const;
 
     /// @throws InputError when a weight file was written to or cut since it was opened, going by size, modification time and
@@ -82,6 +86,11 @@ public:
     /// scaling. Reads the whole checkpoint once.
     Digest contentDigest(ThreadPool& threads) const;
 
+    /// Calls the tensors as another model of the same layers does, where the names differ by known prefixes alone: those
+    /// that versions of transformers and other tools put before them, and those of a text model within a multimodal one.
+    /// Says so. Leaves names as they are where that does not bring all of them together.
+    void takeNamesOf(const Checkpoint& reference);
+
     /// Digest of config.json, of the headers, and of an adapter's config; cheap.
     Digest headerDigest() const;
 
@@ -89,11 +98,17 @@ private:
     static Checkpoint openModel(const std::string& name, const std::filesystem::path& folder);
     static Checkpoint openAdapted(const std::string& name, const AdaptedName& parts);
 
+    /// What torch.compile and DataParallel put before all names of a model that they wrap is no part of the model: names are
+    /// taken without it, with a notice.
+    void dropWrapper();
+
     /// Opens a weight file for reading. @return its number
     std::size_t addFile(const std::filesystem::path& path);
 
     /// Makes this the model with the adapter. @throws InputError when it does not fit
     void apply(Adapter adapter);
+    /// PEFT writes names as they are in memory: they become the file's, where known prefixes alone tell them apart.
+    void takeNames(Adapter& adapter) const;
     /// As PEFT does: a model that ties its head to the embeddings gets one of its own when the adapter stores either in
     /// full; the head is then the base's embeddings until it is replaced.
     void untieHead(const Adapter& adapter);
@@ -108,6 +123,7 @@ private:
     std::filesystem::path folder_;
     nlohmann::ordered_json config_;
     ModelConfig modelConfig_;
+    Architecture architecture_;
     std::vector<std::filesystem::path> paths_;
     std::vector<File> files_;
     std::vector<std::string> stamps_;  // of files_, when they were opened

@@ -103,6 +103,8 @@ struct Slice {
     ParameterMap parameters = {};
     SourceMark mark = {};
     bool wholeModels = false;  // written as `models:`, where a base_model that is not listed takes part
+    std::string module = {};   // of `modules`, whose layers these are; empty: of the whole model
+    SourceMark moduleMark = {};
 
     const ModelEntry* find(const std::string& model) const;  // nullptr when it is no source
 };
@@ -129,6 +131,7 @@ struct AimConfig {
     std::string statisticsPath;  // a log to use instead of calibrating; empty = calibrate
     CalibrationConfig calibration;
     bool hasCalibration = false;
+    std::int64_t expertPriorTokens = 100;  // of a mixture's block, that count besides an expert's own; 0: none
     AimScope scope = AimScope::Code;
     bool relaxTiedHead = false;  // preset reference-code: a tied lm_head is relaxed together with the embedding
     bool roundBeforeRelaxing =
@@ -165,10 +168,10 @@ struct MergeConfig {
     std::filesystem::path documentsFolder;  // where their results lie: withDocumentsIn(); empty before
     std::string baseModel;                  // empty when absent
     std::vector<Slice> slices;              // in the order of the output's layers
-    ParameterMap moduleParameters;          // of modules.default
-    ParameterMap parameters;                // global
-    std::optional<Dtype> dtype, outDtype;   // BF16, F16, F32
-    std::uint64_t seed = 42;                // of methods that draw random numbers
+    std::map<std::string, ParameterMap> moduleParameters;  // of `modules`, by Slice::module
+    ParameterMap parameters;                               // global
+    std::optional<Dtype> dtype, outDtype;                  // BF16, F16, F32
+    std::uint64_t seed = 42;                               // of methods that draw random numbers
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;

@@ -1,10 +1,12 @@
 #pragma once
-// The version that every result records. A merge is resumed, and statistics are reused, only within one version.
+// The version of the program, for people: it stands in --version and in what a result says of its making. What decides
+// whether a result can be used again is its revision (core/revision.h).
 
 #include <string_view>
 
 namespace aimerge {
 
-inline constexpr std::string_view kVersion = "0.1.0";
+/// As CMakeLists.txt has it in project().
+extern const std::string_view kVersion;
 
 }  // namespace aimerge

@@ -1,12 +1,12 @@
 #pragma once
 // What was measured on one expert (ExpertStatistic), as a merge reads it: float32 tensors by name, in a folder of
 // safetensors files or (sensitivities) in a statistics log. `<module>.gram` is the Gram matrix of a linear layer's inputs,
-// stored once for the layers that share them (moduleWithSameInput); a Fisher tensor has the name and the shape of its
-// parameter.
+// stored once for the layers that share them (Architecture::moduleWithSameInput); a Fisher tensor has the name and the shape
+// of its parameter.
 
-#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/file.h"
 #include "aimerge/merge/tensor_source.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/statistics/statistics_log.h"
 
 #include <filesystem>
@@ -17,9 +17,6 @@
 #include <vector>
 
 namespace aimerge {
-
-/// The name under which the Gram matrix of a module's inputs is stored.
-std::string gramName(std::string_view module);
 
 class ExpertStatistics {
 public:
@@ -33,8 +30,9 @@ public:
     std::vector<SensitivityValues> values() const;
 
     /// Of a linear layer's weight [out, in]: its inputs' Gram matrix [in, in]. Null for parameters that have none.
-    /// The source may outlive this object. @throws InputError when it is of another size
-    std::shared_ptr<const TensorSource> gramOf(const std::string& parameter, const Shape& shape) const;
+    /// The source may outlive this object. @param module Architecture::moduleWithSameInput() of the layer
+    /// @throws InputError when it is of another size
+    std::shared_ptr<const TensorSource> gramOf(const std::string& module, const Shape& shape) const;
 
     /// Of a statistic that has a value for every element of every parameter (Fisher information, sensitivity).
     /// @throws InputError when there is none for this parameter, or one of another shape

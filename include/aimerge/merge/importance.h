@@ -6,9 +6,11 @@
 // The paper (arXiv 2502.02421, Eq. 4) divides by the module's largest value and uses the result as it is. Everything else is
 // an experiment beyond it; docs/methods.md has a table.
 
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/statistics/statistics.h"
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,11 +18,18 @@
 namespace aimerge {
 
 /// A of a module, float32 [in_features]. All zeros where the statistic is.
-/// @param module one of `statistics`
-std::vector<float> importanceOfModule(const std::string& module, const StatisticsByModule& statistics, const AimConfig& aim);
+/// @param module that of `values`; by its name the control Shuffled deals them out
+/// @param values its statistic, one per channel
+/// @param statistics of all modules, for the normalisations that look at others
+std::vector<float> importanceOfModule(const Architecture& architecture, const std::string& module,
+                                      const std::vector<float>& values, const StatisticsByModule& statistics,
+                                      const AimConfig& aim);
 
-/// The same of any values, one per channel. @pre aim normalises within the module
+/// Of any values, one per channel. @pre aim normalises within the module
 std::vector<float> importanceOfChannels(const std::string& module, const std::vector<float>& values, const AimConfig& aim);
+
+/// The control Shuffled: A dealt out to other channels, by numbers that are keyed by seed and module.
+std::vector<float> shuffled(const std::vector<float>& importance, std::uint64_t seed, const std::string& module);
 
 /// Of values that are normalised already, each by itself: the shapes linear, power and sigmoid.
 void applyElementShape(std::span<float> importance, const AimConfig& aim);

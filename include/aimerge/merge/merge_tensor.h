@@ -5,13 +5,13 @@
 // mergeBufferBytesPerThread() per thread, whatever the size of the tensors, and mergeParameterBytes() for methods that work
 // on whole parameters.
 
-#include "aimerge/safetensors/safetensors.h"
-#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/device/device.h"
 #include "aimerge/merge/method.h"
 #include "aimerge/merge/relaxation.h"
 #include "aimerge/merge/tensor_source.h"
+#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/safetensors/shard_layout.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -43,6 +43,7 @@ private:
 /// One output tensor that is to be merged.
 struct TensorMerge {
     std::string name;
+    Parameter parameter;
     Shape shape;                // of the output
     Dtype dtype = Dtype::BF16;  // of the output: BF16, F16 or F32
     const Method* method = nullptr;
@@ -50,11 +51,12 @@ struct TensorMerge {
     std::shared_ptr<const TensorSource> base;                     // null when neither method nor relaxation needs it
     std::vector<std::shared_ptr<const TensorSource>> inputs;      // as the method numbers them; one may be the base
     std::vector<std::shared_ptr<const TensorSource>> statistics;  // as MethodInfo::needs says, one per input; or none
-    std::optional<std::vector<float>> importance;                 // of the channels
+    std::optional<ChannelImportance> importance;                  // of the channels
     std::optional<ElementImportance> elementImportance = {};      // neither: every point has the merged values
     std::optional<double> omega = {};                             // its own, in place of that of every point
     bool scalesWhole = false;  // AimControl::Scale: the importances only say by how much the whole tensor is held back
-    KeptPreparation* kept = nullptr;  // of the same parameter, sources and values
+    KeptPreparation* kept = nullptr;     // of the same parameter, sources and values
+    std::vector<MatrixPart> parts = {};  // each is merged as a tensor of its own name; empty: the tensor is one
 };
 
 /// One output tensor that is taken over from one model: byte for byte, or converted when the output's dtype is another.

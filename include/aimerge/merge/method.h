@@ -3,9 +3,9 @@
 // element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
 // docs/methods.md shows how to add one: one file and one line in src/merge/registry.cpp.
 
-#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/parameter.h"
 #include "aimerge/merge/parameter_reader.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -69,7 +69,8 @@ struct MethodInfo {
     std::size_t maxInputs = kAnyNumberOfInputs;
     std::vector<ParameterSpec> parameters;
     ExpertStatistic needs = ExpertStatistic::None;
-    bool isRandom = false;  // draws from ResolvedParameters::seed
+    bool isRandom = false;      // draws from ResolvedParameters::seed
+    bool readsColumns = false;  // of matrices [out, in]: what belongs to one input channel
     UnequalVocabularies unequalVocabularies = UnequalVocabularies::Refused;
 
     static constexpr std::size_t kAnyNumberOfInputs = std::numeric_limits<std::size_t>::max();
@@ -131,8 +132,7 @@ public:
                                                        const ResolvedParameters& values) const = 0;
 
     /// Upper bound of the memory of prepare() and of what it returns, when that grows with the parameter.
-    virtual std::uint64_t workingBytes(const std::string& tensor, const Shape& shape,
-                                       const ResolvedParameters& values) const;
+    virtual std::uint64_t workingBytes(Role role, const Shape& shape, const ResolvedParameters& values) const;
 };
 
 /// All methods, in the order of the documentation.

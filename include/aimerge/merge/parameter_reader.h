@@ -3,8 +3,9 @@
 // threads. A parameter is divided into spans of kSpanElements; one thread runs through a span in ascending order, so
 // whatever is kept per span does not depend on the number of threads.
 
-#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -35,6 +36,7 @@ public:
     virtual ~ParameterReader() = default;
 
     virtual const std::string& name() const = 0;  // of the output tensor, for messages
+    virtual Role role() const = 0;
     virtual std::size_t inputs() const = 0;
     virtual const Shape& shape() const = 0;  // of the output tensor
     virtual bool hasBase() const = 0;        // a base stands apart from the inputs

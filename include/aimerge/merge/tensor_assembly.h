@@ -3,12 +3,12 @@
 // but for vocabulary tensors whose padding row is a mean.
 
 #include "aimerge/checkpoint/model_set.h"
-#include "aimerge/safetensors/shard_layout.h"
-#include "aimerge/vocabulary/vocabulary_alignment.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/merge/expert_statistics.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/statistics/statistics.h"
+#include "aimerge/vocabulary/vocabulary_alignment.h"
 
 #include <optional>
 #include <span>
@@ -32,6 +32,10 @@ struct Activity {
 TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const OutputTensor& output, const VocabularyAlignment* alignment,
                           const Activity* activity, std::span<const ExpertStatistics> experts);
+
+/// The name along whose activations a tensor is relaxed: the base's, which counts its layers by itself.
+/// @pre the slice of the tensor has a base
+std::string nameInBase(const ModelSet& models, const MatchedTensor& matched);
 
 /// The omega that the config gives this tensor, by its name in the output and its depth; nullopt when all points' are for
 /// every tensor.

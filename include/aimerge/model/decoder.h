@@ -1,8 +1,8 @@
 #pragma once
-// Decoders of the Llama kind (src/model/families), one layer at a time: what a pipeline stage needs to run its part of a
-// model. Activations are contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32, on the
-// decoder's device; every sequence starts at position 0, is not padded, and sees its own tokens only. Values are those of
-// transformers, roundings to BF16 included. On the CPU the same input, shapes and number of threads give the same bits,
+// Decoders of the Llama kind (architecture/decoder_family.h), one layer at a time: what a pipeline stage needs to run its
+// part of a model. Activations are contiguous tensors [sequences, length, channels] in the compute dtype, BF16 or F32, on
+// the decoder's device; every sequence starts at position 0, is not padded, and sees its own tokens only. Values are those
+// of transformers, roundings to BF16 included. On the CPU the same input, shapes and number of threads give the same bits,
 // whichever layers are run where. On a GPU everything is queued on libtorch's current stream.
 
 #include "aimerge/checkpoint/weight_source.h"

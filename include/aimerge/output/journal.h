@@ -3,6 +3,9 @@
 // tensor, after the tensor's last byte was written. Nothing is synced: a process that dies loses nothing, and after a crash
 // of the machine a line and its data may both be lost or not. So a line is a claim, and a resumed run re-reads the tensor to
 // check it (ShardWriter::adopt); a line that is torn or unreadable is no claim at all.
+//
+// A file's first line says the revision of its form, {"journal":1}. One of a revision that this version does not know is
+// begun anew, with a notice: its tensors are merged again.
 
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
@@ -33,7 +36,7 @@ std::vector<FinishedTensor> readJournals(const std::filesystem::path& partialFol
 
 class Journal {
 public:
-    /// Continues the rank's file of an earlier run.
+    /// Continues the rank's file of an earlier run, unless its revision is not known.
     Journal(const std::filesystem::path& partialFolder, int rank);
 
     /// Thread-safe.

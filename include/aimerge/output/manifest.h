@@ -8,9 +8,9 @@
 //   "checksum", its last
 // So any changed bit in the folder is found, and a damaged shard names the tensor.
 
+#include "aimerge/core/hash.h"
 #include "aimerge/output/journal.h"
 #include "aimerge/safetensors/shard_layout.h"
-#include "aimerge/core/hash.h"
 
 #include <nlohmann/json.hpp>
 
@@ -54,8 +54,9 @@ struct ManifestModel {
 };
 
 struct Manifest {
-    std::string version;      // of aimerge
-    std::string created;      // utcTimeText()
+    std::string version;                   // of aimerge
+    std::map<std::string, int> revisions;  // of what the values are made of (core/revision.h); empty in older manifests
+    std::string created;                   // utcTimeText()
     std::string inputDigest;  // hex, of what was asked for and the state of the inputs; empty in those of older versions
     std::string method;
     std::set<double> omegas;  // of its tensors, most often one; empty without AIM
@@ -64,6 +65,7 @@ struct Manifest {
     std::vector<ManifestModel> experts;
     nlohmann::ordered_json settings =
         nlohmann::ordered_json::object();  // what else decided the bytes: weights, densities, ...
+    nlohmann::ordered_json coverage = {};  // of AIM: Coverage::json(); null without
     std::string config;                    // the YAML text
     std::vector<ManifestFile> files;       // all but the manifest itself
 };

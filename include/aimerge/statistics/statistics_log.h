@@ -1,6 +1,10 @@
 #pragma once
 // The statistics log on disk: HDF5, readable with h5py.
-//   /statistics/<module>/{mean_abs,rms,max_abs}  float32 [in_features], group attribute `tokens`
+//   /statistics/<module>/{mean_abs,rms,max_abs}  float32 [in_features], or [experts, in_features] of fused experts
+//   /statistics/<module>                         attributes `tokens`, int64: one, or one per fused expert; `input_axis`,
+//   int64,
+//                                                where it is not -1
+//   /base_config                                 text of the model's config.json; absent in older logs
 //   /sensitivity/<parameter>                     where asked for: float32, the parameter's shape, contiguous
 //   /plan, /timing                               one row per rank
 //   root attributes                              format_version and the fields of StatisticsOrigin
@@ -30,7 +34,7 @@ void writeStatisticsLog(const std::filesystem::path& path, const StatisticsLog& 
                         std::span<const SensitivityValues> sensitivity = {});
 
 /// @throws InputError naming the file and the object: not HDF5, truncated, a wrong checksum, another format version, missing
-/// dataset, NaN or negative values
+/// dataset, NaN or negative values, shapes or counts that contradict each other, a /base_config that is no JSON object
 StatisticsLog readStatisticsLog(const std::filesystem::path& path);
 
 /// Where a parameter's sensitivity lies in a log.

@@ -1,5 +1,6 @@
 #pragma once
-// How the decoders of the model types differ from Llama's. src/model/families has a file for each.
+// How the decoders that aimerge runs by itself differ from Llama's, as data: whoever asks whether a model can be run needs
+// no libtorch for it.
 
 #include "aimerge/architecture/model_config.h"
 
@@ -20,9 +21,10 @@ struct DecoderFamily {
 /// All of them, by name.
 std::span<const DecoderFamily* const> decoderFamilies();
 
-/// @throws InputError with the names that there are
+/// @throws InputError with the names that there are, and with the way that other models have
 const DecoderFamily& familyOf(const ModelConfig& config, const std::string& model);
 
-extern const DecoderFamily kGemma2, kLlama, kMistral, kPhi3, kQwen2, kQwen3;
+/// @throws InputError: of another family, or what its config.json asks for is not built
+void requireRunnable(const ModelConfig& config, const std::string& model);
 
 }  // namespace aimerge
