@@ -222,7 +222,8 @@ class OtherArchitectures(RandomModels):
         relaxed = 0
         for name, entry in got.items():
             merged = as_float(expert[name])
-            mean = means.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+            module = "lm_head" if name == "embed_out.weight" else name.removesuffix(".weight")  # as it is called in memory
+            mean = means.get(module) if name.endswith(".weight") else None
             if mean is not None:
                 before = as_float(base[name])
                 merged = before + (1 - mean / mean.max() * 0.6) * (merged - before)
