@@ -1,6 +1,6 @@
 #include "aimerge/architecture/architecture.h"
 
-#include "architecture/family.h"
+#include "aimerge/architecture/family.h"
 #include "architecture/layer_kinds.h"
 #include "architecture/parameter_role.h"
 #include "architecture/stack_finder.h"
@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 8> kHeads{
 /// Where config.json speaks of the text.
 constexpr std::array kTextSections{"", "/text_config", "/llm_config", "/language_config", "/thinker_config/text_config"};
 
-/// Of config.json, or of the section that speaks of the text.
+/// The first of the keys that config.json has, at its top or in the section about the text. 0: none.
 std::int64_t numberIn(const Json& config, std::initializer_list<const char*> keys) {
     for (const char* section : kTextSections) {
         const Json* values = valueAt(config, section);
@@ -222,7 +222,7 @@ Place Architecture::placeOf(std::string_view tensor) const {
         family_ && std::ranges::find(family_->behindLayers, moduleOf(tensor)) != family_->behindLayers.end();
     const Part part = isBehind ? Part::BehindLayers : partOutsideLayers(tensor);
     if (stacks_.empty()) return {.part = part};
-    // Of several stacks the one whose names it shares; where none is nearer, what makes text.
+    // It belongs to the stack whose names it shares; where none is nearer, to the one that makes text.
     std::size_t nearest = 0, most = 0;
     bool isTied = false;
     for (std::size_t i = 0; i < stacks_.size(); ++i) {

@@ -1,4 +1,4 @@
-#include "architecture/family.h"
+#include "aimerge/architecture/family.h"
 
 #include "architecture/families/families.h"
 
@@ -8,11 +8,31 @@
 namespace aimerge {
 namespace {
 
-constexpr std::array kFamilies{&kLlamaFamily,      &kPhi3Family,       &kGlmFamily,    &kGpt2Family, &kGptBigCodeFamily,
-                               &kGptOssFamily,     &kQwen3VlMoeFamily, &kLlama4Family, &kT5Family,   &kRwkvFamily,
-                               &kModernBertFamily, &kJambaFamily,      &kLfm2Family};
+constexpr std::array kFamilies{&kLlamaFamily,  &kRotaryInSomeLayersFamily,
+                               &kPhi3Family,   &kGlmFamily,
+                               &kGpt2Family,   &kGptBigCodeFamily,
+                               &kGptOssFamily, &kQwen3VlMoeFamily,
+                               &kLlama4Family, &kT5Family,
+                               &kRwkvFamily,   &kModernBertFamily,
+                               &kJambaFamily,  &kLfm2Family};
 
 }  // namespace
+
+std::string_view positionsName(Positions positions) {
+    switch (positions) {
+        case Positions::Rotary:
+            return "rotary";
+        case Positions::RotaryInSomeLayers:
+            return "rotary in some layers";
+        case Positions::Learnt:
+            return "learnt";
+        case Positions::Relative:
+            return "relative";
+        case Positions::Unsaid:
+            return "none";
+    }
+    return {};
+}
 
 const Family* findFamily(std::string_view modelType) {
     const auto* const found = std::ranges::find_if(kFamilies, [&](const Family* family) {

@@ -1,6 +1,6 @@
 #include "architecture/layer_kinds.h"
 
-#include "architecture/family.h"
+#include "aimerge/architecture/family.h"
 #include "architecture/stack_finder.h"
 
 #include <fmt/format.h>

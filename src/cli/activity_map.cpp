@@ -24,7 +24,7 @@ double meanOf(const std::vector<float>& values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// Of the model that the statistics are of, as far as config.json and the modules tell.
+/// The architecture of the model that was measured, as far as config.json and the modules tell.
 Architecture architectureOf(const StatisticsLog& log) {
     std::vector<TensorInfo> tensors;
     for (const auto& [module, statistics] : log.modules)

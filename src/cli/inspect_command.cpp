@@ -2,6 +2,7 @@
 
 #include "cli/options.h"
 
+#include "aimerge/architecture/family.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
@@ -154,9 +155,17 @@ ordered_json describeArchitecture(const Checkpoint& checkpoint) {
         if (parameter.place.part == Part::Aside && parameter.role != Role::Buffer) notPlaced.push_back(tensor.name);
         if (!parameter.inputAxisIsKnown) unknownAxis.push_back(tensor.name);
     }
+    ordered_json family;
+    if (const Family* known = architecture.family()) {
+        std::vector<std::string_view> attention, mlp;
+        for (const LinearModule& module : known->attention) attention.push_back(module.name);
+        for (const LinearModule& module : known->mlp) mlp.push_back(module.name);
+        family = {
+            {"attention", attention}, {"mlp", mlp}, {"norms", known->norms}, {"positions", positionsName(known->positions)}};
+    }
     ordered_json description{{"model_type", architecture.modelType()},
                              {"class", architecture.className()},
-                             {"known_family", architecture.family() != nullptr},
+                             {"family", family},
                              {"stacks", stacks},
                              {"roles", roles},
                              {"embedding", architecture.embedding()},
@@ -189,6 +198,11 @@ void printArchitecture(const ordered_json& architecture) {
     }
     if (architecture["stacks"].empty())
         fmt::print("no stack of layers was found: slices and gradients over depth are refused\n");
+    if (const ordered_json& family = architecture["family"]; !family.is_null())
+        fmt::print("known family: attention {}; MLP {}; positions {}\n", someOf(family["attention"]), someOf(family["mlp"]),
+                   family["positions"].get<std::string>());
+    else
+        fmt::print("the model type is of no known family: what is said here was found in names, shapes and config.json\n");
     std::vector<std::string> roles;
     for (const auto& [role, count] : architecture["roles"].items())
         roles.push_back(fmt::format("{} {}", count.get<std::size_t>(), role));

@@ -118,7 +118,7 @@ class FileParameters:
 
 
 def has_same_ends(tensor, parameter):
-    """Of the first and the last matrix."""
+    """What the first and the last matrix look like."""
     matrices = as_matrices(parameter)
     return all(torch.equal(row.to(parameter.dtype), own.cpu())
                for matrix in {0, len(matrices) - 1}
@@ -134,7 +134,7 @@ def fingerprints(rows):
 
 
 class Ends:
-    """Of one matrix of a file's tensor: what its first and last row look like in memory.
+    """What the first and last row of one matrix of a file's tensor look like in memory.
 
     fingerprints  {dtype in memory: [one per row]}
     """

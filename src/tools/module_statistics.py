@@ -31,7 +31,7 @@ class ModuleStatistics:
 
 @dataclasses.dataclass
 class MatrixSums:
-    """Of what one matrix was multiplied by: float64 [in], its number of rows."""
+    """Sums over what one matrix was multiplied by: float64 [in], its number of rows."""
     absolute: torch.Tensor
     squares: torch.Tensor
     largest: torch.Tensor
@@ -87,7 +87,7 @@ class ModulesOfFile:
         return statistics_of(matrices, is_fused=len(tensor.shape) == 3)
 
     def _sums_of_one(self, tensor, candidates):
-        """Of one matrix; where several parameters may be it, they must agree."""
+        """The statistics of one matrix; where several parameters may be it, they must agree."""
         first, *others = (self._sums_of(tensor, source) for source in candidates)
         if not all(first.equals(other) for other in others):
             raise NotMeasured("cannot be told apart: parameters of the same content and like names, but other inputs")

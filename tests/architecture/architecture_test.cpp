@@ -199,7 +199,7 @@ TEST(Architecture, KnowsWhichAxisTheInputIs) {
     EXPECT_EQ(axis(R"({"model_type": "gpt_oss", "num_hidden_layers": 1, "num_local_experts": 2, "hidden_size": 4})",
                    "model.layers.0.mlp.experts.down_proj", {2, 4, 4}),
               -2);
-    // Of a type that is not known the shape tells, where it can.
+    // The shape tells it for types that are not known, where it can.
     const char* unknown = R"({"model_type": "new", "num_hidden_layers": 1, "num_experts": 2, "hidden_size": 4})";
     EXPECT_EQ(axis(unknown, "model.layers.0.mlp.experts.gate_up_proj", {2, 6, 4}), -1);
     EXPECT_EQ(axis(unknown, "model.layers.0.mlp.experts.gate_up_proj", {2, 4, 6}), -2);

@@ -27,7 +27,7 @@ Architecture mixture(const char* type = "qwen3_moe") {
                         tensors);
 }
 
-/// Of fused experts, a row each.
+/// Statistics of fused experts, a row each.
 ModuleStatistics fused(const std::vector<float>& values, std::vector<std::int64_t> tokens) {
     return {.meanAbs = values,
             .rms = values,

@@ -25,7 +25,7 @@ REFUSED = (2, 3)  # exit codes of a config and of an input that cannot be merged
 
 @dataclasses.dataclass
 class Outcome:
-    """Of one check of one family: `done`, `refused` or `failed`, and why; `none` where the check does not apply."""
+    """The outcome of one check of one family: `done`, `refused` or `failed`, and why; `none` where the check does not apply."""
     state: str
     why: str = ""
 
@@ -50,7 +50,7 @@ class Models:
         return str(self.folder / name)
 
     def layers(self):
-        """Of the stack that slices take apart."""
+        """The number of layers of the stack that slices take apart."""
         return self.counts[self.family.stacks[0]]
 
     def aimerge(self, *arguments):
@@ -239,7 +239,7 @@ def check_slices(models):
 
 
 def check_modules(models):
-    """The same stack of a multimodal model's text decoder."""
+    """That stack as a multimodal model's text decoder."""
     if not models.family.is_multimodal:
         return Outcome("none")
     outcome = check_stack(models, {"merge_method": "passthrough", "base_model": models.path("base"),

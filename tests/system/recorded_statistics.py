@@ -51,7 +51,7 @@ def record(base, log, loader=families.CAUSAL):
 
 
 class Log:
-    """Of every module in a log: mean |x| per input channel, for fused experts [experts, in]; tokens; the axis of the tensor that is the input."""
+    """What a log has of every module: mean |x| per input channel, for fused experts [experts, in]; tokens; the axis of the tensor that is the input."""
 
     def __init__(self, path):
         self.values, self.tokens, self.axis = {}, {}, {}
@@ -102,7 +102,7 @@ def importance_of_experts(own, tokens, part, block_input):
 
 
 def importance_of_separate_expert(log, tensors, name):
-    """Of an expert that has tensors of its own: [in], or None where nothing is known of its block."""
+    """The importance of an expert that has tensors of its own: [in], or None where nothing is known of its block."""
     match = families.EXPERT.match(name)
     of_the_block = {int(other["number"]): key for key in tensors
                     if (other := families.EXPERT.match(key)) and (other["block"], other["part"]) == (match["block"], match["part"])}

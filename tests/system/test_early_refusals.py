@@ -42,7 +42,7 @@ class EarlyRefusals(FamilyTest):
                 "models": [{"model": str(folder / place)} for place in ("expert_1", "expert_2")]}
 
     def sweep_of(self, config):
-        """Of the merge's method over two experts."""
+        """A config of the method over two experts."""
         method = {"merge_method": config["merge_method"], "parameters": {}}
         if "calibration" in config:
             method["calibration"] = config["calibration"]
@@ -151,7 +151,7 @@ class Logs(EarlyRefusals):
         self.assert_refused_early(self.by_log(folder, log), r"model\.layers\.1\.mlp\.down_proj", "channels")
 
     def test_channels_of_the_output(self):
-        """Of a matrix that is stored [in, out]."""
+        """A matrix that is stored [in, out]."""
         folder = self.make("gpt2")
         log = self.record(folder)
         with h5py.File(log, "a") as file:

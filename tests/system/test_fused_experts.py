@@ -87,11 +87,11 @@ class Merged(Forms):
                     self.assertFalse(np.array_equal(merged[DOWN], families.read(self.fused / "base")[DOWN]))
 
     def test_densities_are_of_every_matrix(self):
-        """Of one whose changes are large as much is dropped as of one whose changes are small."""
+        """As much is dropped of an expert with large changes as of one with small ones."""
         scale = np.linspace(1, 40, 24, dtype=np.float32)
 
         def enlarge(tensors):
-            """Of the expert, so that the changes of its experts differ."""
+            """A scale for each expert, so that their changes differ."""
             numbers = {name: int(match["number"]) for name in tensors if (match := families.EXPERT.match(name))}
             return {name: values * (scale[numbers[name]] if name in numbers else 1) for name, values in tensors.items()}
 
@@ -122,7 +122,7 @@ class Relaxed(Forms):
                     values[...] = self.numbers(separate["statistics"], module, statistic, values.shape)
 
     def numbers(self, separate, module, statistic, shape):
-        """Of a module of the fused form, from the statistics of the other."""
+        """The statistics of a module of the fused form, from those of the other."""
         if module in separate:
             return separate[module][statistic][:]
         block, tensor = module.split(".experts.")

@@ -11,7 +11,7 @@ from family_test import FamilyTest
 from peers import transformers
 
 TEXT_OF = {"gemma3": "gemma3_text", "qwen3_vl": "qwen3"}  # the text model that is a multimodal one's decoder
-# Of tensor names: what is of the text decoder, and of the vision tower. The rest, such as Gemma 3's projector, is of neither.
+# Names of the text decoder's tensors, and of the vision tower's. The rest, such as Gemma 3's projector, is of neither.
 DECODER = {"gemma3": r"^language_model\.", "qwen3_vl": r"^(model\.language_model|lm_head)\."}
 TOWER = {"gemma3": r"^vision_tower\.", "qwen3_vl": r"^model\.visual\."}
 NAMES = tuple(TEXT_OF)

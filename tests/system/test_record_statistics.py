@@ -48,7 +48,7 @@ class Recorded:
 
 
 def statistics_of(rows):
-    """Of [rows, channels]; zeros without rows."""
+    """The mean over the rows of [rows, channels]; zeros without rows."""
     x = rows.detach().double().abs().numpy()
     if len(x) == 0:
         x = np.zeros((1, x.shape[1]))
@@ -129,7 +129,7 @@ class RecorderTest(AimergeTest):
         self.assert_values(recorded.values[module], rows, module)
 
     def assert_expert(self, recorded, module, expert, rows):
-        """Of a fused tensor."""
+        """The statistics of a fused tensor."""
         self.assertEqual(recorded.tokens[module][expert], len(rows), module)
         self.assert_values({key: values[expert] for key, values in recorded.values[module].items()}, rows, f"{module} {expert}")
 
@@ -297,7 +297,7 @@ class Images(RecorderTest):
 
 class Experts(RecorderTest):
     def chosen(self, calls, expert):
-        """Of the calls of an experts' module with (hidden [tokens, channels], indices [tokens, chosen], ...): the rows that went to one."""
+        """The rows that went to one expert, from the calls of an experts' module with (hidden [tokens, channels], indices [tokens, chosen], ...)."""
         hidden, indices = calls[:2]
         return hidden[(indices == expert).any(-1)]
 

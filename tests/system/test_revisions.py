@@ -43,7 +43,7 @@ def revisions():
 
 
 def weighted_sum(values):
-    """Of magnitudes, so that nothing cancels, with weights that differ between neighbours."""
+    """A sum of magnitudes, so that nothing cancels, with weights that differ between neighbours."""
     values = np.abs(np.asarray(values, np.float64)).ravel()
     return float(f"{np.dot(values, 1 + np.arange(values.size) % 7):.8g}")
 

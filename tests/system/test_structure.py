@@ -57,7 +57,7 @@ class Depth(FamilyTest):
                 self.assert_by_depth(name, folder, got, lambda depth: 1 - depth)
 
     def test_density(self):
-        """Of one expert ties keeps what it does not trim."""
+        """With one expert ties keeps what it does not trim."""
         for name in self.NAMES:
             with self.subTest(family=name):
                 folder, family = self.make(name), families.FAMILIES[name]

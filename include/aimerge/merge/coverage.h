@@ -17,7 +17,7 @@
 namespace aimerge {
 
 struct Coverage {
-    /// Of tensors of a kind that AIM relaxes.
+    /// Tensors of a kind that AIM relaxes.
     struct Count {
         std::size_t relaxed = 0, all = 0;
     };

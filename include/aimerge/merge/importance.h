@@ -25,7 +25,7 @@ std::vector<float> importanceOfModule(const Architecture& architecture, const st
                                       const std::vector<float>& values, const StatisticsByModule& statistics,
                                       const AimConfig& aim);
 
-/// Of any values, one per channel. @pre aim normalises within the module
+/// A of any values, one per channel. @pre aim normalises within the module
 std::vector<float> importanceOfChannels(const std::string& module, const std::vector<float>& values, const AimConfig& aim);
 
 /// The control Shuffled: A dealt out to other channels, by numbers that are keyed by seed and module.

@@ -28,7 +28,7 @@ struct ChannelLayout {
     std::int64_t matrices = 1;  // one after another, of matrixElements each
     std::int64_t matrixElements = 0;
 
-    /// Of one matrix, or a vector. @param inputAxis -1 or -2
+    /// The layout of one matrix, or of a vector. @param inputAxis -1 or -2
     static ChannelLayout of(const Shape& shape, int inputAxis);
 
     std::size_t values() const { return static_cast<std::size_t>(matrices * channels); }

@@ -1,7 +1,7 @@
 #pragma once
 // The known families, each in a file of its own.
 
-#include "architecture/family.h"
+#include "aimerge/architecture/family.h"
 
 namespace aimerge {
 
@@ -14,7 +14,7 @@ inline constexpr LinearModule kSelfAttention[] = {{"self_attn.q_proj", Activatio
 inline constexpr LinearModule kGatedMlp[] = {
     {"mlp.gate_proj", Activation::MlpInput}, {"mlp.up_proj", Activation::MlpInput}, {"mlp.down_proj", Activation::MlpInner}};
 
-extern const Family kLlamaFamily, kPhi3Family, kGlmFamily, kGpt2Family, kGptBigCodeFamily, kGptOssFamily, kQwen3VlMoeFamily,
-    kLlama4Family, kT5Family, kRwkvFamily, kModernBertFamily, kJambaFamily, kLfm2Family;
+extern const Family kLlamaFamily, kRotaryInSomeLayersFamily, kPhi3Family, kGlmFamily, kGpt2Family, kGptBigCodeFamily,
+    kGptOssFamily, kQwen3VlMoeFamily, kLlama4Family, kT5Family, kRwkvFamily, kModernBertFamily, kJambaFamily, kLfm2Family;
 
 }  // namespace aimerge

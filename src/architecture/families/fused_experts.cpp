@@ -28,6 +28,7 @@ const Family kLlama4Family{.modelTypes = {"llama4", "llama4_text"},
                            .mlp = kFeedForward,
                            .norms = {"input_layernorm", "post_attention_layernorm"},
                            .scalesExpertInputs = true,
+                           .positions = Positions::RotaryInSomeLayers,
                            .expertLayout = ExpertLayout::InOut,
                            .byNumber =
                                "Llama 4's layers with and without rotary positions, with and without experts alternate by "

@@ -17,10 +17,14 @@ constexpr LinearModule kLinearMlp[] = {{"mlp.c_fc", Activation::MlpInput}, {"mlp
 const Family kGpt2Family{.modelTypes = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"},
                          .attention = kConv1dAttention,
                          .mlp = kConv1dMlp,
-                         .norms = {"ln_1", "ln_2"}};
+                         .norms = {"ln_1", "ln_2"},
+                         .positions = Positions::Learnt};
 
 /// The layout of GPT-2 with ordinary linear layers.
-const Family kGptBigCodeFamily{
-    .modelTypes = {"gpt_bigcode"}, .attention = kLinearAttention, .mlp = kLinearMlp, .norms = {"ln_1", "ln_2"}};
+const Family kGptBigCodeFamily{.modelTypes = {"gpt_bigcode"},
+                               .attention = kLinearAttention,
+                               .mlp = kLinearMlp,
+                               .norms = {"ln_1", "ln_2"},
+                               .positions = Positions::Learnt};
 
 }  // namespace aimerge

@@ -1,5 +1,6 @@
 #pragma once
-// What is known of a family of models: data, one short file each under families/. Names are those behind the layer's number.
+// What is known of a family of models: data, one short file each under src/architecture/families. Names are those behind the
+// layer's number.
 
 #include "aimerge/architecture/architecture.h"
 
@@ -30,11 +31,22 @@ enum class ExpertLayout {
     Either  // one program writes it so, another the other way
 };
 
+/// How attention knows the places of tokens.
+enum class Positions {
+    Rotary,  // queries and keys are rotated, whole or in part as config.json says
+    RotaryInSomeLayers,
+    Learnt,    // a table beside the embedding
+    Relative,  // a table of distances, added to the scores
+    Unsaid     // the order of the tokens is in a recurrence, or nowhere
+};
+std::string_view positionsName(Positions positions);  // "rotary", ...
+
 struct Family {
     std::vector<std::string_view> modelTypes;
     std::span<const LinearModule> attention = {}, mlp = {};  // of every layer; a layer need not have all
     std::vector<std::string_view> norms = {};                // likewise
     bool scalesExpertInputs = false;  // by the router's score, so that they are not the router's own input
+    Positions positions = Positions::Rotary;
     ExpertLayout expertLayout = ExpertLayout::OutIn;
     std::vector<std::string_view> behindLayers = {};  // modules whose names would tell otherwise
     std::int64_t differentFirst = 0;  // so many layers at the beginning have tensors that the others have not
