@@ -217,6 +217,10 @@ Place Architecture::placeOf(std::string_view tensor) const {
         if (behind >= 0 && behind < stack.predictionLayers) return {Part::Prediction, i, behind};
         return {Part::Layer, i, name->number};
     }
+    return placeOutsideLayers(tensor);
+}
+
+Place Architecture::placeOutsideLayers(std::string_view tensor) const {
     if (isPredictionModule(tensor) && !stacks_.empty()) return {.part = Part::Prediction};
     const bool isBehind =
         family_ && std::ranges::find(family_->behindLayers, moduleOf(tensor)) != family_->behindLayers.end();
@@ -240,6 +244,20 @@ Place Architecture::placeOf(std::string_view tensor) const {
     return {.part = part, .stack = isTied ? 0 : nearest};
 }
 
+std::string_view Architecture::nameInLayer(std::string_view module, const Place& place) const {
+    const std::size_t dot = module.find('.', stacks_[place.stack].prefix.size());
+    return dot == std::string_view::npos ? std::string_view() : module.substr(dot + 1);
+}
+
+std::optional<int> Architecture::inputAxisOfExperts(const Shape& shape, bool hasExpertsOwnInput) const {
+    const bool firstIsHidden = shape[1] == hiddenSize_, lastIsHidden = shape[2] == hiddenSize_;
+    const bool shapeTells = hiddenSize_ > 0 && firstIsHidden != lastIsHidden;
+    // The hidden state enters gate and up, and leaves down.
+    if (shapeTells) return lastIsHidden != hasExpertsOwnInput ? -1 : -2;
+    if (family_ == nullptr || family_->expertLayout == ExpertLayout::Either) return std::nullopt;
+    return family_->expertLayout == ExpertLayout::InOut ? -2 : -1;
+}
+
 Parameter Architecture::describe(std::string_view tensor, const Shape& shape) const {
     Parameter parameter;
     parameter.place = placeOf(tensor);
@@ -248,28 +266,18 @@ Parameter Architecture::describe(std::string_view tensor, const Shape& shape) co
     parameter.module = moduleOf(tensor);
     parameter.expert = expertOf(tensor);
     const bool isOfHead = parameter.role == Role::Bias && !isInLayer && parameter.place.part == Part::BehindLayers;
-    parameter.hasVocabularyRows =
-        !shape.empty() && vocabularySize_ > 0 && !embedding_.empty() && shape[0] == vocabularySize_ &&
-        (parameter.role == Role::Embedding || parameter.role == Role::Head || (isOfHead && shape.size() == 1));
+    parameter.hasVocabularyRows = !shape.empty() && vocabularySize_ > 0 && !embedding_.empty() &&
+                                  shape[vocabularyAxis(shape)] == vocabularySize_ &&
+                                  (parameter.role == Role::Embedding || parameter.role == Role::Head || isOfHead);
     if (tensor == embedding_ || tensor == head_)
         parameter.hasVocabularyRows = true;  // with other rows in an input or the output
     parameter.hasExpertsOwnInput = isLastOfMlp(parameter.module);
     if (parameter.role == Role::Experts) {
-        const bool isDown = parameter.hasExpertsOwnInput;
-        const std::int64_t outOrIn = shape[1], other = shape[2];
-        const bool isSquare = outOrIn == other;
-        const bool shapeTells = !isSquare && hiddenSize_ > 0 && (outOrIn == hiddenSize_) != (other == hiddenSize_);
-        if (shapeTells)
-            parameter.inputAxis = (other == hiddenSize_) != isDown ? -1 : -2;
-        else if (family_ && family_->expertLayout != ExpertLayout::Either)
-            parameter.inputAxis = family_->expertLayout == ExpertLayout::InOut ? -2 : -1;
-        else
-            parameter.inputAxisIsKnown = false;
+        const std::optional<int> axis = inputAxisOfExperts(shape, parameter.hasExpertsOwnInput);
+        parameter.inputAxisIsKnown = axis.has_value();
+        parameter.inputAxis = axis.value_or(-1);
     } else if (parameter.place.isNumbered()) {
-        const std::string_view inLayer =
-            std::string_view(parameter.module)
-                .substr(std::min(parameter.module.size(),
-                                 parameter.module.find('.', stacks_[parameter.place.stack].prefix.size()) + 1));
+        const std::string_view inLayer = nameInLayer(parameter.module, parameter.place);
         if (const LinearModule* module = findModule(family_, inLayer)) parameter.inputAxis = module->inputAxis;
         const bool isKnownNorm = family_ && std::ranges::find(family_->norms, inLayer) != family_->norms.end();
         if (isKnownNorm && moduleOf(tensor).size() < tensor.size()) parameter.role = Role::Norm;
@@ -343,10 +351,10 @@ std::vector<MatrixPart> Architecture::partsOf(std::string_view tensor, const Sha
 std::string Architecture::moduleWithSameInput(std::string_view module) const {
     const Place place = placeOf(module);
     if (place.part != Part::Layer) return std::string(module);
-    const std::size_t begin = module.find('.', stacks_[place.stack].prefix.size()) + 1;
-    const LinearModule* own = findModule(family_, module.substr(begin));
+    const std::string_view inLayer = nameInLayer(module, place);
+    const LinearModule* own = findModule(family_, inLayer);
     if (own == nullptr) return std::string(module);
-    return std::string(module.substr(0, begin)).append(firstWithInput(*family_, own->input).name);
+    return std::string(module.substr(0, module.size() - inLayer.size())).append(firstWithInput(*family_, own->input).name);
 }
 
 std::string Architecture::routerOf(std::string_view module) const {

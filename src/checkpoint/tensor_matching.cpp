@@ -177,7 +177,9 @@ void rejectUnknownTensors(const ModelSet& set) {
 bool shapesFit(const MatchedTensor& tensor, const Shape& a, const Shape& b) {
     if (a == b) return true;
     if (!tensor.parameter.hasVocabularyRows || a.size() != b.size()) return false;
-    return std::equal(a.begin() + 1, a.end(), b.begin() + 1);
+    Shape rest = a;
+    rest[vocabularyAxis(a)] = b[vocabularyAxis(a)];
+    return rest == b;
 }
 
 const MatchedInput& referenceOf(const ModelSet& set, const MatchedTensor& tensor) {

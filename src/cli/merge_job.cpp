@@ -85,7 +85,7 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
             output.dtype = asStored ? commonDtype(tensor) : *requested;
         }
         if (job.vocabulary && tensor.action == MatchedTensor::Action::Merge && tensor.parameter.hasVocabularyRows) {
-            output.shape[0] = job.vocabulary->rows;
+            output.shape[vocabularyAxis(output.shape)] = job.vocabulary->rows;
         }
         outputs.push_back(std::move(output));
     }
@@ -139,6 +139,25 @@ void requireInputAxis(const MergeJob& job) {
                              job.config.methodMark.text(), job.config.method, tensor.name,
                              tensor.parameter.inputAxisIsKnown ? "is stored as [in, out]"
                                                                : "does not tell which of its axes is the input");
+    }
+}
+
+/// Where rows of tokens change places, all that has one per token is known: an embedding, a head, its bias.
+void requireKnownVocabulary(const MergeJob& job) {
+    const bool isRealigned =
+        job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
+    if (!isRealigned) return;
+    const std::int64_t tokens = job.models.output.vocabularySize();
+    for (const MatchedTensor& tensor : job.tensors) {
+        const bool isKnown = tensor.parameter.hasVocabularyRows || tensor.parameter.place.part == Part::Layer;
+        if (isKnown || tensor.action != MatchedTensor::Action::Merge) continue;
+        const Shape& shape = tensor.inputs[job.models.slices[tensor.slice].referenceInput()].tensor->shape;
+        if (std::ranges::find(shape, tokens) != shape.end())
+            throw InputError(
+                "{}: tensor {} has shape {}, with as many elements along an axis as the vocabulary has tokens, but it is no "
+                "embedding, head "
+                "or bias of a head, so its tokens cannot be brought together; merge models of one vocabulary",
+                job.base().name(), tensor.name, shapeText(shape));
     }
 }
 
@@ -218,6 +237,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     if (job.isSequential()) requireSequentialJob(job);
     requireRunnableModels(job);
     requireInputAxis(job);
+    requireKnownVocabulary(job);
     requireDepth(job);
     if (!job.config.chatTemplate.empty()) {
         std::vector<std::filesystem::path> folders;

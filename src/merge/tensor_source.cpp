@@ -1,5 +1,6 @@
 #include "aimerge/merge/tensor_source.h"
 
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/core/error.h"
 #include "aimerge/merge/adapted_source.h"
 #include "aimerge/merge/convert.h"
@@ -34,11 +35,14 @@ struct Stretch {
     std::vector<RowSource> sources;  // of a mean
 };
 
+std::int64_t elementsPerToken(const Shape& shape) {
+    return elementCount(shape) / shape[vocabularyAxis(shape)];
+}
+
 class AlignedSource : public TensorSource {
 public:
     AlignedSource(std::size_t owner, std::vector<InputView> views, const RowMap& map)
-        : TensorSource(views.at(owner).origin(), Dtype::F32),
-          columns_(views.at(owner).tensor->elements() / views.at(owner).tensor->shape.at(0)) {
+        : TensorSource(views.at(owner).origin(), Dtype::F32), columns_(elementsPerToken(views.at(owner).tensor->shape)) {
         for (const InputView& view : views) models_.push_back(directSource(view));
         for (std::int64_t row = 0; row < map.alignedRows();) {
             const std::int64_t run = map.copyRun(row);

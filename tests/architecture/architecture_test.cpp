@@ -158,6 +158,7 @@ TEST(Architecture, KnowsWhatATensorIsFor) {
     for (const Row& row : {Row{"model.embed_tokens.weight", {10, 4}, Role::Embedding, true},
                            {"lm_head.weight", {10, 4}, Role::Head, true},
                            {"lm_head.bias", {10}, Role::Bias, true},
+                           {"final_logits_bias", {1, 10}, Role::Bias, true},
                            {"transformer.wpe.weight", {64, 4}, Role::Lookup},
                            {"bert.embeddings.token_type_embeddings.weight", {2, 4}, Role::Lookup},
                            {"model.layers.0.self_attn.q_proj.weight", {4, 4}, Role::Linear},

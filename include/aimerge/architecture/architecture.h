@@ -95,7 +95,7 @@ struct Parameter {
     bool hasExpertsOwnInput = false;  // of an expert: what enters it is the expert's inner activation, not the block's input
     int inputAxis = -1;               // which axis its input is multiplied along, counted from the last, -1; for matrices
     bool inputAxisIsKnown = true;     // false: neither family nor shape tell
-    bool hasVocabularyRows = false;   // axis 0 is the vocabulary
+    bool hasVocabularyRows = false;   // vocabularyAxis() is the vocabulary
 };
 
 /// A matrix within a tensor that holds several, in the order of its bytes.
@@ -113,6 +113,12 @@ struct LayerKinds {
     std::int64_t differentFirst = 0;   // so many layers at the beginning may differ from the others: config.json counts them
     std::string byNumber;              // why the kind of a layer goes by its number; empty: it does not
 };
+
+/// Which axis of a tensor with Parameter::hasVocabularyRows has the tokens: 0, but for a bias that is stored as [1,
+/// vocabulary].
+inline std::size_t vocabularyAxis(const Shape& shape) {
+    return shape.size() == 2 && shape[0] == 1 ? 1 : 0;
+}
 
 class Architecture;
 
@@ -195,6 +201,9 @@ private:
         auto operator<=>(const Order&) const = default;
     };
     Order orderOf(std::string_view tensor) const;
+    Place placeOutsideLayers(std::string_view tensor) const;
+    std::string_view nameInLayer(std::string_view module, const Place& place) const;           // behind the layer's number
+    std::optional<int> inputAxisOfExperts(const Shape& shape, bool hasExpertsOwnInput) const;  // nullopt: not known
     void findVocabulary(std::span<const TensorInfo> tensors);
 
     std::string modelType_, className_;
