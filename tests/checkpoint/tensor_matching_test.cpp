@@ -220,7 +220,8 @@ TEST_F(TensorMatching, MergesPredictionLayersThatAllHave) {
     for (TinyLlama* model : {&a_, &b_, &base_}) addPrediction(*model);
     const ModelSet models = set();
 
-    const MatchedTensor* tensor = findIn(matchTensors(models), "model.layers.2.eh_proj.weight");
+    const std::vector<MatchedTensor> tensors = matchTensors(models);
+    const MatchedTensor* tensor = findIn(tensors, "model.layers.2.eh_proj.weight");
 
     ASSERT_NE(tensor, nullptr);
     EXPECT_EQ(tensor->action, Action::Merge);
