@@ -68,13 +68,6 @@ void checkAlone(const Checkpoint& model) {
     checkHead(model);
 }
 
-/// The stack of a model that is the reference's; null where it has none.
-const Stack* findStackLike(const Checkpoint& model, const Stack& reference) {
-    const std::vector<Stack>& stacks = model.architecture().stacks();
-    const auto found = std::ranges::find(stacks, reference.prefix, &Stack::prefix);
-    return found == stacks.end() ? nullptr : &*found;
-}
-
 /// Compares a model with the reference, key by key.
 class Comparison {
 public:
@@ -92,7 +85,7 @@ public:
     void requireClass() const {
         const std::string &found = model_.modelConfig().architecture, &expected = reference_.modelConfig().architecture;
         const std::vector<Stack>& stacks = reference_.architecture().stacks();
-        if (found == expected || stacks.size() < 2 || !findStackLike(model_, stacks.front()))
+        if (found == expected || stacks.size() < 2 || !findStackLike(model_.architecture(), stacks.front()))
             return require("architecture", &ModelConfig::architecture);
         throw InputError(
             "{}: architecture is {}, but {} has {}; only models of the same architecture and size can be merged as a whole. "
@@ -175,7 +168,7 @@ std::string stackNames(const Architecture& architecture) {
 /// @param stack of the reference; null: the module has no layers
 LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model, const Stack* stack) {
     if (stack == nullptr) return {0, 0, source.mark};
-    const Stack* own = findStackLike(model, *stack);
+    const Stack* own = findStackLike(model.architecture(), *stack);
     if (own == nullptr)
         throw InputError(
             "{}: {} has no layers {}N, which are the {} of the merged model; the two were saved by different tools, or are "
@@ -347,6 +340,12 @@ bool ModelSet::headIsWritten() const {
     return !head.empty() && std::ranges::any_of(lastSlice().inputs, [&](const SliceInput& input) {
         return models[input.model].find(head) != nullptr;
     });
+}
+
+const Stack* findStackLike(const Architecture& architecture, const Stack& other) {
+    const std::vector<Stack>& stacks = architecture.stacks();
+    const auto found = std::ranges::find(stacks, other.prefix, &Stack::prefix);
+    return found == stacks.end() ? nullptr : &*found;
 }
 
 const TensorInfo* storedTensor(const Checkpoint& model, const std::string& name) {

@@ -52,9 +52,8 @@ std::string nameInInput(const ModelSet& set, const SliceInput& input, const Outp
     if (place.place.part == Part::Layer) return set.output.withLayer(place.name, input.firstLayer + place.place.layer);
     if (place.place.part != Part::Prediction || !place.place.isNumbered()) return place.name;
     const Stack& stack = set.output.stacks()[place.place.stack];
-    const auto own = std::ranges::find(model.architecture().stacks(), stack.prefix, &Stack::prefix);
-    return own == model.architecture().stacks().end() ? place.name
-                                                      : set.output.withLayer(place.name, own->layers + place.place.layer);
+    const Stack* const own = findStackLike(model.architecture(), stack);
+    return own ? set.output.withLayer(place.name, own->layers + place.place.layer) : place.name;
 }
 
 /// The output tensor that a tensor of an input of slice number `number` is part of; nullopt when it is of none.
@@ -66,11 +65,11 @@ std::optional<OutputPlace> outputPlaceOf(const ModelSet& set, std::size_t number
     Place place = own.placeOf(name);
     if ((place.part != Part::Aside || place.isWithin) && !own.stacks().empty()) {
         // Stacks are counted as the reference has them.
-        const auto stack = std::ranges::find(set.output.stacks(), own.stacks()[place.stack].prefix, &Stack::prefix);
-        if (stack == set.output.stacks().end())
-            place = {};
+        const Stack* const stack = findStackLike(set.output, own.stacks()[place.stack]);
+        if (stack)
+            place.stack = static_cast<std::size_t>(stack - set.output.stacks().data());
         else
-            place.stack = static_cast<std::size_t>(stack - set.output.stacks().begin());
+            place = {};
     }
     const std::size_t owner = set.moduleOf(place);
     if (slice.module != owner) return std::nullopt;

@@ -23,9 +23,8 @@ namespace fs = std::filesystem;
 
 /// The module's stack as one of its models has it.
 const Stack& stackIn(const MergeJob& job, const ModelModule& module, const Checkpoint& model) {
-    const std::string& prefix = job.base().architecture().stacks().at(module.stack.value_or(0)).prefix;
-    const std::vector<Stack>& stacks = model.architecture().stacks();
-    return *std::ranges::find(stacks, prefix, &Stack::prefix);  // ModelSet::open() refuses a model without it
+    const Stack& ofBase = job.base().architecture().stacks().at(module.stack.value_or(0));
+    return *findStackLike(model.architecture(), ofBase);  // ModelSet::open() refuses a model without it
 }
 
 /// The list that says what `wanted` does, maybe in another section of config.json: what a multimodal model has in

@@ -75,6 +75,9 @@ struct ModelSet {
     bool headIsWritten() const;
 };
 
+/// The stack whose layers are called as those of another model's stack; null where there is none.
+const Stack* findStackLike(const Architecture& architecture, const Stack& other);
+
 /// The tensor that a model gives for a name: for the head of a model that stores none, its embedding. nullptr when it has
 /// none.
 const TensorInfo* storedTensor(const Checkpoint& model, const std::string& name);

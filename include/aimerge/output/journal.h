@@ -21,7 +21,7 @@ namespace aimerge {
 struct FinishedTensor {
     std::string folder;  // below the build folder: "" or "omega-0.4"
     std::string tensor;
-    Digest digest;  // checkpoint/tensor_digest.h
+    Digest digest;  // safetensors/tensor_digest.h
 
     bool operator==(const FinishedTensor&) const = default;
 };

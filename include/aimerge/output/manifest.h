@@ -2,7 +2,7 @@
 // aimerge_manifest.json: what made a checkpoint folder and the checksum of everything in it, computed while writing.
 //
 // Checksums (XXH3-128, 32 hex digits):
-//   a tensor        checkpoint/tensor_digest.h
+//   a tensor        safetensors/tensor_digest.h
 //   a shard         of its header's digest (first 8 bytes, JSON, padding) followed by its tensors' digests in file order, 16
 //   bytes each other files     of all their bytes: what `xxh128sum` prints the manifest    of all its bytes before the key
 //   "checksum", its last

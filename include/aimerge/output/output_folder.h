@@ -3,7 +3,7 @@
 //
 //     <out>.partial.lock           held while a job works on <out>
 //     <out>.partial/job.json       which job this is: the digest a rerun compares
-//     <out>.partial/journal-R.jsonl   tensors finished by rank R (checkpoint/journal.h)
+//     <out>.partial/journal-R.jsonl   tensors finished by rank R (output/journal.h)
 //     <out>.partial/output/        becomes <out> by one rename
 //     <out>.intermediate/NAME      outputs that <out> is made from, each written in the same way; removed when <out> is
 //     there
