@@ -221,8 +221,11 @@ void PrintTo(const BadLog& bad, std::ostream* out) {
 void setFirstValue(const std::filesystem::path& path, const char* object, float value) {
     inFile(path, [&](hid_t file) {
         const hdf5::Dataset dataset(H5Dopen2(file, object, H5P_DEFAULT));
-        float values[2] = {value, 1};
-        H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+        const hdf5::Space space(H5Dget_space(dataset.id()));
+        std::vector<float> values(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space.id())));
+        H5Dread(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+        values.at(0) = value;
+        H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
     });
 }
 
