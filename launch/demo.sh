@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The AIM paper's Table 1 in small, from a fresh machine to the table: installs, builds, makes the SmolLM2 family, merges its three
-# experts by five methods in four combinations with and without AIM on two ranks, scores all of them, and reports.
+# experts by five methods in four combinations with and without AIM, and with feature calibration, on two ranks, scores all of them, and reports.
 #
 # usage: launch/demo.sh [--full]
-#   --full  the ablation over omega too: 1.0, 0.8, 0.6, 0.4, 0.2 and 0 (124 models instead of 44)
+#   --full  the ablation over omega too: 1.0, 0.8, 0.6, 0.4, 0.2 and 0 (148 models instead of 52)
 #
 # Interrupted, it goes on where it stopped when it is started again.
 set -euo pipefail
@@ -50,6 +50,7 @@ cat << TEXT
 Each expert does its own task well and the others' badly. Added up, they disturb each other and the base: perplexity of plain text
 (general:ppl) goes from 25 to 138 for all three. AIM ran configs/smollm2/calibration.txt through the base, found which input channels
 of each layer are active, and kept the weights behind the active ones close to the base (omega 0.4): compare the rows with and without.
+In the rows called featcal every layer was fitted afterwards to what the experts compute on configs/smollm2/examples, 60 of each task.
 
 Report:  $PWD/$sweep/report/report.html
 Scores:  $sweep/points.csv

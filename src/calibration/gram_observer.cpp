@@ -1,5 +1,6 @@
 #include "calibration/gram_observer.h"
 
+#include "calibration/float64_sum.h"
 #include "calibration/statistic_file.h"
 
 #include <ATen/ATen.h>
@@ -33,15 +34,6 @@ bool entersLinearLayers(ActivationPoint point) {
     return false;
 }
 
-/// sum += product, without a float64 copy of the product.
-void add(const at::Tensor& product, at::Tensor& sum) {
-    const float* from = product.const_data_ptr<float>();
-    double* to = sum.mutable_data_ptr<double>();
-    at::parallel_for(0, sum.numel(), kElementsPerThread, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) to[i] += static_cast<double>(from[i]);
-    });
-}
-
 /// The mean in float32. Both halves are taken from the lower one: a product is symmetric only up to rounding.
 at::Tensor symmetricMean(const at::Tensor& sum, std::int64_t tokens) {
     const std::int64_t size = sum.size(0);
@@ -71,10 +63,7 @@ void GramObserver::observe(ActivationPoint point, std::int64_t layer, const at::
     Sum& sum = (point == ActivationPoint::Head ? ofHead_ : ofLayer_)[point];
     if (!sum.matrix.defined())
         sum.matrix = at::zeros({channels, channels}, at::TensorOptions(at::kDouble).device(input.device()));
-    if (input.is_cpu())
-        add(product, sum.matrix);
-    else
-        sum.matrix.add_(product);
+    addTo(sum.matrix, product);
     sum.tokens += rows.size(0);
 }
 

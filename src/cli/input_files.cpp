@@ -46,6 +46,12 @@ std::vector<fs::path> inputPaths(const MergeConfig& config) {
     }
     addModel(config.baseModel);
     if (config.calibration) addCalibration(*config.calibration);
+    const auto addExpert = [&](const FeatcalExpert& expert) {
+        if (!expert.model.empty()) addModel(expert.model);
+        if (expert.calibration) addCalibration(*expert.calibration);
+    };
+    if (config.featcal) std::ranges::for_each(config.featcal->experts, addExpert);
+    if (config.featcal && config.featcal->base) addExpert(*config.featcal->base);
     if (config.aim) {
         paths.emplace_back(config.aim->statisticsPath);
         addCalibration(config.aim->calibration);

@@ -34,10 +34,11 @@ PointMemory::Bytes PointMemory::take(std::uint64_t size) {
     return std::move(free_.extract(found).mapped());
 }
 
-MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory)
+MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<OutputTensor>& outputs,
+                           const std::vector<std::string>& names, PointMemory& memory)
     : memory_(memory), config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
     for (const std::string& name : names) {
-        const auto output = std::ranges::find(job.outputs, name, &OutputTensor::name);
+        const auto output = std::ranges::find(outputs, name, &OutputTensor::name);
         Tensor& tensor = tensors_[name];
         tensor.info = {
             .name = name, .dtype = output->dtype, .shape = output->shape, .fileIndex = 0, .bytes = {0, output->bytes()}};

@@ -29,7 +29,11 @@ private:
 class MemoryPoints : public PointStore {
 public:
     /// Makes room for the named tensors of every point of the job. @param memory must outlive the points
-    MemoryPoints(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory);
+    MemoryPoints(const MergeJob& job, const std::vector<std::string>& names, PointMemory& memory)
+        : MemoryPoints(job, job.outputs, names, memory) {}
+    /// With other outputs in the place of the job's.
+    MemoryPoints(const MergeJob& job, const std::vector<OutputTensor>& outputs, const std::vector<std::string>& names,
+                 PointMemory& memory);
     MemoryPoints(MemoryPoints&&) = default;
     ~MemoryPoints() override;
 

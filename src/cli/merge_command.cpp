@@ -1,5 +1,7 @@
 // aimerge merge CONFIG --out DIR: the whole job, from model folders to a published checkpoint.
 
+#include "cli/merge_command.h"
+
 #include "cli/command_line.h"
 #include "cli/input_files.h"
 #include "cli/merge_run.h"
@@ -17,13 +19,9 @@ namespace fs = std::filesystem;
 
 void declareMerge(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Merge config (YAML)")->required();
-    app.add_option("--out", options.out, "Folder to write")->required();
-    app.add_flag("--overwrite", options.overwrite, "Replace the folder if it exists, when the new one is complete");
-    declareShardSize(app, options);
+    declareOutput(app, options);
     declareScatter(app, options);
     declareGather(app, options);
-    app.add_flag("--verify-after", options.verifyAfter, "Read the result back and check it before the command ends");
-    declareTimesAsJson(app, options);
     declareJobOptions(app, options);
 }
 
@@ -56,7 +54,20 @@ void mergeEarlierDocuments(World& world, const Options& options, const std::vect
 }
 
 void runMerge(World& world, const Options& options) {
-    const std::vector<MergeConfig> documents = shareConfigs(world, options, ConfigUse::Merge);
+    mergeDocuments(world, options, shareConfigs(world, options, ConfigUse::Merge));
+}
+
+}  // namespace
+
+void declareOutput(CLI::App& app, Options& options) {
+    app.add_option("--out", options.out, "Folder to write")->required();
+    app.add_flag("--overwrite", options.overwrite, "Replace the folder if it exists, when the new one is complete");
+    declareShardSize(app, options);
+    app.add_flag("--verify-after", options.verifyAfter, "Read the result back and check it before the command ends");
+    declareTimesAsJson(app, options);
+}
+
+void mergeDocuments(World& world, const Options& options, const std::vector<MergeConfig>& documents) {
     RootState root;
     if (world.isRoot()) root.output.emplace(acquireOutput(options, documents));
     const fs::path folder = world.broadcast(world.isRoot() ? root.output->intermediateFolder().string() : "");
@@ -70,8 +81,6 @@ void runMerge(World& world, const Options& options) {
         throw;
     }
 }
-
-}  // namespace
 
 const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",
                             declareMerge, runMerge};

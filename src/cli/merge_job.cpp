@@ -216,7 +216,8 @@ std::map<std::string, int> MergeJob::revisions() const {
     const bool measures = method->info().needs != ExpertStatistic::None || (calibrates && config.aim->usesSensitivity());
     if (calibrates) revisions["statistics"] = revision::kStatistics;
     if (measures) revisions["expert_statistics"] = revision::kExpertStatistics;
-    if (calibrates || measures) revisions["token_blocks"] = revision::kTokenBlocks;
+    if (calibrates || measures || featcal) revisions["token_blocks"] = revision::kTokenBlocks;
+    if (featcal) revisions["featcal"] = revision::kFeatcal;
     return revisions;
 }
 
@@ -247,6 +248,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.outputs = outputTensors(job);
     job.points = outputPoints(job.config);
     job.layout = layOutShards(job.outputs, maxShardBytes);
+    if (job.config.featcal) job.featcal = openFeatcalModels(job);
     for (const MatchedTensor& tensor : job.tensors) {
         if (tensor.action == MatchedTensor::Action::Merge) tensorParameters(*job.method, job.config, job.models, tensor);
     }
@@ -260,6 +262,11 @@ std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, 
     for (const Checkpoint& model : job.models.models) {
         hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps());
     }
+    if (job.featcal)
+        for (const FeatcalTeacherModel& teacher : job.featcal->teachers) {
+            const Checkpoint& model = teacher.model.in(job);
+            if (teacher.model.isOwn()) hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps());
+        }
     for (const OutputShard& shard : job.layout.shards) hasher.updateField(shard.fileName).updateField(shard.header);
     return hasher.digest().hex();
 }

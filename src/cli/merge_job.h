@@ -2,6 +2,8 @@
 // Everything about a merge that follows from its config and the checkpoints' headers. Every rank makes it from the same
 // text, so it is the same everywhere and is not sent.
 
+#include "cli/featcal_models.h"
+
 #include "aimerge/checkpoint/model_set.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/distributed/plan.h"
@@ -34,6 +36,7 @@ struct MergeJob {
     std::vector<OutputTensor> outputs;              // as `tensors`
     std::vector<OutputPoint> points;
     ShardLayout layout;  // the same for every point
+    std::optional<FeatcalModels> featcal;
 
     Dtype outputDtype() const;  // what config.json says
     /// Index of every model that is not base_model, in the order of the config.

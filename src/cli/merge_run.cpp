@@ -20,10 +20,13 @@
 #include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <set>
+#include <span>
 
 namespace aimerge {
 namespace {
@@ -100,7 +103,8 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const Plan plan = makePlan(job.base(), job.outputs, settings);
         if (root.showsPlan)
             fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
-                       expertStatisticsLines(job, settings) + (options.dryRun ? coverageLine(job) : ""));
+                       expertStatisticsLines(job, settings) + featcalLine(job, settings) +
+                           (options.dryRun ? coverageLine(job) : ""));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -223,6 +227,10 @@ void MergeRun::requireSharedFiles() const {
         throw UsageError(
             "{}: aim.calibration.sequential merges while it measures, from models that every rank must see; use --io direct",
             config_.aim->calibration.mark.text());
+    if (config_.featcal)
+        throw UsageError(
+            "{}: featcal runs the experts and merges beside them, from models that every rank must see; use --io direct",
+            config_.featcal->mark.text());
     if (config_.aim) refuseSensitivity(*config_.aim);
 }
 
@@ -235,6 +243,10 @@ void MergeRun::takeOver() {
         coverage_->warn();
     }
     provided_ = provideExpertStatistics(world_, options_, job_);
+    if (job_.featcal) {
+        texts_ = provideFeatcalTexts(world_, options_, job_);
+        provided_.keys += texts_->keys;
+    }
     if (world_.isRoot()) {
         OutputFolder& output = *root_.output;
         const Preparation preparation =
@@ -264,20 +276,27 @@ void MergeRun::takeOver() {
         outgoing_.emplace(job_);
 }
 
-/// Every rank looks after its own tensors; where rank 0 alone sees the output, it does for all.
+/// Every rank looks after its own tensors; where rank 0 alone sees the output, it does for all. Fitted ones are rank 0's.
 void MergeRun::takeOverFinished() {
+    const auto isFitted = [&](const std::string& name) { return job_.featcal && job_.featcal->tensors.contains(name); };
     std::vector<std::string> mine = plan_->ranks.at(static_cast<std::size_t>(world_.rank())).tensors;
+    std::erase_if(mine, isFitted);
     std::vector<std::string> looked = mine;
     if (options_.gathersAtRoot) {
         looked.clear();
         for (const RankPlan& rank : plan_->ranks) looked.insert(looked.end(), rank.tensors.begin(), rank.tensors.end());
+        std::erase_if(looked, isFitted);
     }
+    if (world_.isRoot() && job_.featcal)
+        looked.insert(looked.end(), job_.featcal->tensors.begin(), job_.featcal->tensors.end());
     const std::string claims = world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : "");
     ThreadPool threads(threadsPerRank(world_, options_));
     const auto adopt = [&] {
         if (!writers_.empty()) remaining_ = adoptFinished(job_, looked, parseJournal(claims), writers_, threads);
     };
     scope_ == FailureScope::Work ? shareFailures(world_, adopt) : adopt();
+    std::ranges::copy_if(remaining_, std::inserter(unfitted_, unfitted_.end()), isFitted);
+    std::erase_if(remaining_, isFitted);
     if (!options_.gathersAtRoot) return;
     const auto open = parseNames(world_.broadcast(namesText(remaining_)));
     const std::set<std::string> isOpen(open.begin(), open.end());
@@ -329,6 +348,49 @@ void MergeRun::finishExchange() {
     if (incoming_) incoming_->takeRest();
 }
 
+/// Into the output's files, on rank 0.
+class FittedFiles : public MergedPoints {
+public:
+    /// @param unfitted of all fitted tensors those that are not finished yet
+    FittedFiles(const MergePass& pass, int threads, const Device& device, fs::path build, PointWriters* writers,
+                std::set<std::string> unfitted)
+        : MergedPoints(pass, threads, device), build_(std::move(build)), writers_(writers), unfitted_(std::move(unfitted)) {}
+
+    std::int64_t finishedLayers() override {
+        std::int64_t finished = job().base().modelConfig().layers;
+        for (const std::string& tensor : unfitted_) finished = std::min(finished, job().models.output.placeOf(tensor).layer);
+        return finished;
+    }
+
+    std::string stored(std::size_t point, const std::string& tensor) override {
+        const TensorInfo& info = job().layout.find(tensor);
+        const File file =
+            File::openForReading(build_ / job().points[point].folder / job().layout.shards[info.fileIndex].fileName);
+        std::string bytes(info.bytes.size(), '\0');
+        file.readAt(info.bytes.begin, std::as_writable_bytes(std::span(bytes)));
+        return bytes;
+    }
+
+    void store(std::size_t point, const std::string& tensor, const std::string& bytes) override {
+        if (writers_ == nullptr) return;
+        ShardWriter& writer = *(*writers_)[point];
+        writer.write(tensor, 0, std::as_bytes(std::span(bytes)));
+        writer.finishTensor(tensor);
+    }
+
+private:
+    fs::path build_;
+    PointWriters* writers_;  // null on other ranks
+    std::set<std::string> unfitted_;
+};
+
+void MergeRun::fitFeatures(const MergePass& pass) {
+    if (!job_.featcal || world_.any(pass.error != nullptr)) return;
+    FittedFiles target(pass, threadsPerRank(world_, options_), mergesOn(options_), buildFolder_,
+                       world_.isRoot() ? &writers_ : nullptr, unfitted_);
+    runFeatcal(world_, options_, job_, *texts_, target);
+}
+
 void MergeRun::finish(const MergePass& pass) {
     const Phase phase("publish");
     discardingOnBadInput(root_, [&] {
@@ -340,9 +402,12 @@ void MergeRun::finish(const MergePass& pass) {
         scope_ == FailureScope::Work ? shareFailures(world_, sync) : sync();
         const std::vector<FinishedTensor> finished = gatherFinished(world_, writers_);
         if (!world_.isRoot()) return;
-        completeAndPublish(job_, root_.inputDigest, coverage_ ? coverage_->json() : nlohmann::ordered_json(), finished,
-                           *root_.output);
+        Findings findings{root_.inputDigest, {}, {}};
+        if (coverage_) findings.coverage = coverage_->json();
+        if (job_.featcal) findings.featcal = featcalJson(job_, texts_->tokens());
+        completeAndPublish(job_, findings, finished, *root_.output);
         if (coverage_) spdlog::info("AIM {}", coverage_->text());
+        if (job_.featcal) spdlog::info("featcal {}", featcalText(job_, texts_->tokens()));
     });
 }
 
@@ -356,6 +421,7 @@ void mergeDocument(World& world, const Options& options, const MergeConfig& conf
     ThreadPool threads(threadCount);
     discardingOnBadInput(root, [&] {  // a peer's
         mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options), [&] { run.exchange(); });
+        run.fitFeatures(pass);
     });
     run.finish(pass);
     if (!world.isRoot()) return;

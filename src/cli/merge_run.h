@@ -2,6 +2,7 @@
 // One merge from its config to the published folder: what `aimerge merge` does for a document, and a sweep for a point.
 
 #include "cli/expert_statistics_step.h"
+#include "cli/featcal_step.h"
 #include "cli/gather_step.h"
 #include "cli/merge_job.h"
 #include "cli/merge_step.h"
@@ -19,6 +20,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +59,9 @@ public:
     /// Between two batches of the pass: with --gather root, what is merged goes to rank 0.
     void exchange();
 
+    /// Collective. With `featcal`: makes the tensors that the pass leaves out. Nothing where the pass has failed.
+    void fitFeatures(const MergePass& pass);
+
     /// Collective. Publishes what the pass has completed, or throws its error.
     void finish(const MergePass& pass);
 
@@ -86,6 +91,8 @@ private:
     PointWriters writers_;
     WriterStore store_{writers_};
     std::vector<std::string> remaining_;
+    std::optional<FeatcalTexts> texts_;        // with featcal
+    std::set<std::string> unfitted_;           // on rank 0: fitted tensors that no earlier run has finished
     std::optional<StagedModels> staged_;       // --io scatter
     std::optional<OutgoingStore> outgoing_;    // --gather root, on every rank but 0
     std::optional<IncomingTensors> incoming_;  // on rank 0

@@ -69,7 +69,7 @@ std::vector<TensorMerge> assembleMerges(const MergePass& pass, const Batch& batc
     const VocabularyAlignment* alignment = job.vocabulary ? &*job.vocabulary : nullptr;
     std::vector<TensorMerge> merges;
     for (const std::size_t i : batch.merged)
-        merges.push_back(assembleMerge(*job.method, job.config, job.models, job.tensors[i], job.outputs[i], alignment,
+        merges.push_back(assembleMerge(*job.method, job.config, job.models, job.tensors[i], pass.outputs()[i], alignment,
                                        activity, pass.experts));
     return merges;
 }
@@ -98,7 +98,7 @@ void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, Thr
         mergeTensors(merges, omegas, rounds ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, sink, device);
     }
     std::vector<TensorCopy> copies;
-    for (const std::size_t i : batch.copied) copies.push_back(assembleCopy(job.models, job.tensors[i], job.outputs[i]));
+    for (const std::size_t i : batch.copied) copies.push_back(assembleCopy(job.models, job.tensors[i], pass.outputs()[i]));
     NamingSink sink(batch.copiedNames, 0, true, pass.store, progress);
     copyTensors(copies, job.points.size(), threads, sink);
 }

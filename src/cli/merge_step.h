@@ -3,13 +3,13 @@
 
 #include "cli/merge_job.h"
 
-#include "aimerge/output/shard_writer.h"
 #include "aimerge/core/progress.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/device/device.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/merge/expert_statistics.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/output/shard_writer.h"
 #include "aimerge/statistics/statistics.h"
 
 #include <exception>
@@ -67,6 +67,9 @@ struct MergePass {
     PointStore& store;
     KeptPreparations* kept = nullptr;  // of earlier passes of the job, which had other points
     std::exception_ptr error = {};     // what went wrong with it, an Error; nothing more is merged then
+    const std::vector<OutputTensor>* otherOutputs = nullptr;  // in the place of the job's: other dtypes
+
+    const std::vector<OutputTensor>& outputs() const { return otherOutputs ? *otherOutputs : job.outputs; }
 };
 
 /// Local. Merges the pass's tensors at once.

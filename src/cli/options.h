@@ -14,6 +14,16 @@ namespace aimerge {
 
 class World;
 
+/// aimerge featcal.
+struct FeatcalArguments {
+    std::vector<std::string> experts;  // NAME=MODEL:TEXT
+    std::string base, baseText;        // empty = none
+    double lambda = 0.01, rho = 1, alpha = 1;
+    std::vector<std::string> textKeys{"text"};
+    std::int64_t sequences = 256, sequenceLength = 2048;
+    std::string dtype = "bfloat16";
+};
+
 struct Options {
     std::string subject;  // CONFIG or PATH
     std::string out;
@@ -48,6 +58,7 @@ struct Options {
     std::string population = "stated";
     int scale = 0;         // 1 or 100; 0 = guess
     int comparePaper = 0;  // table of the paper; 0 = none
+    FeatcalArguments featcal;
 };
 
 /// A subcommand: its name, one line for --help, the options it takes, and what it does.
@@ -60,7 +71,7 @@ struct Command {
 };
 
 extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepCommand, kEvaluateCommand, kReportCommand,
-    kInspectCommand, kVerifyCommand, kMethodsCommand;
+    kInspectCommand, kVerifyCommand, kMethodsCommand, kFeatcalCommand;
 
 /// Options shared by the commands that compute.
 void declareComputeOptions(CLI::App& app, Options& options);

@@ -1,6 +1,7 @@
 // aimerge plan CONFIG: who would do what, from headers alone.
 
 #include "cli/expert_statistics_step.h"
+#include "cli/featcal_step.h"
 #include "cli/merge_job.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
@@ -37,6 +38,7 @@ void planFor(Hardware hardware, PlanSettings& settings) {
 std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& settings) {
     auto json = nlohmann::ordered_json::parse(plan.toJson());
     if (const std::optional<Coverage> coverage = plannedCoverage(job)) json["coverage"] = coverage->json();
+    if (job.featcal) json["featcal"] = featcalPlan(job, settings);
     if (!settings.hardware.name.empty()) {
         const PlanSeconds seconds = estimateSeconds(plan, settings);
         json["hardware"] = settings.hardware.name;
@@ -57,7 +59,7 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     const Plan plan = makePlan(job.base(), job.outputs, settings);
     if (options.json) return fmt::print("{}\n", jsonOf(job, plan, settings));
     fmt::print("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
-               expertStatisticsLines(job, settings) + coverageLine(job));
+               expertStatisticsLines(job, settings) + featcalLine(job, settings) + coverageLine(job));
 }
 
 void runPlan(World& world, const Options& options) {

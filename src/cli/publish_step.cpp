@@ -107,6 +107,9 @@ ModelCard modelCard(const MergeJob& job, const OutputPoint& point, const std::st
     card.omegas = job.omegasOf(point);
     if (job.config.aim) card.statistic = statisticName(job.config.aim->statistic);
     if (job.config.aim) card.source = job.config.aim->source;
+    if (job.featcal)
+        for (const FeatcalTeacherModel& teacher : job.featcal->teachers)
+            card.fittedTo.push_back(cardModel(job, teacher.model.in(job)));
     card.dtype = torchName(job.outputDtype());
     card.config = job.config.text;
     return card;
@@ -148,13 +151,12 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
     return settings;
 }
 
-Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
-                    const OutputPoint& point) {
+Manifest manifestOf(const MergeJob& job, const Findings& findings, const OutputPoint& point) {
     Manifest manifest;
     manifest.version = kVersion;
     manifest.revisions = job.revisions();
     manifest.created = utcTimeText();
-    manifest.inputDigest = inputDigest;
+    manifest.inputDigest = findings.inputDigest;
     manifest.method = job.method->info().name;
     manifest.omegas = job.omegasOf(point);
     if (job.config.aim && job.config.aim->statisticsPath.empty())
@@ -163,7 +165,8 @@ Manifest manifestOf(const MergeJob& job, const std::string& inputDigest, const n
     if (job.models.baseIndex) manifest.base = manifestModel(job, job.base());
     for (const std::size_t expert : job.experts()) manifest.experts.push_back(manifestModel(job, job.models.models[expert]));
     manifest.settings = effectiveParameters(job);
-    manifest.coverage = coverage;
+    manifest.coverage = findings.coverage;
+    manifest.featcal = findings.featcal;
     manifest.config = job.config.text;
     return manifest;
 }
@@ -187,8 +190,8 @@ std::vector<TokenizerFile> tokenizerFiles(const MergeJob& job) {
     return files;
 }
 
-void completePoint(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
-                   const OutputPoint& point, const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
+void completePoint(const MergeJob& job, const Findings& findings, const OutputPoint& point,
+                   const std::vector<FinishedTensor>& finished, const OutputFolder& output) {
     const fs::path folder = point.folder.empty() ? output.buildFolder() : output.buildFolder() / point.folder;
     const std::string title = (point.folder.empty() ? output.target() : output.target() / point.folder).filename().string();
 
@@ -200,7 +203,7 @@ void completePoint(const MergeJob& job, const std::string& inputDigest, const nl
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 
-    Manifest manifest = manifestOf(job, inputDigest, coverage, point);
+    Manifest manifest = manifestOf(job, findings, point);
     manifest.files = shardEntries(job.layout, finished);
     std::ranges::move(writeSideFiles(folder, job.layout, files), std::back_inserter(manifest.files));
     if (writesTokenizer) {
@@ -223,13 +226,13 @@ nlohmann::ordered_json outputConfig(const MergeJob& job) {
     return config;
 }
 
-void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
-                        const std::vector<FinishedTensor>& finished, OutputFolder& output) {
+void completeAndPublish(const MergeJob& job, const Findings& findings, const std::vector<FinishedTensor>& finished,
+                        OutputFolder& output) {
     for (const OutputPoint& point : job.points) {
         std::vector<FinishedTensor> ofPoint;
         std::ranges::copy_if(finished, std::back_inserter(ofPoint),
                              [&](const FinishedTensor& tensor) { return tensor.folder == point.folder; });
-        completePoint(job, inputDigest, coverage, point, ofPoint, output);
+        completePoint(job, findings, point, ofPoint, output);
     }
     output.publish();
 }

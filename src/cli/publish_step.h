@@ -15,10 +15,15 @@ namespace aimerge {
 /// config.json of the output.
 nlohmann::ordered_json outputConfig(const MergeJob& job);
 
+/// What the manifest says beside the job.
+struct Findings {
+    std::string inputDigest;
+    nlohmann::ordered_json coverage, featcal;  // null without AIM, and without featcal
+};
+
 /// Local: rank 0 calls it when every rank has synced what it wrote.
-/// @param inputDigest, coverage for the manifest; coverage is null without AIM
 /// @param finished all ranks' finished tensors, of all points
-void completeAndPublish(const MergeJob& job, const std::string& inputDigest, const nlohmann::ordered_json& coverage,
-                        const std::vector<FinishedTensor>& finished, OutputFolder& output);
+void completeAndPublish(const MergeJob& job, const Findings& findings, const std::vector<FinishedTensor>& finished,
+                        OutputFolder& output);
 
 }  // namespace aimerge

@@ -4,11 +4,11 @@
 #include "cli/command_line.h"
 #include "cli/options.h"
 
-#include "aimerge/output/output_folder.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/report/ablation.h"
 #include "aimerge/report/lm_eval.h"
 #include "aimerge/report/paper_comparison.h"

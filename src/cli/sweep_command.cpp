@@ -247,7 +247,10 @@ private:
         for (FolderPoint& point : begun) {
             const bool isSettled = point.run->isSettled();
             const auto publishAndScore = [&] {
-                if (!isSettled) point.run->finish(*pass++);
+                if (!isSettled) {
+                    point.run->fitFeatures(*pass);
+                    point.run->finish(*pass++);
+                }
                 world_.barrier();  // rank 0 has published it
                 if (!scores()) return EvaluationResult{};
                 const std::string folder = (folder_ / points()[point.index].name).string();
@@ -380,6 +383,37 @@ private:
         return &*sensitivity_;
     }
 
+    /// What the merge itself makes of these tensors.
+    static std::vector<std::string> unfittedOf(const MergeJob& job, std::vector<std::string> names) {
+        if (job.featcal) std::erase_if(names, [&](const std::string& name) { return job.featcal->tensors.contains(name); });
+        return names;
+    }
+
+    /// Into merged points, on every rank those tensors that it has.
+    class FittedPoints : public MergedPoints {
+    public:
+        FittedPoints(const MergePass& pass, int threads, const Device& device, MemoryPoints& to,
+                     const std::vector<std::string>& names)
+            : MergedPoints(pass, threads, device), to_(to), names_(names.begin(), names.end()) {}
+
+        std::int64_t finishedLayers() override { return 0; }
+        std::string stored(std::size_t /*point*/, const std::string& /*tensor*/) override { return {}; }
+        void store(std::size_t point, const std::string& tensor, const std::string& bytes) override {
+            if (names_.contains(tensor)) to_.write(point, tensor, 0, std::as_bytes(std::span(bytes)));
+        }
+
+    private:
+        MemoryPoints& to_;
+        std::set<std::string> names_;
+    };
+
+    /// Collective. What feature calibration makes of a method's points.
+    void fitInMemory(const MergePass& pass, MemoryPoints& to, const std::vector<std::string>& names) {
+        if (!pass.job.featcal || world_.any(pass.error != nullptr)) return;
+        FittedPoints target(pass, threads_, mergesOn(options_), to, names);
+        runFeatcal(world_, options_, pass.job, provideFeatcalTexts(world_, options_, pass.job), target);
+    }
+
     /// Collective. Merges the points of all methods into memory, then scores one after the other.
     void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names,
                        PointMemory& memory) {
@@ -394,7 +428,7 @@ private:
             for (const std::size_t i : method.points)
                 job.points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
             passes.push_back({job,
-                              names,
+                              unfittedOf(job, names),
                               statisticsFor(job, points()[method.points.front()].combination),
                               {},
                               sensitivityFor(job),
@@ -404,6 +438,7 @@ private:
         }
         ThreadPool threads(threads_);
         mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_));
+        for (std::size_t m = 0; m < methods.size(); ++m) fitInMemory(passes[m], merged[m], names);
         const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
         for (std::size_t m = 0; m < methods.size(); ++m) {
             for (std::size_t k = 0; k < methods[m].points.size(); ++k) {

@@ -3,10 +3,10 @@
 
 #include "cli/options.h"
 
-#include "aimerge/output/verify.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/output/verify.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>

@@ -11,7 +11,8 @@ void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, c
                                 "packing", "dtype", "micro_batch", "sequential"});
     calibration.mark = section.mark;
     assignIfGiven(calibration.corpus, reader.text("corpus"));
-    assignIfGiven(calibration.textKey, reader.text("text_key"));
+    if (const YamlEntry* keys = reader.find("text_key"))
+        calibration.textKeys = textsOf(keys->value, reader.nameOf("text_key"));
     assignIfGiven(calibration.tokenIds, reader.text("token_ids"));
     assignIfGiven(calibration.sequences, reader.wholeNumber("sequences", 1));
     assignIfGiven(calibration.sequenceLength, reader.wholeNumber("sequence_length", 1));

@@ -16,6 +16,9 @@ void forEachModel(Config& config, const Visit& visit) {
         visit(slice.baseModel);
     }
     visit(config.baseModel);
+    if (config.featcal)
+        for (auto& expert : config.featcal->experts) visit(expert.model);
+    if (config.featcal && config.featcal->base) visit(config.featcal->base->model);
     visit(config.vocabulary.model);
     for (auto& [text, token] : config.vocabulary.tokens)
         if (token) visit(token->model);

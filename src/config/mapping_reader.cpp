@@ -25,6 +25,17 @@ double numberOf(const YamlNode& node, std::string_view name) {
     return *number;
 }
 
+std::vector<std::string> textsOf(const YamlNode& node, std::string_view name) {
+    const bool isList = node.kind == YamlNode::Kind::Sequence;
+    std::vector<std::string> texts;
+    if (!isList) texts.push_back(scalarText(node, name, "a text or a list of texts"));
+    if (isList)
+        for (const YamlNode& item : node.items) texts.push_back(scalarText(item, name, "a list of texts"));
+    if (texts.empty() || std::ranges::find(texts, "") != texts.end())
+        throw UsageError("{}: {} must be a text or a list of texts, and none empty", node.mark.text(), name);
+    return texts;
+}
+
 MappingReader::MappingReader(const YamlNode& node, std::string name, const std::vector<std::string>& knownKeys)
     : node_(node), name_(std::move(name)) {
     if (node.kind != YamlNode::Kind::Mapping)
@@ -84,6 +95,16 @@ std::optional<std::uint64_t> MappingReader::naturalNumber(std::string_view key) 
         throw UsageError("{}: {} must be a whole number from 0 to 2^64 - 1, found '{}'", entry->value.mark.text(),
                          nameOf(key), text);
     return value;
+}
+
+std::optional<double> MappingReader::number(std::string_view key, double minimum, double maximum) const {
+    const YamlEntry* entry = find(key);
+    if (entry == nullptr) return std::nullopt;
+    const double value = numberOf(entry->value, nameOf(key));
+    if (value >= minimum && value <= maximum) return value;
+    const bool isBounded = maximum < std::numeric_limits<double>::max();
+    throw UsageError("{}: {} must be a number of at least {}{}, found '{}'", entry->value.mark.text(), nameOf(key), minimum,
+                     isBounded ? fmt::format(" and at most {}", maximum) : "", entry->value.text);
 }
 
 std::size_t MappingReader::indexOfChoice(const YamlEntry& entry, const std::vector<std::string>& names) const {

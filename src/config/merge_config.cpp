@@ -8,6 +8,7 @@
 #include "config/aim_config.h"
 #include "config/calibration_config.h"
 #include "config/documents.h"
+#include "config/featcal_config.h"
 #include "config/parameter_reader.h"
 #include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
@@ -24,7 +25,7 @@ const std::vector<std::string> kTopLevelKeys{"merge_method", "base_model",    "m
                                              "dtype",        "out_dtype",     "tokenizer_source",
                                              "tokenizer",    "chat_template", "unsafe_truncate_embeddings",
                                              "seed",         "name",          "aim",
-                                             "calibration"};
+                                             "featcal",      "calibration"};
 
 std::optional<Dtype> readDtype(const MappingReader& file, std::string_view key) {
     return file.choice<Dtype>(key, {{"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}});
@@ -78,6 +79,7 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     if (const YamlEntry* aim = root.find("aim")) config.aim = readAim(*aim, use);
     if (const YamlEntry* calibration = file.find("calibration"))
         config.calibration = readWholeCalibration(*calibration, "calibration");
+    if (const YamlEntry* featcal = root.find("featcal")) config.featcal = readFeatcal(*featcal);
     return config;
 }
 

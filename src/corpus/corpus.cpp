@@ -31,7 +31,7 @@ std::string keysText(const nlohmann::json& object) {
 }
 
 /// @param where "corpus.jsonl:17"
-std::string textOfJsonLine(const std::string& line, const std::string& key, const std::string& where) {
+std::string textOfJsonLine(const std::string& line, const std::vector<std::string>& keys, const std::string& where) {
     nlohmann::json object;
     try {
         object = nlohmann::json::parse(line);
@@ -39,12 +39,16 @@ std::string textOfJsonLine(const std::string& line, const std::string& key, cons
         throw InputError("{}: the line is not valid JSON: {}", where, error.what());
     }
     if (!object.is_object()) throw InputError("{}: the line is not a JSON object", where);
-    const auto found = object.find(key);
-    if (found == object.end())
-        throw InputError("{}: the line has no key '{}' (its keys: {}); name the key of the text in aim.calibration.text_key",
-                         where, key, keysText(object));
-    if (!found->is_string()) throw InputError("{}: '{}' is {}, a text was expected", where, key, found->type_name());
-    return found->get<std::string>();
+    std::string text;
+    for (const std::string& key : keys) {
+        const auto found = object.find(key);
+        if (found == object.end())
+            throw InputError("{}: the line has no key '{}' (its keys: {}); name the key of the text in calibration.text_key",
+                             where, key, keysText(object));
+        if (!found->is_string()) throw InputError("{}: '{}' is {}, a text was expected", where, key, found->type_name());
+        text += found->get_ref<const std::string&>();
+    }
+    return text;
 }
 
 bool isBlank(const std::string& line) {
@@ -53,12 +57,12 @@ bool isBlank(const std::string& line) {
 
 }  // namespace
 
-Corpus Corpus::open(const std::filesystem::path& path, const std::string& textKey, TextUnit unit) {
+Corpus Corpus::open(const std::filesystem::path& path, const std::vector<std::string>& textKeys, TextUnit unit) {
     const Format format = formatOf(path);
     const bool wholeFile = format == Format::Text && unit == TextUnit::WholeFile;
     Corpus corpus;
     corpus.path_ = path;
-    if (format == Format::JsonLines) corpus.textKey_ = textKey;
+    if (format == Format::JsonLines) corpus.textKeys_ = textKeys;
 
     const std::unique_ptr<TextStream> stream = openTextStream(path);
     LineReader reader(*stream);
@@ -69,7 +73,7 @@ Corpus Corpus::open(const std::filesystem::path& path, const std::string& textKe
         const auto where = [&] { return fmt::format("{}:{}", path.string(), reader.number()); };
         if (format == Format::JsonLines) {
             if (isBlank(line)) continue;
-            textOfJsonLine(line, textKey, where());
+            textOfJsonLine(line, textKeys, where());
         } else if (const auto invalid = firstInvalidUtf8(line)) {
             throw InputError("{}: not valid UTF-8 at byte {} of the line; convert the file to UTF-8", where(), *invalid + 1);
         }
@@ -80,7 +84,7 @@ Corpus Corpus::open(const std::filesystem::path& path, const std::string& textKe
 }
 
 std::string Corpus::textOf(std::string raw) const {
-    return textKey_.empty() ? std::move(raw) : textOfJsonLine(raw, textKey_, path_.string());
+    return textKeys_.empty() ? std::move(raw) : textOfJsonLine(raw, textKeys_, path_.string());
 }
 
 std::vector<std::string> Corpus::read(const std::vector<std::size_t>& documents) const {
@@ -105,7 +109,7 @@ std::vector<std::string> Corpus::read(const std::vector<std::size_t>& documents)
 
 std::string Corpus::readBeginning(std::size_t document, std::uint64_t limit) const {
     const Place& place = places_.at(document);
-    const bool isJson = !textKey_.empty();
+    const bool isJson = !textKeys_.empty();
     const std::unique_ptr<TextStream> stream = openTextStream(path_);
     stream->skip(place.offset);
     std::string text(isJson ? place.bytes : std::min<std::uint64_t>(place.bytes, limit), '\0');

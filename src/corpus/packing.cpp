@@ -89,16 +89,10 @@ TokenBlocks packStream(const PackingRequest& request, Tokenizer& tokenizer) {
             ids.insert(ids.end(), document.begin(), document.end());
     }
     const auto found = static_cast<std::int64_t>(ids.size());
-    const std::int64_t blocks = found / request.sequenceLength;
-    if (blocks < request.sequences)
-        throw InputError("{}: the corpus is too short: it has {}, which fill {} of {}; {} ({}) are needed; {}",
-                         request.corpusName, joined(found, "token"), joined(blocks, "block"), request.sequenceLength,
-                         joined(request.sequences, "block"), joined(request.sequences * request.sequenceLength, "token"),
-                         blocks > 0 ? fmt::format("set aim.calibration.sequences to at most {}, or lower "
-                                                  "aim.calibration.sequence_length, or use more text",
-                                                  blocks)
-                                    : std::string("lower aim.calibration.sequence_length, or use more text"));
-    return cutIntoBlocks(std::move(ids), request.sequences, request.sequenceLength);
+    if (found == 0) throw InputError("{}: the corpus has no tokens", request.corpusName);
+    if (found < request.sequenceLength) return cutIntoBlocks(std::move(ids), 1, found);
+    return cutIntoBlocks(std::move(ids), std::min(found / request.sequenceLength, request.sequences),
+                         request.sequenceLength);
 }
 
 TokenBlocks packLines(const PackingRequest& request, Tokenizer& tokenizer) {

@@ -10,6 +10,8 @@
 #include "aimerge/corpus/token_ids_file.h"
 #include "aimerge/corpus/tokenizer.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -48,14 +50,14 @@ Digest cacheKey(const CalibrationConfig& config, const std::filesystem::path& fo
         hasher.updateField(name).updateField(exists(folder / name) ? digestOfFile(folder / name).hex() : "absent");
     hasher.updateField(fmt::format("packing {} sequences {} length {} seed {} shuffle {}", static_cast<int>(config.packing),
                                    config.sequences, config.sequenceLength, config.seed, config.shuffle));
-    hasher.updateField(config.textKey);
+    for (const std::string& key : config.textKeys) hasher.updateField(key);
     return hasher.digest();
 }
 
 TokenBlocks encodeCorpus(const CalibrationConfig& config, const std::filesystem::path& folder) {
     const bool stream = config.packing == Packing::Stream;
     const Corpus corpus =
-        Corpus::open(config.corpus, config.textKey, stream ? Corpus::TextUnit::WholeFile : Corpus::TextUnit::Line);
+        Corpus::open(config.corpus, config.textKeys, stream ? Corpus::TextUnit::WholeFile : Corpus::TextUnit::Line);
     std::vector<std::size_t> order(corpus.documents());
     std::iota(order.begin(), order.end(), std::size_t{0});
     if (config.shuffle) order = seededPermutation(corpus.documents(), config.seed);
@@ -98,6 +100,10 @@ TokenBlocks loadTokenBlocks(const CalibrationConfig& config, const Checkpoint& b
         cache.store(key, *blocks);
     }
     requireWithinVocabulary(*blocks, vocabSize, config.corpus);
+    const std::int64_t wanted = config.sequences * config.sequenceLength, found = blocks->blocks * blocks->length;
+    if (config.packing == Packing::Stream && found < wanted)
+        spdlog::warn("{}: shorter than asked for, and used as far as it goes: {} sequences of {} tokens instead of {} of {}",
+                     config.corpus, blocks->blocks, blocks->length, config.sequences, config.sequenceLength);
     return *std::move(blocks);
 }
 

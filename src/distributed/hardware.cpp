@@ -5,11 +5,21 @@
 namespace aimerge {
 
 Hardware processorHardware(int threads) {
-    return {.name = "", .ranks = 1, .memoryBytes = 0, .flopsPerSecond = 40e9 * threads, .bytesPerSecond = 2e9 * threads};
+    return {.name = "",
+            .ranks = 1,
+            .memoryBytes = 0,
+            .flopsPerSecond = 40e9 * threads,
+            .exactFlopsPerSecond = 20e9 * threads,
+            .bytesPerSecond = 2e9 * threads};
 }
 
 Hardware gpuHardware() {
-    return {.name = "", .ranks = 1, .memoryBytes = 0, .flopsPerSecond = 400e12, .bytesPerSecond = 3e9};
+    return {.name = "",
+            .ranks = 1,
+            .memoryBytes = 0,
+            .flopsPerSecond = 400e12,
+            .exactFlopsPerSecond = 40e12,
+            .bytesPerSecond = 3e9};
 }
 
 Hardware findHardware(const std::string& name) {

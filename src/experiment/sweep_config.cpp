@@ -18,6 +18,9 @@ const std::vector<std::string> kMergeKeys{"dtype",     "out_dtype",     "tokeniz
                                           "tokenizer", "chat_template", "unsafe_truncate_embeddings",
                                           "seed",      "calibration"};
 
+/// The same for every point, unless its method has another.
+constexpr const char* kFeatcal = "featcal";
+
 YamlNode scalar(std::string text, const SourceMark& mark) {
     return {
         .kind = YamlNode::Kind::Scalar, .text = std::move(text), .quoted = false, .items = {}, .entries = {}, .mark = mark};
@@ -51,13 +54,15 @@ const std::string& requireName(const std::string& name, const SourceMark& mark, 
 
 struct Expert {
     std::string name;
-    YamlNode model;  // as written
+    YamlNode model;                         // as written
+    const YamlNode* calibration = nullptr;  // of its own
 };
 
 struct MethodEntry {
     std::string label, method;
     const YamlNode* parameters = nullptr;
-    const YamlNode* aim = nullptr;  // what differs from the sweep's section
+    const YamlNode* aim = nullptr;      // what differs from the sweep's section
+    const YamlNode* featcal = nullptr;  // likewise; without one of the sweep, all of it
     SourceMark mark;
 };
 
@@ -92,8 +97,8 @@ public:
 
 private:
     static std::vector<std::string> keys() {
-        std::vector<std::string> keys{"base_model", "experts", "combinations", "methods",
-                                      "omega",      "aim",     "evaluation",   "output"};
+        std::vector<std::string> keys{"base_model", "experts",    "combinations", "methods", "omega",
+                                      "aim",        "evaluation", "output",       kFeatcal};
         keys.insert(keys.end(), kMergeKeys.begin(), kMergeKeys.end());
         return keys;
     }
@@ -113,17 +118,29 @@ private:
             requireName(entry.key, entry.mark, "the expert's name");
             if (entry.key == "base" || entry.key.find('+') != std::string::npos)
                 throw UsageError("{}: an expert cannot be called {}", entry.mark.text(), entry.key);
-            sweep_.experts.emplace_back(entry.key, readModelReference(entry.value, fmt::format("experts.{}", entry.key)));
-            experts_.push_back({entry.key, entry.value});
+            experts_.push_back(readExpert(entry));
+            sweep_.experts.emplace_back(entry.key,
+                                        readModelReference(experts_.back().model, fmt::format("experts.{}", entry.key)));
         }
+    }
+
+    /// A model, or {model, calibration}.
+    static Expert readExpert(const YamlEntry& entry) {
+        const std::string name = fmt::format("experts.{}", entry.key);
+        if (entry.value.kind != YamlNode::Kind::Mapping) return {entry.key, entry.value};
+        const MappingReader reader(entry.value, name, {"model", "calibration"});
+        const YamlEntry* const model = reader.find("model");
+        if (!model) throw UsageError("{}: {} needs a 'model'", entry.mark.text(), name);
+        const YamlEntry* const calibration = reader.find("calibration");
+        return {entry.key, model->value, calibration ? &calibration->value : nullptr};
     }
 
     void readMethods() {
         std::set<std::string> labels;
         for (const YamlNode& item : requireList(require("methods", "the merge methods"), "methods").items) {
-            MethodEntry entry{{}, {}, nullptr, nullptr, item.mark};
+            MethodEntry entry{{}, {}, nullptr, nullptr, nullptr, item.mark};
             if (item.kind == YamlNode::Kind::Mapping) {
-                const MappingReader reader(item, "methods", {"merge_method", "name", "parameters", "aim"});
+                const MappingReader reader(item, "methods", {"merge_method", "name", "parameters", "aim", kFeatcal});
                 const auto method = reader.text("merge_method");
                 if (!method) throw UsageError("{}: a method needs a 'merge_method'", item.mark.text());
                 entry.method = *method;
@@ -133,6 +150,7 @@ private:
                     const MappingReader checked(aim->value, "methods.aim", kMethodAimKeys);
                     entry.aim = &aim->value;
                 }
+                if (const YamlEntry* featcal = item.find(kFeatcal)) entry.featcal = &featcal->value;
             } else {
                 entry.method = entry.label = scalarText(item, "methods", "a method's name or a mapping");
             }
@@ -283,6 +301,7 @@ private:
         if (method.parameters) add(document, "parameters", *method.parameters);
         for (const std::string& key : kMergeKeys)
             if (const YamlEntry* entry = file_.find(key)) add(document, key, entry->value);
+        addFeatcal(document, method);
         if (point.isRelaxed()) {
             YamlNode aim = aim_->value;
             if (aim.kind == YamlNode::Kind::Mapping) {
@@ -296,10 +315,20 @@ private:
         return point;
     }
 
+    /// With what the method has in the place of the sweep's.
+    void addFeatcal(YamlNode& document, const MethodEntry& method) const {
+        const YamlEntry* const section = root_.find(kFeatcal);
+        if (!section && !method.featcal) return;
+        YamlNode featcal = section && section->value.kind == YamlNode::Kind::Mapping ? section->value : mapping(method.mark);
+        if (method.featcal) replaceEntries(featcal, *method.featcal);
+        add(document, kFeatcal, std::move(featcal));
+    }
+
     /// With a weight of 1 where the method requires one and the sweep names none.
     YamlNode modelEntry(const MethodEntry& method, const Expert& expert) const {
         YamlNode entry = mapping(expert.model.mark);
         add(entry, "model", expert.model);
+        if (expert.calibration) add(entry, "calibration", *expert.calibration);
         const std::vector<ParameterSpec>& specs = findMethod(method.method, method.mark).info().parameters;
         const auto weight = std::ranges::find(specs, "weight", &ParameterSpec::name);
         const bool isGiven = method.parameters && method.parameters->find("weight");

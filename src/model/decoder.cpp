@@ -2,12 +2,12 @@
 
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
+#include "aimerge/model/weight_loader.h"
 #include "model/attention.h"
 #include "model/projections.h"
 #include "model/rotary_tables.h"
 #include "model/row_kernels.h"
 #include "model/shifted_rms_norm.h"
-#include "model/weight_loader.h"
 #if AIMERGE_HAS_CUDA
 #include "model/device_rows.h"
 #endif
@@ -189,46 +189,147 @@ at::Tensor Decoder::normalise(const at::Tensor& x, const at::Tensor& weight) con
     return family_.shiftsNorms ? shiftedRmsNorm(x, weight, config_.rmsNormEps) : rmsNorm(x, weight, config_.rmsNormEps);
 }
 
-/// x: [sequences, length, heads * headDim], each head by itself.
-at::Tensor Decoder::normaliseHeads(const at::Tensor& x, const at::Tensor& weight, ActivationPoint point, std::int64_t layer,
-                                   ActivationObserver* observer) const {
-    const at::Tensor heads = x.view({x.size(0), -1, config_.headDim});
-    if (observer) observer->observe(point, layer, heads);
-    return normalise(heads, weight).view(x.sizes());
+std::vector<ActivationPoint> Decoder::points() const {
+    using enum ActivationPoint;
+    std::vector<ActivationPoint> points{InputNorm, family_.fusesProjections ? FusedAttentionInput : AttentionInput};
+    if (family_.normalisesHeads) points.insert(points.end(), {QueryNorm, KeyNorm});
+    points.insert(points.end(), {AttentionOutput, PostAttentionNorm});
+    if (family_.normalisesOutputs) points.push_back(PreFeedforwardNorm);
+    points.insert(points.end(), {family_.fusesProjections ? FusedMlpInput : MlpInput, MlpOutput});
+    if (family_.normalisesOutputs) points.push_back(PostFeedforwardNorm);
+    return points;
 }
 
-/// The input of o_proj. Query, key and value stay three products: one product over joined weights is no faster (within 3 %).
-at::Tensor Decoder::attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
-                           ActivationObserver* observer, LayerTrace* trace) const {
+LayerState Decoder::enterLayer(const at::Tensor& hidden) const {
+    return {.point = ActivationPoint::InputNorm, .hidden = hidden, .input = hidden, .query = {}, .key = {}, .value = {}};
+}
+
+/// Query, key and value stay three products: one product over joined weights is no faster (within 3 %).
+void Decoder::project(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs) const {
     const AttentionInputs inputs = attentionInputs(config_, weights);
-    at::Tensor query = linear(inputs.query, normalised);
-    at::Tensor key = linear(inputs.key, normalised);
-    const at::Tensor value = linear(inputs.value, normalised);
-    if (family_.normalisesHeads) {
-        if (trace) trace->plainQuery = query, trace->plainKey = key;
-        query = normaliseHeads(query, weights.queryNorm, ActivationPoint::QueryNorm, layer, observer);
-        key = normaliseHeads(key, weights.keyNorm, ActivationPoint::KeyNorm, layer, observer);
-    }
-    rotate(query, tables_.cosines, tables_.sines, config_.heads);
-    rotate(key, tables_.cosines, tables_.sines, config_.keyValueHeads);
-    at::Tensor mixed = attention(config_, layer, splitHeads(query, config_.heads), splitHeads(key, config_.keyValueHeads),
-                                 splitHeads(value, config_.keyValueHeads));
-    if (trace) trace->query = query, trace->key = key, trace->value = value, trace->mixed = mixed;
-    return mixed;
+    state.query = linear(inputs.query, state.input);
+    state.key = linear(inputs.key, state.input);
+    state.value = linear(inputs.value, state.input);
+    if (!outputs) return;
+    if (family_.fusesProjections)
+        *outputs = {at::cat({state.query, state.key, state.value}, -1)};
+    else  // the rotation works in place
+        *outputs = {state.query.clone(), state.key.clone(), state.value};
 }
 
-/// The input of down_proj.
-at::Tensor Decoder::feedForward(const LayerWeights& weights, const at::Tensor& normalised, LayerTrace* trace) const {
+/// From projections, normalised where the family does so, to the input of o_proj.
+void Decoder::attend(std::int64_t layer, LayerState& state, LayerTrace* trace) const {
+    rotate(state.query, tables_.cosines, tables_.sines, config_.heads);
+    rotate(state.key, tables_.cosines, tables_.sines, config_.keyValueHeads);
+    state.input = attention(config_, layer, splitHeads(state.query, config_.heads),
+                            splitHeads(state.key, config_.keyValueHeads), splitHeads(state.value, config_.keyValueHeads));
+    if (trace) trace->query = state.query, trace->key = state.key, trace->value = state.value, trace->mixed = state.input;
+    state.query = state.key = state.value = at::Tensor();
+    state.point = ActivationPoint::AttentionOutput;
+}
+
+/// From the MLP's input to that of down_proj.
+void Decoder::feed(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs,
+                   LayerTrace* trace) const {
     const MlpInputs inputs = mlpInputs(config_, weights);
-    at::Tensor inner = linear(inputs.gate, normalised);
-    if (trace) {
-        trace->gate = inner;
-        inner = inner.clone();
-    }
+    at::Tensor inner = linear(inputs.gate, state.input);
+    const at::Tensor gate = inner;
+    if (trace || outputs) inner = inner.clone();
     config_.activation == "silu" ? at::silu_(inner) : at::gelu_(inner, "tanh");
-    const at::Tensor up = linear(inputs.up, normalised);
-    if (trace) trace->up = up;
-    return inner.mul_(up);
+    const at::Tensor up = linear(inputs.up, state.input);
+    if (trace) trace->gate = gate, trace->up = up;
+    if (outputs) *outputs = family_.fusesProjections ? std::vector{at::cat({gate, up}, -1)} : std::vector{gate, up};
+    state.input = inner.mul_(up);
+    state.point = ActivationPoint::MlpOutput;
+}
+
+void Decoder::add(LayerState& state, const at::Tensor& branch, LayerTrace* trace) const {
+    if (trace)
+        state.hidden = state.hidden + branch;
+    else
+        state.hidden.add_(branch);
+    state.input = state.hidden;
+}
+
+void Decoder::advance(std::int64_t layer, const LayerWeights& weights, LayerState& state,
+                      std::vector<at::Tensor>* outputs) const {
+    advance(layer, weights, state, outputs, nullptr);
+}
+
+void Decoder::advance(std::int64_t layer, const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs,
+                      LayerTrace* trace) const {
+    using enum ActivationPoint;
+    const auto keep = [&](at::Tensor LayerTrace::*place, const at::Tensor& input) {
+        if (trace) trace->*place = input;
+    };
+    const auto asHeads = [&](const at::Tensor& x) { return x.view({x.size(0), -1, config_.headDim}); };
+    // To the norm behind a branch, or into the sum where the family has none.
+    const auto leaveBranch = [&](const LinearWeights& linearWeights, at::Tensor LayerTrace::*place, ActivationPoint norm,
+                                 ActivationPoint next) {
+        const at::Tensor output = linear(linearWeights, state.input);
+        if (outputs) *outputs = {output};
+        if (family_.normalisesOutputs) {
+            keep(place, output);
+            state.input = output;
+            state.point = norm;
+        } else {
+            add(state, output, trace);
+            state.point = next;
+        }
+    };
+    switch (state.point) {
+        case InputNorm:
+            keep(&LayerTrace::input, state.hidden);
+            state.input = normalise(state.hidden, weights.inputNorm);
+            keep(&LayerTrace::attentionInput, state.input);
+            state.point = family_.fusesProjections ? FusedAttentionInput : AttentionInput;
+            return;
+        case AttentionInput:
+        case FusedAttentionInput:
+            project(weights, state, outputs);
+            if (!family_.normalisesHeads) return attend(layer, state, trace);
+            keep(&LayerTrace::plainQuery, state.query);
+            keep(&LayerTrace::plainKey, state.key);
+            state.input = asHeads(state.query);
+            state.point = QueryNorm;
+            return;
+        case QueryNorm:
+            state.query = normalise(state.input, weights.queryNorm).view(state.query.sizes());
+            state.input = asHeads(state.key);
+            state.point = KeyNorm;
+            return;
+        case KeyNorm:
+            state.key = normalise(state.input, weights.keyNorm).view(state.key.sizes());
+            return attend(layer, state, trace);
+        case AttentionOutput:
+            return leaveBranch(weights.output, &LayerTrace::attended, PostAttentionNorm, PostAttentionNorm);
+        case PostAttentionNorm:
+            if (family_.normalisesOutputs) {
+                add(state, normalise(state.input, weights.postAttentionNorm), trace);
+                state.point = PreFeedforwardNorm;
+                return;
+            }
+            [[fallthrough]];
+        case PreFeedforwardNorm:
+            keep(&LayerTrace::between, state.hidden);
+            state.input =
+                normalise(state.hidden, family_.normalisesOutputs ? weights.preFeedforwardNorm : weights.postAttentionNorm);
+            keep(&LayerTrace::mlpInput, state.input);
+            state.point = family_.fusesProjections ? FusedMlpInput : MlpInput;
+            return;
+        case MlpInput:
+        case FusedMlpInput:
+            return feed(weights, state, outputs, trace);
+        case MlpOutput:
+            return leaveBranch(weights.down, &LayerTrace::fed, PostFeedforwardNorm, InputNorm);
+        case PostFeedforwardNorm:
+            add(state, normalise(state.input, weights.postFeedforwardNorm), trace);
+            state.point = InputNorm;
+            return;
+        case FinalNorm:
+        case Head:
+            return;  // behind the layers
+    }
 }
 
 void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden,
@@ -244,47 +345,12 @@ LayerTrace Decoder::traceLayer(std::int64_t layer, const LayerWeights& weights, 
 
 void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer,
                        LayerTrace* trace) const {
-    const auto show = [&](ActivationPoint point, const at::Tensor& input) {
-        if (observer) observer->observe(point, layer, input);
-    };
-    const auto keep = [&](at::Tensor LayerTrace::*place, const at::Tensor& input) {
-        if (trace) trace->*place = input;
-    };
-    // What a branch adds to the hidden state, where the family has a norm for it.
-    const auto normalisedOutput = [&](at::Tensor output, ActivationPoint point, at::Tensor LayerTrace::*place,
-                                      const at::Tensor& weight) {
-        if (!family_.normalisesOutputs) return output;
-        show(point, output);
-        keep(place, output);
-        return normalise(output, weight);
-    };
-    const auto add = [&](const at::Tensor& branch) {
-        if (trace)
-            hidden = hidden + branch;
-        else
-            hidden.add_(branch);
-    };
-    show(ActivationPoint::InputNorm, hidden);
-    keep(&LayerTrace::input, hidden);
-    {
-        const at::Tensor normalised = normalise(hidden, weights.inputNorm);
-        show(family_.fusesProjections ? ActivationPoint::FusedAttentionInput : ActivationPoint::AttentionInput, normalised);
-        keep(&LayerTrace::attentionInput, normalised);
-        const at::Tensor mixed = attend(layer, weights, normalised, observer, trace);
-        show(ActivationPoint::AttentionOutput, mixed);
-        add(normalisedOutput(linear(weights.output, mixed), ActivationPoint::PostAttentionNorm, &LayerTrace::attended,
-                             weights.postAttentionNorm));
-    }
-    show(family_.normalisesOutputs ? ActivationPoint::PreFeedforwardNorm : ActivationPoint::PostAttentionNorm, hidden);
-    keep(&LayerTrace::between, hidden);
-    const at::Tensor normalised =
-        normalise(hidden, family_.normalisesOutputs ? weights.preFeedforwardNorm : weights.postAttentionNorm);
-    show(family_.fusesProjections ? ActivationPoint::FusedMlpInput : ActivationPoint::MlpInput, normalised);
-    keep(&LayerTrace::mlpInput, normalised);
-    const at::Tensor inner = feedForward(weights, normalised, trace);
-    show(ActivationPoint::MlpOutput, inner);
-    add(normalisedOutput(linear(weights.down, inner), ActivationPoint::PostFeedforwardNorm, &LayerTrace::fed,
-                         weights.postFeedforwardNorm));
+    LayerState state = enterLayer(hidden);
+    do {
+        if (observer) observer->observe(state.point, layer, state.input);
+        advance(layer, weights, state, nullptr, trace);
+    } while (state.point != ActivationPoint::InputNorm);
+    hidden = state.hidden;
 }
 
 void Decoder::rotateBack(at::Tensor& gradient, std::int64_t heads) const {

@@ -1,6 +1,7 @@
 #include "model/layer_gradient.h"
 
 #include "aimerge/architecture/decoder_family.h"
+#include "aimerge/model/products.h"
 #include "model/attention.h"
 #include "model/row_kernels.h"
 
@@ -12,24 +13,11 @@
 #include <algorithm>
 #include <initializer_list>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 namespace aimerge {
 namespace {
-
-/// Whether float32 products by oneDNN are faster than those that libtorch takes from MKL: MKL has no AVX-512 for AMD's
-/// processors, and reaches half of their rate.
-bool isForOneDnn(const at::Tensor& x) {
-#if defined(__x86_64__)
-    static const bool isAmd =
-        __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && at::globalContext().hasMKLDNN();
-    return isAmd && x.is_cpu() && x.scalar_type() == at::kFloat;
-#else
-    return false;
-#endif
-}
 
 template <typename Element>
 void normGradientOfRows(const at::Tensor& x, const at::Tensor& factor, const at::Tensor& gradient, at::Tensor& result,
@@ -187,11 +175,7 @@ WeightGradient::WeightGradient(const at::Tensor& input, const at::Tensor& gradie
 }
 
 at::Tensor WeightGradient::ofRows(std::int64_t first, std::int64_t count) const {
-    const at::Tensor part = gradient_.narrow(1, first, count);
-    if (!input_.is_mkldnn()) return at::mm(part.t(), input_);
-    const at::Tensor unused = at::empty({0}, gradient_.options());  // the weight, of which the dtype alone is looked at
-    return std::get<0>(at::mkldnn_linear_backward_weights(part.to_mkldnn(), input_, unused, /*bias_defined=*/false))
-        .to_dense();
+    return transposedProduct(gradient_.narrow(1, first, count), input_);
 }
 
 at::Tensor inputGradient(const at::Tensor& weight, const at::Tensor& gradient) {

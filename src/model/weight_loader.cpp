@@ -1,4 +1,4 @@
-#include "model/weight_loader.h"
+#include "aimerge/model/weight_loader.h"
 
 #include "aimerge/core/error.h"
 

@@ -75,6 +75,7 @@ Manifest manifestFrom(const ordered_json& json) {
     for (const ordered_json& expert : json.at("experts")) manifest.experts.push_back(modelFrom(expert));
     manifest.settings = json.at("settings");
     if (json.contains("coverage")) manifest.coverage = json.at("coverage");
+    if (json.contains("featcal")) manifest.featcal = json.at("featcal");
     manifest.config = json.at("config");
     for (const auto& [name, file] : json.at("files").items()) manifest.files.push_back(fileFrom(name, file));
     return manifest;
@@ -152,6 +153,7 @@ std::string manifestText(const Manifest& manifest) {
     for (const ManifestModel& expert : manifest.experts) json["experts"].push_back(modelJson(expert));
     json["settings"] = manifest.settings;
     if (!manifest.coverage.is_null()) json["coverage"] = manifest.coverage;
+    if (!manifest.featcal.is_null()) json["featcal"] = manifest.featcal;
     json["config"] = manifest.config;
     json["files"] = ordered_json::object();
     for (const ManifestFile& file : manifest.files) json["files"][file.name] = fileJson(file);

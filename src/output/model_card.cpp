@@ -50,6 +50,16 @@ std::string methodText(const ModelCard& card) {
     return text;
 }
 
+std::string calibrationText(const ModelCard& card) {
+    if (card.fittedTo.empty()) return {};
+    std::string text =
+        "\n### Feature calibration\n\nThe layers of the merge were fitted to what these models compute on texts of their "
+        "own "
+        "(FeatCal, arXiv 2605.13030):\n\n";
+    for (const CardModel& model : card.fittedTo) text += fmt::format("* {}\n", nameText(model));
+    return text;
+}
+
 std::string modelsText(const ModelCard& card) {
     std::string text = "\n### Models merged\n\n";
     for (const CardModel& expert : card.experts) text += fmt::format("* {}\n", nameText(expert));
@@ -89,7 +99,7 @@ std::string modelCardText(const ModelCard& card) {
     std::string text = frontMatter(card);
     text += fmt::format("# {}\n\nThis is a merge of pre-trained language models, made with aimerge {}.\n\n", card.title,
                         kVersion);
-    return text + methodText(card) + modelsText(card) + configText(card) + loadingText(card);
+    return text + methodText(card) + modelsText(card) + calibrationText(card) + configText(card) + loadingText(card);
 }
 
 }  // namespace aimerge

@@ -38,6 +38,11 @@ extern "C" void aimerge_measure_sensitivity_v1(aimerge::World* world, const aime
     withItsErrors([&] { aimerge::measureSensitivity(*world, *job, *folder); });
 }
 
+extern "C" void aimerge_calibrate_features_v1(aimerge::World* world, const aimerge::FeatcalJob* job,
+                                              aimerge::FeatcalResult* result) {
+    withItsErrors([&] { *result = aimerge::calibrateFeatures(*world, *job); });
+}
+
 extern "C" void aimerge_score_batches_v1(aimerge::World* world, const aimerge::ScoringJob* job,
                                          aimerge::BatchScores* scores) {
     withItsErrors([&] { *scores = aimerge::scoreBatches(*world, *job); });

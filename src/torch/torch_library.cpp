@@ -63,6 +63,12 @@ void measureSensitivityWithTorch(World& world, const CalibrationJob& job, const 
     entryNamed<decltype(&aimerge_measure_sensitivity_v1)>("aimerge_measure_sensitivity_v1")(&world, &job, &folder);
 }
 
+FeatcalResult calibrateFeaturesWithTorch(World& world, const FeatcalJob& job) {
+    FeatcalResult result;
+    entryNamed<decltype(&aimerge_calibrate_features_v1)>("aimerge_calibrate_features_v1")(&world, &job, &result);
+    return result;
+}
+
 BatchScores scoreBatchesWithTorch(World& world, const ScoringJob& job) {
     BatchScores scores;
     entryNamed<decltype(&aimerge_score_batches_v1)>("aimerge_score_batches_v1")(&world, &job, &scores);

@@ -27,7 +27,7 @@ TEST(AimConfig, HasTheDefaultsOfThePaper) {
     EXPECT_TRUE(aim.hasCalibration);
     EXPECT_EQ(aim.mark.text(), "merge.yaml:4:1");
     EXPECT_EQ(aim.calibration.corpus, "pile.jsonl");
-    EXPECT_EQ(aim.calibration.textKey, "text");
+    EXPECT_EQ(aim.calibration.textKeys, std::vector<std::string>{"text"});
     EXPECT_EQ(aim.calibration.sequences, 256);
     EXPECT_EQ(aim.calibration.sequenceLength, 2048);
     EXPECT_EQ(aim.calibration.seed, 42u);
@@ -105,7 +105,7 @@ TEST(AimConfig, ReadsEveryKey) {
     EXPECT_TRUE(aim.relaxTiedHead);
     EXPECT_TRUE(aim.roundBeforeRelaxing);
     EXPECT_EQ(aim.calibration.tokenIds, "ids.npy");
-    EXPECT_EQ(aim.calibration.textKey, "body");
+    EXPECT_EQ(aim.calibration.textKeys, std::vector<std::string>{"body"});
     EXPECT_EQ(aim.calibration.sequences, 8);
     EXPECT_EQ(aim.calibration.sequenceLength, 16);
     EXPECT_EQ(aim.calibration.seed, ~std::uint64_t{0});

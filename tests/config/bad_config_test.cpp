@@ -257,9 +257,30 @@ TEST(BadConfig, TheCalibrationSection) {
             {"    shuffle: {}\n", ":8:14: aim.calibration.shuffle must be true or false, found a mapping"},
             {"    packing: blocks\n", ":8:14: aim.calibration.packing must be one of stream, lines, found 'blocks'"},
             {"    dtype: float16\n", ":8:12: aim.calibration.dtype must be one of bfloat16, float32, found 'float16'"},
-            {"    text_key: []\n", ":8:15: aim.calibration.text_key must be text, found a list"},
+            {"    text_key: []\n", ":8:15: aim.calibration.text_key must be a text or a list of texts, and none empty"},
+            {"    text_key: [a, '']\n", ":8:15: aim.calibration.text_key must be a text or a list of texts, and none empty"},
+            {"    text_key: {}\n", ":8:15: aim.calibration.text_key must be a text or a list of texts, found a mapping"},
         },
         section, ConfigUse::Merge);
+}
+
+TEST(BadConfig, TheFeatcalSection) {
+    expectRefused(
+        {
+            {"  lamda: 1\n", ":5:3: unknown key 'lamda' in featcal; did you mean 'lambda'?"},
+            {"  lambda: 0\n", ":5:11: featcal.lambda must be above 0"},
+            {"  lambda: -1\n", ":5:11: featcal.lambda must be a number of at least 0, found '-1'"},
+            {"  rho: nan\n", ":5:8: featcal.rho must be a finite number, found 'nan'"},
+            {"  alpha: 1.5\n", ":5:10: featcal.alpha must be a number of at least 0 and at most 1, found '1.5'"},
+            {"  modules: []\n", ":5:12: featcal.modules must be a text or a list of texts, and none empty"},
+            {"  experts: a\n", ":5:12: featcal.experts must be a list of entries '- model: NAME', found"},
+            {"  experts: [{weight: 1}]\n", ":5:13: featcal.experts[0] needs a 'model'"},
+            {"  experts: [{model: a, weight: -1}]\n", ":5:32: featcal.experts[0].weight must be a number of at least 0"},
+            {"  experts: [{model: a}, {model: a}]\n", ":5:33: the expert 'a' is listed twice"},
+            {"  experts: [{model: a, calibration: {seed: 1}}]\n", ":5:24: featcal.experts[0].calibration needs a text 'corpus'"},
+            {"  base: {models: a}\n", ":5:10: unknown key 'models' in featcal.base; did you mean 'model'?"},
+        },
+        kThreeLines + "featcal:\n", ConfigUse::Merge);
 }
 
 TEST(BadConfig, WhatCalibrateNeeds) {

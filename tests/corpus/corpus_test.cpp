@@ -17,7 +17,7 @@ TEST(Corpus, TakesATextFileAsOneDocumentWithItsLineBreaks) {
     const TempFolder folder;
     writeBytes(folder / "a.txt", "one\n\ntwo\r\n three");
 
-    const Corpus corpus = Corpus::open(folder / "a.txt", "text", TextUnit::WholeFile);
+    const Corpus corpus = Corpus::open(folder / "a.txt", {"text"}, TextUnit::WholeFile);
 
     ASSERT_EQ(corpus.documents(), 1u);
     EXPECT_EQ(corpus.bytesOf(0), 16u);
@@ -28,7 +28,7 @@ TEST(Corpus, TakesTheLinesOfATextFile) {
     const TempFolder folder;
     writeBytes(folder / "a.txt", "one\n\ntwo\n");
 
-    const Corpus corpus = Corpus::open(folder / "a.txt", "text", TextUnit::Line);
+    const Corpus corpus = Corpus::open(folder / "a.txt", {"text"}, TextUnit::Line);
 
     ASSERT_EQ(corpus.documents(), 3u);
     EXPECT_THAT(corpus.read({2, 0, 1}), ElementsAre("two", "one", ""));
@@ -38,7 +38,7 @@ TEST(Corpus, TakesTheTextOfEveryJsonLine) {
     const TempFolder folder;
     writeBytes(folder / "a.jsonl", "{\"body\": \"a\\nb\", \"text\": 1}\n\n{\"body\": \"\\u20ac\"}\n");
 
-    const Corpus corpus = Corpus::open(folder / "a.jsonl", "body", TextUnit::WholeFile);
+    const Corpus corpus = Corpus::open(folder / "a.jsonl", {"body"}, TextUnit::WholeFile);
 
     ASSERT_EQ(corpus.documents(), 2u);
     EXPECT_THAT(corpus.read({1, 0}), ElementsAre("\u20ac", "a\nb"));
@@ -51,8 +51,8 @@ TEST(Corpus, ReadsCompressedFilesLikePlainOnes) {
     writeZstd(folder / "a.txt.zst", lines);
     writeBytes(folder / "two.jsonl.zst", zstdOf("{\"text\": \"first\"}\n") + zstdOf("{\"text\": \"second\"}\n"));
 
-    const Corpus text = Corpus::open(folder / "a.txt.zst", "text", TextUnit::Line);
-    const Corpus json = Corpus::open(folder / "two.jsonl.zst", "text", TextUnit::Line);
+    const Corpus text = Corpus::open(folder / "a.txt.zst", {"text"}, TextUnit::Line);
+    const Corpus json = Corpus::open(folder / "two.jsonl.zst", {"text"}, TextUnit::Line);
 
     ASSERT_EQ(text.documents(), 200000u);
     EXPECT_THAT(text.read({199999, 0, 77777}), ElementsAre("line number 199999", "line number 0", "line number 77777"));
@@ -63,8 +63,8 @@ TEST(Corpus, ReadsABeginningThatEndsWithALineOrACharacter) {
     const TempFolder folder;
     writeBytes(folder / "lines.txt", "one\ntwo\nthree");
     writeBytes(folder / "euros.txt", "\u20ac\u20ac\u20ac");
-    const Corpus lines = Corpus::open(folder / "lines.txt", "text", TextUnit::WholeFile);
-    const Corpus euros = Corpus::open(folder / "euros.txt", "text", TextUnit::WholeFile);
+    const Corpus lines = Corpus::open(folder / "lines.txt", {"text"}, TextUnit::WholeFile);
+    const Corpus euros = Corpus::open(folder / "euros.txt", {"text"}, TextUnit::WholeFile);
 
     EXPECT_EQ(lines.readBeginning(0, 10), "one\ntwo\n");
     EXPECT_EQ(lines.readBeginning(0, 13), "one\ntwo\nthree");
@@ -77,9 +77,9 @@ TEST(Corpus, WithoutTextHasNoDocuments) {
     writeBytes(folder / "a.jsonl", "\n \n");
     writeZstd(folder / "a.txt.zst", "");
 
-    EXPECT_EQ(Corpus::open(folder / "a.txt", "text", TextUnit::WholeFile).documents(), 0u);
-    EXPECT_EQ(Corpus::open(folder / "a.jsonl", "text", TextUnit::WholeFile).documents(), 0u);
-    EXPECT_EQ(Corpus::open(folder / "a.txt.zst", "text", TextUnit::Line).documents(), 0u);
+    EXPECT_EQ(Corpus::open(folder / "a.txt", {"text"}, TextUnit::WholeFile).documents(), 0u);
+    EXPECT_EQ(Corpus::open(folder / "a.jsonl", {"text"}, TextUnit::WholeFile).documents(), 0u);
+    EXPECT_EQ(Corpus::open(folder / "a.txt.zst", {"text"}, TextUnit::Line).documents(), 0u);
 }
 
 struct BadCorpus {
@@ -94,7 +94,7 @@ TEST_P(CorpusOfBadFile, IsAnInputErrorThatNamesFileAndLine) {
     const TempFolder folder;
     writeBytes(folder / GetParam().file, GetParam().bytes);
     try {
-        Corpus::open(folder / GetParam().file, "text", TextUnit::WholeFile);
+        Corpus::open(folder / GetParam().file, {"text"}, TextUnit::WholeFile);
         FAIL() << "expected an InputError";
     } catch (const InputError& error) {
         EXPECT_THAT(error.what(), testing::HasSubstr(GetParam().message));
@@ -117,7 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
                               "ends in the middle of a frame"}));
 
 TEST(Corpus, ThatDoesNotExistIsAnInputError) {
-    EXPECT_THROW(Corpus::open("/nowhere/a.txt", "text", TextUnit::WholeFile), InputError);
+    EXPECT_THROW(Corpus::open("/nowhere/a.txt", {"text"}, TextUnit::WholeFile), InputError);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "aimerge/corpus/token_blocks.h"
 
-#include "aimerge/corpus/token_cache.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/corpus/token_cache.h"
 #include "corpus/zstd_file.h"
 #include "support/temp_folder.h"
 
@@ -159,11 +159,21 @@ TEST_F(LoadTokenBlocks, RefusesIdsBeyondTheVocabulary) {
     }
 }
 
-TEST_F(LoadTokenBlocks, LeavesNoCacheEntryOfACorpusThatIsTooShort) {
+TEST_F(LoadTokenBlocks, UsesACorpusThatIsTooShortAsFarAsItGoes) {
     writeBytes(folder_ / "a.txt", "!!!!");
+    const TokenBlocks blocks = loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 64), base_);
+    EXPECT_EQ(blocks.blocks, 1);
+    EXPECT_LT(blocks.length, 64);
+    EXPECT_EQ(loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 64), base_), blocks);  // from the cache
+    EXPECT_EQ(cacheEntries(), 1u);
+}
 
-    EXPECT_THROW(loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 4), base_), InputError);
-    EXPECT_EQ(cacheEntries(), 0u);
+TEST_F(LoadTokenBlocks, JoinsTheTextsOfSeveralKeys) {
+    writeBytes(folder_ / "a.jsonl", "{\"prompt\": \"!!\", \"target\": \"!!\"}\n");
+    writeBytes(folder_ / "a.txt", "!!!!");
+    CalibrationConfig config = configFor("a.jsonl", Packing::Stream, 1, 64);
+    config.textKeys = {"prompt", "target"};
+    EXPECT_EQ(loadTokenBlocks(config, base_), loadTokenBlocks(configFor("a.txt", Packing::Stream, 1, 64), base_));
 }
 
 }  // namespace

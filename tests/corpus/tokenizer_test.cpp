@@ -1,9 +1,9 @@
 #include "aimerge/corpus/tokenizer.h"
 
-#include "aimerge/vocabulary/vocabulary.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/vocabulary/vocabulary.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
 

@@ -39,6 +39,14 @@ TEST(ModelCard, SaysBetweenWhichValuesTheOmegasOfTheTensorsLie) {
     EXPECT_THAT(modelCardText(card), HasSubstr("omega = 0.2 to 1, by tensor, statistic mean_abs"));
 }
 
+TEST(ModelCard, NamesTheModelsThatItWasFittedTo) {
+    ModelCard card{"m", CardModel{"base", false}, {}, "linear", "Linear", "", {}, "", "bfloat16", ""};
+    EXPECT_THAT(modelCardText(card), Not(HasSubstr("Feature calibration")));
+    card.fittedTo = {{"org/math", true}, {"/data/code", false}};
+    EXPECT_THAT(modelCardText(card),
+                HasSubstr("arXiv 2605.13030):\n\n* [org/math](https://huggingface.co/org/math)\n* `/data/code`\n"));
+}
+
 TEST(ModelCard, SaysWhoseActivationsHoldWhatBack) {
     ModelCard card{"m", CardModel{"base", false}, {}, "linear", "Linear", "", {0.4}, "rms", "bfloat16", ""};
     EXPECT_THAT(modelCardText(card), HasSubstr("holds back the change on the input channels that the base model uses most"));

@@ -174,6 +174,13 @@ class Revisions(AimergeTest):
             digests[f"aim_{name}"] = self.merged(f"aim_{name}", {**config, "aim": {"omega": 0.4, "statistics": log, **aim}})
         self.check("merged_values", digests)
 
+    def test_featcal(self):
+        calibration = {"token_ids": str(self.blocks(4)), "dtype": "float32"}
+        config = {**self.merge_config(), "out_dtype": "float32", "calibration": calibration, "featcal": {"rho": 0.5, "alpha": 0.5}}
+        self.aimerge("merge", self.config(config), "--out", self.folder / "fitted", "--threads", 1)
+        self.check("featcal", {name: weighted_sum(np.frombuffer(data, np.float32))
+                               for name, (_, _, data) in read_folder(self.folder / "fitted").items()})
+
     def test_scores(self):
         items = [{"task": "choices", "context_ids": [5, 9, 31], "continuation_ids": [[7, 8], [40, 41, 42]], "answer": 1},
                  {"task": "choices", "context_ids": [11, 3], "continuation_ids": [[90], [17]], "answer": 0},

@@ -2,9 +2,9 @@
 // Reads one mapping of a config: refuses unknown keys with the nearest known one, and gives typed values. A key without a
 // value (`dtype:` or `dtype: null`) counts as absent. Every message begins with the place and names the key in full.
 
+#include "aimerge/config/yaml_document.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/config/yaml_document.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -20,6 +20,8 @@ namespace aimerge {
 /// The scalar's text. @throws UsageError "...: NAME must be EXPECTED, found a list"
 const std::string& scalarText(const YamlNode& node, std::string_view name, std::string_view expected);
 double numberOf(const YamlNode& node, std::string_view name);
+/// A text, or a list of texts, none empty. @throws UsageError naming what else it is
+std::vector<std::string> textsOf(const YamlNode& node, std::string_view name);
 
 class MappingReader {
 public:
@@ -36,6 +38,7 @@ public:
     std::optional<bool> boolean(std::string_view key) const;
     std::optional<std::int64_t> wholeNumber(std::string_view key, std::int64_t minimum) const;
     std::optional<std::uint64_t> naturalNumber(std::string_view key) const;
+    std::optional<double> number(std::string_view key, double minimum, double maximum) const;
 
     template <typename Value>
     std::optional<Value> choice(std::string_view key, const std::vector<std::pair<std::string, Value>>& choices) const {

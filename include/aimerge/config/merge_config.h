@@ -67,9 +67,9 @@ enum class Packing {
 };
 
 struct CalibrationConfig {
-    std::string corpus;            // path; empty when tokenIds is given
-    std::string textKey = "text";  // key of .jsonl corpora
-    std::string tokenIds;          // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
+    std::string corpus;                         // path; empty when tokenIds is given
+    std::vector<std::string> textKeys{"text"};  // of .jsonl corpora; a document is what stands under them, one after another
+    std::string tokenIds;  // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
     std::int64_t sequences = 256;
     std::int64_t sequenceLength = 2048;  // 512 under the reference-code preset
     std::uint64_t seed = 42;
@@ -140,6 +140,25 @@ struct AimConfig {
     SourceMark mark;
 };
 
+/// A model whose outputs a merge is to give after feature calibration.
+struct FeatcalExpert {
+    std::string model;  // path or hub name; of FeatcalConfig::base empty where it is base_model
+    double weight = 1;  // at least 0
+    std::optional<CalibrationConfig> calibration = {};  // on what it is run; absent: as expertCalibration() says
+    SourceMark mark = {};
+};
+
+/// `featcal`: the merged layers are fitted to what experts compute (aimerge/calibration/featcal.h).
+struct FeatcalConfig {
+    double lambda = 0.01;                // above 0
+    double rho = 1;                      // at least 0
+    double alpha = 1;                    // in [0, 1]
+    std::vector<FeatcalExpert> experts;  // empty: the models of the merge, without the base
+    std::optional<FeatcalExpert> base;   // the base of rho; with a calibration also one more expert
+    std::vector<std::string> modules;    // parts of the names of modules that are fitted; empty: all
+    SourceMark mark;
+};
+
 enum class VocabularySource { None, Base, Union, Model };
 
 /// tokenizer_source / tokenizer: {source, tokens, pad_to_multiple_of}.
@@ -175,6 +194,7 @@ struct MergeConfig {
     VocabularyConfig vocabulary;
     std::string chatTemplate;  // chat_template: "", "auto", a name or a template
     std::optional<AimConfig> aim;
+    std::optional<FeatcalConfig> featcal;
     std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
     SourceMark methodMark, nameMark, baseModelMark, chatTemplateMark;
 

@@ -16,6 +16,8 @@ inline constexpr int kStatistics = 1;
 inline constexpr int kExpertStatistics = 1;
 /// The values of merged tensors, given models, parameters and statistics.
 inline constexpr int kMergedValues = 1;
+/// What feature calibration makes of merged tensors.
+inline constexpr int kFeatcal = 1;
 /// Scores of suites.
 inline constexpr int kScores = 1;
 

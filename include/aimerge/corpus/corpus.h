@@ -16,9 +16,9 @@ public:
     /// What a .txt file consists of. A .jsonl file has one document per line either way; its blank lines are skipped.
     enum class TextUnit { WholeFile, Line };
 
-    /// @param textKey the key of a .jsonl line that holds the text
+    /// @param textKeys of a .jsonl line: its text is what stands under them, one after another
     /// @throws InputError: unknown extension, invalid UTF-8, JSON or zstd data, line without the key; names file and line
-    static Corpus open(const std::filesystem::path& path, const std::string& textKey, TextUnit unit);
+    static Corpus open(const std::filesystem::path& path, const std::vector<std::string>& textKeys, TextUnit unit);
 
     std::size_t documents() const { return places_.size(); }
 
@@ -40,7 +40,7 @@ private:
     std::string textOf(std::string raw) const;
 
     std::filesystem::path path_;
-    std::string textKey_;  // empty for .txt
+    std::vector<std::string> textKeys_;  // empty for .txt
     std::vector<Place> places_;
 };
 

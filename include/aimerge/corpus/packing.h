@@ -19,8 +19,9 @@ struct PackingRequest {
     std::string corpusName;  // for messages
 };
 
-/// Packing::Stream: the documents' tokens concatenated, cut into `sequences` blocks.
-/// @throws InputError when they give fewer blocks
+/// Packing::Stream: the documents' tokens concatenated, cut into `sequences` blocks, or into as many as they fill; fewer
+/// tokens than one block has are one shorter block.
+/// @throws InputError when there is no token
 TokenBlocks packStream(const PackingRequest& request, Tokenizer& tokenizer);
 
 /// Packing::Lines, as in the AIM authors' code: each document without white space at its ends; those of more than

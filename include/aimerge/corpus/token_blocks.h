@@ -24,9 +24,10 @@ Digest digestOf(const TokenBlocks& blocks);
 
 /// Local; meant for rank 0. Encodes the corpus, or takes the blocks of an earlier run with the same corpus, tokenizer and
 /// settings from the cache. With `tokenIds` the file decides the number and the length of the blocks: all are taken.
-/// @throws InputError: corpus or tokenizer missing, damaged or empty; too few tokens (says how many there are and how many
-/// it
-///         takes); an id outside the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.
+/// A corpus that is too short for `sequences` is used as far as it goes, with a warning.
+/// @throws InputError: corpus or tokenizer missing, damaged or empty; with packing by lines, no block is filled; an id
+/// outside
+///         the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.
 TokenBlocks loadTokenBlocks(const CalibrationConfig& config, const Checkpoint& base);
 
 }  // namespace aimerge

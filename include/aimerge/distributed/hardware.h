@@ -8,11 +8,13 @@
 namespace aimerge {
 
 struct Hardware {
-    std::string name;               // as --hardware takes it; empty: the machine that the job runs on
-    int ranks = 1;                  // of a node
-    std::uint64_t memoryBytes = 0;  // of a rank, for what grows with the model; 0: not known
-    double flopsPerSecond = 0;      // of a rank, in BF16 matrix products
-    double bytesPerSecond = 0;      // of a rank: read as weights; or read, combined and written by a merge
+    std::string name;                     // as --hardware takes it; empty: the machine that the job runs on
+    int ranks = 1;                        // of a node
+    std::uint64_t memoryBytes = 0;        // of a rank, for what grows with the model; 0: not known
+    double flopsPerSecond = 0;            // of a rank, in BF16 matrix products
+    double exactFlopsPerSecond = 0;       // of a rank, in float32 and float64 products
+    double messageBytesPerSecond = 10e9;  // into a rank, from the memory of others
+    double bytesPerSecond = 0;            // of a rank: read as weights; or read, combined and written by a merge
 };
 
 /// A rank on so many threads of a server's processors: 40 GFLOP/s and 2 GB/s each.

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -33,6 +34,11 @@ struct LayerWeights {
     LinearWeights attentionInput, mlpInput;  // query, key and value in one; gate and up in one
 };
 
+/// The linear layers whose input a point is, in the order of modulesAt(); none at a norm.
+std::vector<LinearWeights*> linearLayersAt(ActivationPoint point, LayerWeights& weights);
+/// The weight of the norm at a point; null at linear layers.
+at::Tensor* normAt(ActivationPoint point, LayerWeights& weights);
+
 /// What the way back through a layer needs of the way there. What its family does not have is undefined.
 struct LayerTrace {
     at::Tensor input, attentionInput;  // before and behind the first norm: [sequences, length, hidden]
@@ -48,6 +54,14 @@ struct LayerTrace {
 /// with partial_rotary_factor), rounded to the compute dtype.
 struct RotaryTables {
     at::Tensor cosines, sines;
+};
+
+/// Sequences on their way through a layer: they stand at a point, before its modules.
+struct LayerState {
+    ActivationPoint point = ActivationPoint::InputNorm;
+    at::Tensor hidden;             // the sum of what the branches gave so far: [sequences, length, hidden]
+    at::Tensor input;              // what enters the point's modules, and no other tensor
+    at::Tensor query, key, value;  // on their way through the norms of heads; else undefined
 };
 
 struct DecoderFamily;
@@ -83,6 +97,16 @@ public:
     /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
     LayerWeights loadLayer(std::int64_t layer) const;
 
+    /// The points of a layer, in the order in which sequences come to them.
+    std::vector<ActivationPoint> points() const;
+    /// Where a layer begins, with what the layer before has left.
+    LayerState enterLayer(const at::Tensor& hidden) const;
+    /// Takes the state through the modules of its point to the next one, or, from the last one, to the first of the next
+    /// layer. `hidden` is written to in place.
+    /// @param outputs becomes what the modules gave, in the order of modulesAt(); may be null
+    void advance(std::int64_t layer, const LayerWeights& weights, LayerState& state,
+                 std::vector<at::Tensor>* outputs = nullptr) const;
+
     /// Runs one layer on `hidden` in place. `observer`, if any, sees the input of every module on the way.
     void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer) const;
     /// The same values, and what the way back needs; `hidden` becomes another tensor, the one before is in the trace.
@@ -103,13 +127,14 @@ public:
 private:
     at::Tensor load(const TensorInfo& tensor) const;
     at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight) const;
-    at::Tensor normaliseHeads(const at::Tensor& x, const at::Tensor& weight, ActivationPoint point, std::int64_t layer,
-                              ActivationObserver* observer) const;
     void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer,
                   LayerTrace* trace) const;
-    at::Tensor attend(std::int64_t layer, const LayerWeights& weights, const at::Tensor& normalised,
-                      ActivationObserver* observer, LayerTrace* trace) const;
-    at::Tensor feedForward(const LayerWeights& weights, const at::Tensor& normalised, LayerTrace* trace) const;
+    void advance(std::int64_t layer, const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs,
+                 LayerTrace* trace) const;
+    void project(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs) const;
+    void attend(std::int64_t layer, LayerState& state, LayerTrace* trace) const;
+    void feed(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs, LayerTrace* trace) const;
+    void add(LayerState& state, const at::Tensor& branch, LayerTrace* trace) const;
     LinearWeights loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const;
     const TensorInfo& embeddingTensor() const;
 

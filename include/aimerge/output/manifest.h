@@ -66,6 +66,7 @@ struct Manifest {
     nlohmann::ordered_json settings =
         nlohmann::ordered_json::object();  // what else decided the bytes: weights, densities, ...
     nlohmann::ordered_json coverage = {};  // of AIM: Coverage::json(); null without
+    nlohmann::ordered_json featcal = {};   // what feature calibration fitted, and to what; null without
     std::string config;                    // the YAML text
     std::vector<ManifestFile> files;       // all but the manifest itself
 };

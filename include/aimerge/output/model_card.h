@@ -30,6 +30,7 @@ struct ModelCard {
     std::string config;                      // the YAML text
     std::optional<std::uint64_t> seed = {};  // of a method that draws random numbers
     ActivationSource source = ActivationSource::Base;
+    std::vector<CardModel> fittedTo = {};  // by feature calibration; empty without
 };
 
 std::string modelCardText(const ModelCard& card);

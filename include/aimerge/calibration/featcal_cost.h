@@ -1,0 +1,88 @@
+#pragma once
+// What feature calibration (calibration/featcal.h) takes of a rank's memory, and how much it computes.
+
+#include "aimerge/architecture/model_config.h"
+#include "aimerge/calibration/gradient_memory.h"
+#include "aimerge/core/dtype.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace aimerge {
+
+struct FeatcalSize {
+    std::int64_t points = 1, teachers = 1;
+    std::int64_t tokens = 0;  // of all teachers' texts
+    int ranks = 1;
+    Dtype dtype = Dtype::F32;
+};
+
+/// Linear layers that share an input.
+struct FeatcalGroup {
+    std::int64_t inputs, outputs;
+    double products() const { return static_cast<double>(inputs) * static_cast<double>(inputs + outputs); }
+};
+
+inline std::array<FeatcalGroup, 4> featcalGroups(const ModelConfig& config) {
+    const std::int64_t queries = config.heads * config.headDim, keys = config.keyValueHeads * config.headDim;
+    return {{{config.hiddenSize, queries + 2 * keys},
+             {queries, config.hiddenSize},
+             {config.hiddenSize, 2 * config.intermediateSize},
+             {config.intermediateSize, config.hiddenSize}}};
+}
+
+struct FeatcalMemory {
+    std::uint64_t layers = 0;  // one of every model, as it is run; the merged ones also as they are stored and in float32
+    std::uint64_t sums = 0;    // of the widest group, float64, and its solution
+    std::uint64_t states = 0;  // of this rank's texts in every model; on disk where they do not fit
+
+    std::uint64_t all() const { return layers + sums + states; }
+};
+
+/// Of rank 0, which solves. @param size of the whole job
+inline FeatcalMemory featcalMemory(const ModelConfig& config, const FeatcalSize& size) {
+    const auto value = static_cast<double>(bytesPerElement(size.dtype));
+    const auto layer = static_cast<double>(parametersOfLayer(config));
+    const auto points = static_cast<double>(size.points), teachers = static_cast<double>(size.teachers);
+    double widest = 0, solution = 0;
+    std::int64_t width = 0;
+    for (const FeatcalGroup& group : featcalGroups(config)) {
+        widest = std::max(widest, group.products());
+        solution = std::max(solution, 2 * group.products() + static_cast<double>(group.inputs * group.outputs));
+        width = std::max(width, group.inputs);
+    }
+    constexpr double kTreesInWork = 3;  // of the part in work and those before it, which its sums are added to
+    const double tokens = static_cast<double>(size.tokens) / size.ranks;
+    FeatcalMemory memory;
+    memory.layers = static_cast<std::uint64_t>(layer * (teachers * value + points * (value + 2 + sizeof(float))));
+    memory.sums = static_cast<std::uint64_t>(sizeof(double) * (points * (teachers + kTreesInWork - 1) * widest + solution));
+    memory.states =
+        static_cast<std::uint64_t>(tokens * static_cast<double>(config.hiddenSize + width) * value * (1 + points));
+    return memory;
+}
+
+/// Of all ranks.
+struct FeatcalWork {
+    double forward = 0;    // FLOPs of the forward passes
+    double products = 0;   // and of the products of activations, float32
+    double solutions = 0;  // of rank 0, float64
+    double sentBytes = 0;  // of sums, to rank 0
+    double flops() const { return forward + products + solutions; }
+};
+
+inline FeatcalWork featcalWork(const ModelConfig& config, const FeatcalSize& size) {
+    const auto points = static_cast<double>(size.points), tokens = static_cast<double>(size.tokens);
+    const auto layers = static_cast<double>(config.layers);
+    FeatcalWork work;
+    for (const FeatcalGroup& group : featcalGroups(config)) {
+        const auto inputs = static_cast<double>(group.inputs), outputs = static_cast<double>(group.outputs);
+        work.products += layers * points * tokens * 2 * group.products();
+        work.solutions += layers * points * inputs * inputs * (inputs / 3 + 2 * outputs);
+        work.sentBytes += layers * points * (size.ranks - 1) * group.products() * sizeof(double);
+    }
+    work.forward = layers * tokens * (1 + points) * 2 * static_cast<double>(parametersOfLayer(config));
+    return work;
+}
+
+}  // namespace aimerge

@@ -1,0 +1,69 @@
+#pragma once
+// Sums over a teacher's tokens at a point of a layer, for the closed forms of aimerge/calibration/featcal.h.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace aimerge {
+
+/// Of the linear layers that share an input: x x^T and x y^T, x and y. Of a norm: z^2. One float64 tensor, which can be
+/// added and sent as a whole.
+class FeatureSums {
+public:
+    /// Of linear layers with so many inputs, and outputs together.
+    static FeatureSums ofLinearLayers(std::int64_t inputs, std::int64_t outputs, at::Device device);
+    static FeatureSums ofNorm(std::int64_t channels, at::Device device);
+    /// All elements, from wherever they come.
+    void take(const at::Tensor& values) { values_ = values; }
+
+    /// @param input [.., inputs] @param outputs of each layer [.., its outputs]
+    void addLinear(const at::Tensor& input, std::span<const at::Tensor> outputs);
+    /// @param input [.., channels], before the norm
+    void addNorm(const at::Tensor& input, double eps);
+    /// After the last tokens.
+    void finish();
+
+    std::int64_t inputs() const { return inputs_; }
+    std::int64_t outputs() const { return outputs_; }
+    const at::Tensor& values() const { return values_; }  // float64, one axis
+    std::int64_t tokens() const;                          // of a norm: rows
+    at::Tensor products() const;                          // [inputs, inputs + outputs]; @pre of linear layers
+    at::Tensor totals() const;                            // [inputs + outputs]; of a norm: of z^2
+
+private:
+    FeatureSums(std::int64_t inputs, std::int64_t outputs, std::int64_t products, at::Device device);
+    void multiplyPending();
+
+    std::int64_t inputs_, outputs_, products_;
+    at::Tensor values_;
+    std::vector<at::Tensor> pending_;  // rows that wait for their product
+    std::int64_t pendingTokens_ = 0;
+};
+
+/// Sums of consecutive parts, added up pair by pair as a tree over all parts says: which parts a rank has leaves no trace.
+class PartTree {
+public:
+    /// The sums of parts [first, first + count).
+    struct Node {
+        int first = 0, count = 1;
+        at::Tensor values;
+    };
+
+    /// Parts, or whole nodes of another tree, in ascending order.
+    void insert(Node node);
+    const std::vector<Node>& nodes() const { return nodes_; }
+    /// Of all that was inserted. Once.
+    at::Tensor total();
+
+    /// What nodes() is after the parts [first, end): first and count.
+    static std::vector<std::pair<int, int>> nodesOf(int first, int end);
+
+private:
+    std::vector<Node> nodes_;
+};
+
+}  // namespace aimerge

@@ -1,0 +1,80 @@
+#pragma once
+// Feature calibration as a step of a merge (calibration/featcal.h): behind the method and AIM, before the output is
+// published.
+
+#include "cli/memory_points.h"
+#include "cli/merge_job.h"
+#include "cli/merge_step.h"
+#include "cli/options.h"
+
+#include "aimerge/calibration/featcal.h"
+#include "aimerge/core/thread_pool.h"
+#include "aimerge/corpus/token_blocks.h"
+#include "aimerge/distributed/world.h"
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+struct FeatcalTexts {
+    std::vector<TokenBlocks> blocks;  // per teacher
+    std::string keys;                 // says which they are, and how they are run: part of what decides the output's bytes
+
+    std::int64_t tokens() const;
+};
+
+/// Collective. Rank 0 encodes the teachers' texts. @pre job.featcal
+FeatcalTexts provideFeatcalTexts(World& world, const Options& options, const MergeJob& job);
+
+/// The job's merged points, layer by layer in memory; where the fitted tensors go is left open.
+class MergedPoints : public FeatcalTarget {
+public:
+    /// @param pass its store and names are of no account; must outlive the points
+    MergedPoints(const MergePass& pass, int threads, const Device& device);
+
+    std::size_t points() const override { return pass_.job.points.size(); }
+    bool fits(const std::string& module) const override { return pass_.job.featcal->tensors.contains(module + ".weight"); }
+    std::unique_ptr<WeightSource> embedding(std::size_t point) override;
+    std::unique_ptr<WeightSource> layer(std::size_t point, std::int64_t layer) override;
+    std::unique_ptr<WeightSource> exactLayer(std::size_t point, std::int64_t layer) override;
+
+protected:
+    const MergeJob& job() const { return pass_.job; }
+
+private:
+    /// Tensors of a job that are in memory, for all points.
+    struct MergedPart {
+        std::int64_t layer = -1;
+        std::optional<MemoryPoints> points;
+    };
+    template <typename IsWanted>
+    void merge(const std::vector<OutputTensor>& outputs, const IsWanted& isWanted, MergedPart& part);
+    void mergeLayer(const std::vector<OutputTensor>& outputs, std::int64_t layer, MergedPart& part);
+
+    const MergePass& pass_;
+    ThreadPool threads_;
+    Device device_;
+    PointMemory memory_;
+    std::vector<OutputTensor> exactOutputs_;  // in float32
+    MergedPart embedding_, layer_, exactLayer_;
+};
+
+/// Collective. What was fitted, for all points of the target.
+FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& job, const FeatcalTexts& texts,
+                         FeatcalTarget& target);
+
+/// "featcal: fitted 210 matrices and 61 norms in 30 layers to 3 experts on 5376 tokens; kept: ..." of one point, for the
+/// log.
+std::string featcalText(const MergeJob& job, std::int64_t tokens);
+/// The same for the manifest.
+nlohmann::ordered_json featcalJson(const MergeJob& job, std::int64_t tokens);
+
+/// What it takes, from headers and config alone: a line below the plan's table; empty without featcal.
+std::string featcalLine(const MergeJob& job, const PlanSettings& settings);
+nlohmann::ordered_json featcalPlan(const MergeJob& job, const PlanSettings& settings);
+
+}  // namespace aimerge
