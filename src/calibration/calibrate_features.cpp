@@ -67,9 +67,17 @@ at::ScalarType scalarTypeOf(Dtype dtype) {
     return dtype == Dtype::F32 ? at::kFloat : dtype == Dtype::F16 ? at::kHalf : at::kBFloat16;
 }
 
-std::string bytesOf(const at::Tensor& values, Dtype dtype) {
-    const at::Tensor stored = values.to(at::kFloat).cpu().contiguous().to(scalarTypeOf(dtype));
-    return {static_cast<const char*>(stored.const_data_ptr()), stored.nbytes()};
+bool isFinite(const at::Tensor& values) {
+    return values.isfinite().all().item<bool>();
+}
+
+/// @throws InputError naming a tensor of the model that holds NaN or infinity, if one does
+void requireFiniteWeights(const WeightSource& model, const std::vector<std::string>& tensors) {
+    for (const std::string& name : tensors) {
+        const TensorInfo* const tensor = model.find(name);
+        if (tensor && !isFinite(loadTensor(model, *tensor, at::kFloat, at::kCPU)))
+            throw InputError("{}: tensor {} holds NaN or infinity; nothing can be fitted to this model", model.name(), name);
+    }
 }
 
 at::Tensor tensorOf(const std::string& bytes, Dtype dtype, const Shape& shape) {
@@ -320,7 +328,17 @@ private:
         const at::Device device = students_.front()->device();
         if (stop.isNorm) return FeatureSums::ofNorm(normAt(stop.point, weights_.front())->size(0), device);
         const std::vector<LinearWeights*> layers = linearLayersAt(stop.point, weights_.front());
-        return FeatureSums::ofLinearLayers(layers.front()->weight.size(1), outputsOf(stop), device);
+        return FeatureSums::ofLinearLayers(layers.front()->weight.size(1), outputsOf(stop), hasBiases(stop), device);
+    }
+
+    /// Whether any model has one.
+    bool hasBiases(const Stop& stop) const {
+        return std::ranges::any_of(stop.modules, [&](const std::string& module) {
+            const std::string name = module + ".bias";
+            return merged_.front()->find(name) != nullptr || std::ranges::any_of(job_.teachers, [&](const auto& teacher) {
+                       return teacher.model.find(name) != nullptr;
+                   });
+        });
     }
 
     std::int64_t outputsOf(const Stop& stop) {
@@ -355,16 +373,18 @@ private:
         FeatureSums sums = emptySums(stop);
         for (int rank = 1; rank < world_.size(); ++rank)
             for (const auto& [first, count] : nodesOf(rank, teacher)) {
-                at::Tensor values = at::empty_like(sums.values(), at::TensorOptions(at::kCPU));
+                at::Tensor values = at::empty({sums.size()}, at::kDouble);
                 world_.receive(rank, kSumsTag, {static_cast<std::byte*>(values.data_ptr()), values.nbytes()}).wait();
-                own.insert({first, count, values.to(sums.values().device())});
+                own.insert({first, count, values.to(students_.front()->device())});
             }
         sums.take(own.total());
-        if (!sums.values().isfinite().all().item<bool>())
+        if (!sums.values().sum().isfinite().item<bool>()) {
+            requireFiniteModels();
             throw InputError(
-                "{}: what enters {} in the merged model, or leaves it in this one, is NaN or infinite on its texts, or "
-                "beyond what float32 can hold squared",
+                "{}: on its texts, what enters {} in the merged model or leaves it in this one is infinite, or beyond what "
+                "float32 can hold squared",
                 job_.teachers[teacher].model.name(), stop.modules.front());
+        }
         return sums;
     }
 
@@ -379,17 +399,29 @@ private:
         return PartTree::nodesOf(first, end);
     }
 
+    /// When something is not finite. @throws InputError where it comes from the models' weights
+    void requireFiniteModels() const {
+        std::vector<std::string> tensors{kEmbeddingName};
+        for (std::int64_t layer = 0; layer < layers_; ++layer)
+            for (const ActivationPoint point : students_.front()->points())
+                for (const std::string& module : modulesAt(point, layer))
+                    for (const char* kind : {".weight", ".bias"}) tensors.push_back(module + kind);
+        if (job_.base) requireFiniteWeights(*job_.base, tensors);
+        for (const FeatcalTeacher& teacher : job_.teachers) requireFiniteWeights(teacher.model, tensors);
+    }
+
     // ---- solutions
 
-    /// Float64, on rank 0: rho W_merged + (1 - rho) W_base; on the device that solves.
-    at::Tensor towards(std::size_t point, const std::string& tensor, const Shape& shape) {
-        const auto read = [&](const WeightSource& source) {
-            const TensorInfo& info = requireTensor(source, tensor, shape);
-            return loadTensor(source, info, at::kFloat, students_.front()->device()).to(at::kDouble);
-        };
-        at::Tensor merged = read(*exact_[point]);
+    /// Float32, on the device that solves.
+    at::Tensor read(const WeightSource& source, const std::string& tensor, const Shape& shape) const {
+        return loadTensor(source, requireTensor(source, tensor, shape), at::kFloat, students_.front()->device());
+    }
+
+    /// On rank 0: rho W_merged + (1 - rho) W_base, in float64, or as float32 where that holds it.
+    at::Tensor towards(std::size_t point, const std::string& tensor, const Shape& shape) const {
+        const at::Tensor merged = read(*exact_[point], tensor, shape);
         if (job_.rho == 1) return merged;
-        return merged.mul_(job_.rho).add_(read(*job_.base), 1 - job_.rho);
+        return merged.to(at::kDouble).mul_(job_.rho).add_(read(*job_.base, tensor, shape), 1 - job_.rho);
     }
 
     void fitLinearLayers(const Stop& stop, std::size_t point, std::vector<PartTree>& trees) {
@@ -416,8 +448,9 @@ private:
         }
     }
 
-    /// Of the teacher's fitted layers, [outputs] in float64; zero where it has none.
+    /// The teacher's, [outputs] in float64; zero where it has none, undefined where no model has any.
     at::Tensor biasesOf(const Stop& stop, std::size_t teacher, std::int64_t outputs) {
+        if (!hasBiases(stop)) return {};
         const at::Tensor biases = at::zeros({outputs}, at::TensorOptions(at::kDouble).device(students_.front()->device()));
         std::int64_t first = 0;
         const WeightSource& model = job_.teachers[teacher].model;
@@ -435,12 +468,12 @@ private:
         std::vector<at::Tensor> weights, biases;
         for (std::size_t k = 0; k < stop.modules.size(); ++k) {
             const at::Tensor& weight = layers[stop.fitted[k]]->weight;
-            weights.push_back(towards(point, stop.modules[k] + ".weight", weight.sizes().vec()).t());
+            weights.push_back(towards(point, stop.modules[k] + ".weight", weight.sizes().vec()));
             const bool hasBias = merged_[point]->find(stop.modules[k] + ".bias") != nullptr;
-            biases.push_back(hasBias ? towards(point, stop.modules[k] + ".bias", {weight.size(0)})
-                                     : at::zeros({weight.size(0)}, weights.back().options()));
+            biases.push_back(hasBias ? towards(point, stop.modules[k] + ".bias", {weight.size(0)}).to(at::kDouble)
+                                     : at::zeros({weight.size(0)}, weights.back().options().dtype(at::kDouble)));
         }
-        const std::optional<at::Tensor> solution = system.solveWeights(job_.lambda, at::cat(weights, 1));
+        const std::optional<at::Tensor> solution = system.solveWeights(job_.lambda, weights);
         if (!solution)
             throw InputError(
                 "{}: the inputs on the experts' texts leave a singular matrix beside featcal.lambda {}; set it "
@@ -450,29 +483,28 @@ private:
         std::vector<std::pair<at::Tensor, at::Tensor>> solved;
         std::int64_t first = 0;
         for (const at::Tensor& weight : weights) {
-            const std::int64_t count = weight.size(1);
-            solved.emplace_back(solution->narrow(1, first, count).t(), solvedBiases.narrow(0, first, count));
+            const std::int64_t count = weight.size(0);
+            solved.emplace_back(solution->narrow(0, first, count), solvedBiases.narrow(0, first, count));
             first += count;
         }
         return solved;
     }
 
-    /// Collective. Whether the models' norms are not all the same. Where they are, so is what would be solved.
+    /// Collective. Whether the norms of all models are not the merged one, which then is what would be solved.
     bool differs(const Stop& stop) {
         bool differs = false;
         const std::string name = stop.modules.front() + ".weight";
         if (world_.isRoot()) {
             const Shape shape = normAt(stop.point, weights_.front())->sizes().vec();
-            const at::Tensor first = towards(0, name, shape);
-            for (std::size_t point = 0; point < points_; ++point) differs |= !first.equal(towards(point, name, shape));
-            for (std::size_t t = 0; t < job_.teachers.size(); ++t) differs |= !first.cpu().equal(normOf(t, name, shape));
+            const at::Tensor merged = read(*exact_.front(), name, shape).to(at::kDouble);
+            const auto look = [&](const at::Tensor& norm) { differs = differs || !merged.equal(norm.to(at::kDouble)); };
+            for (std::size_t point = 0; point < points_; ++point) {
+                look(read(*exact_[point], name, shape));
+                look(towards(point, name, shape));
+            }
+            for (const FeatcalTeacher& teacher : job_.teachers) look(read(teacher.model, name, shape));
         }
         return world_.any(differs);
-    }
-
-    at::Tensor normOf(std::size_t teacher, const std::string& name, const Shape& shape) const {
-        const WeightSource& model = job_.teachers[teacher].model;
-        return loadTensor(model, requireTensor(model, name, shape), at::kFloat, at::kCPU).to(at::kDouble);
     }
 
     void fitNorm(const Stop& stop, std::size_t point, std::vector<PartTree>& trees) {
@@ -481,9 +513,9 @@ private:
         NormSystem system(shape.front());
         for (std::size_t t = 0; t < job_.teachers.size(); ++t)
             if (const std::optional<FeatureSums> sums = total(stop, t, trees[t]))
-                system.add(*sums, normOf(t, name, shape), job_.teachers[t].weight);
+                system.add(*sums, read(job_.teachers[t].model, name, shape).cpu().to(at::kDouble), job_.teachers[t].weight);
         const at::Tensor solved =
-            world_.isRoot() ? system.solve(job_.lambda, towards(point, name, shape).cpu()) : at::Tensor();
+            world_.isRoot() ? system.solve(job_.lambda, towards(point, name, shape).cpu().to(at::kDouble)) : at::Tensor();
         use(stop, point, 0, deliver(point, name, solved), {});
     }
 
@@ -494,10 +526,20 @@ private:
         job_.target.store(point, tensor, bytes);
     }
 
+    std::string storedBytes(std::size_t point, const std::string& tensor, const at::Tensor& values) const {
+        const Dtype dtype = merged_[point]->find(tensor)->dtype;
+        const at::Tensor stored = values.to(at::kFloat).cpu().contiguous().to(scalarTypeOf(dtype));
+        if (!isFinite(stored)) {
+            requireFiniteModels();
+            throw InputError("{}: a fitted value is beyond what {} can hold; write the output in another dtype", tensor,
+                             torchName(dtype));
+        }
+        return {static_cast<const char*>(stored.const_data_ptr()), stored.nbytes()};
+    }
+
     /// Collective. Rank 0's tensor in the dtype in which it is stored, to where it is stored.
     std::string deliver(std::size_t point, const std::string& tensor, const at::Tensor& values) {
-        const Dtype dtype = merged_[point]->find(tensor)->dtype;
-        std::string bytes = world_.broadcast(world_.isRoot() ? bytesOf(values, dtype) : "");
+        std::string bytes = world_.broadcast(world_.isRoot() ? storedBytes(point, tensor, values) : "");
         job_.target.store(point, tensor, bytes);
         return bytes;
     }

@@ -5,15 +5,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace aimerge {
 namespace {
 
 /// So many tokens, or a little more, are one float32 product.
 constexpr std::int64_t kTokensPerProduct = 2048;
-
-at::Tensor rowsOf(const at::Tensor& x) {
-    return x.reshape({-1, x.size(-1)}).to(at::kFloat);
-}
 
 bool isSibling(const PartTree::Node& left, const PartTree::Node& right) {
     return left.count == right.count && left.first % (2 * left.count) == 0 && left.first + left.count == right.first;
@@ -21,48 +19,63 @@ bool isSibling(const PartTree::Node& left, const PartTree::Node& right) {
 
 }  // namespace
 
-FeatureSums::FeatureSums(std::int64_t inputs, std::int64_t outputs, std::int64_t products, at::Device device)
-    : inputs_(inputs),
-      outputs_(outputs),
-      products_(products),
-      values_(at::zeros({products + inputs + outputs + 1}, at::TensorOptions(at::kDouble).device(device))) {}
+FeatureSums::FeatureSums(std::int64_t inputs, std::int64_t outputs, std::int64_t products, std::int64_t totals,
+                         at::Device device)
+    : inputs_(inputs), outputs_(outputs), products_(products), totals_(totals), device_(device) {}
 
-FeatureSums FeatureSums::ofLinearLayers(std::int64_t inputs, std::int64_t outputs, at::Device device) {
-    return {inputs, outputs, inputs * (inputs + outputs), device};
+FeatureSums FeatureSums::ofLinearLayers(std::int64_t inputs, std::int64_t outputs, bool withTotals, at::Device device) {
+    return {inputs, outputs, inputs * (inputs + outputs), withTotals ? inputs + outputs : 0, device};
 }
 
 FeatureSums FeatureSums::ofNorm(std::int64_t channels, at::Device device) {
-    return {channels, 0, 0, device};
+    return {channels, 0, 0, channels, device};
 }
 
 void FeatureSums::addLinear(const at::Tensor& input, std::span<const at::Tensor> outputs) {
-    std::vector<at::Tensor> columns{rowsOf(input)};
-    for (const at::Tensor& output : outputs) columns.push_back(rowsOf(output));
-    pending_.push_back(at::cat(columns, 1));
-    pendingTokens_ += input.numel() / inputs_;
-    if (pendingTokens_ >= kTokensPerProduct) multiplyPending();
+    const std::int64_t tokens = input.numel() / inputs_;
+    if (rows_.defined() && waiting_ + tokens > rows_.size(0)) multiplyRows();
+    if (!rows_.defined() || tokens > rows_.size(0))
+        rows_ = at::empty({std::max(kTokensPerProduct, tokens), inputs_ + outputs_},
+                          at::TensorOptions(at::kFloat).device(device_));
+    const at::Tensor rows = rows_.narrow(0, waiting_, tokens);
+    std::int64_t column = 0;
+    const auto enter = [&](const at::Tensor& x) {
+        rows.narrow(1, column, x.size(-1)).copy_(x.reshape({tokens, x.size(-1)}));
+        column += x.size(-1);
+    };
+    enter(input);
+    for (const at::Tensor& output : outputs) enter(output);
+    waiting_ += tokens;
+    all_ += tokens;
 }
 
-void FeatureSums::multiplyPending() {
-    if (pending_.empty()) return;
-    const at::Tensor rows = pending_.size() == 1 ? pending_.front() : at::cat(pending_, 0);
-    pending_.clear();
+void FeatureSums::multiplyRows() {
+    if (waiting_ == 0) return;
+    const at::Tensor rows = rows_.narrow(0, 0, waiting_);
+    const at::Tensor product = transposedProduct(rows, rows.narrow(1, 0, inputs_));
+    const bool isFirst = !values_.defined();
+    if (isFirst) values_ = at::empty({size()}, at::TensorOptions(at::kDouble).device(device_));
     at::Tensor products = this->products();
-    addTo(products, transposedProduct(rows.narrow(1, 0, inputs_), rows));
-    totals().add_(rows.sum(0, /*keepdim=*/false, at::kDouble));
-    values_[-1].add_(pendingTokens_);
-    pendingTokens_ = 0;
+    isFirst ? void(products.copy_(product)) : addTo(products, product);
+    if (hasTotals()) {
+        const at::Tensor totals = rows.sum(0, /*keepdim=*/false, at::kDouble);
+        isFirst ? this->totals().copy_(totals) : this->totals().add_(totals);
+    }
+    waiting_ = 0;
 }
 
 void FeatureSums::addNorm(const at::Tensor& input, double eps) {
-    const at::Tensor x = rowsOf(input), squares = x.square();
+    const at::Tensor x = input.reshape({-1, inputs_}).to(at::kFloat), squares = x.square();
     const at::Tensor energy = squares / (squares.mean(-1, /*keepdim=*/true) + eps);
+    if (!values_.defined()) values_ = at::zeros({size()}, at::TensorOptions(at::kDouble).device(device_));
     totals().add_(energy.sum(0, /*keepdim=*/false, at::kDouble));
-    values_[-1].add_(x.size(0));
+    all_ += x.size(0);
 }
 
 void FeatureSums::finish() {
-    multiplyPending();
+    multiplyRows();
+    rows_ = at::Tensor();
+    values_[-1].fill_(all_);
 }
 
 std::int64_t FeatureSums::tokens() const {
@@ -70,11 +83,11 @@ std::int64_t FeatureSums::tokens() const {
 }
 
 at::Tensor FeatureSums::products() const {
-    return values_.narrow(0, 0, products_).view({inputs_, inputs_ + outputs_});
+    return values_.narrow(0, 0, products_).view({inputs_ + outputs_, inputs_});
 }
 
 at::Tensor FeatureSums::totals() const {
-    return values_.narrow(0, products_, inputs_ + outputs_);
+    return values_.narrow(0, products_, totals_);
 }
 
 void PartTree::insert(Node node) {

@@ -10,12 +10,13 @@
 
 namespace aimerge {
 
-/// Of the linear layers that share an input: x x^T and x y^T, x and y. Of a norm: z^2. One float64 tensor, which can be
+/// Of the linear layers that share an input: x x^T and y x^T, x and y. Of a norm: z^2. One float64 tensor, which can be
 /// added and sent as a whole.
 class FeatureSums {
 public:
     /// Of linear layers with so many inputs, and outputs together.
-    static FeatureSums ofLinearLayers(std::int64_t inputs, std::int64_t outputs, at::Device device);
+    /// @param withTotals whether x and y are wanted: for biases
+    static FeatureSums ofLinearLayers(std::int64_t inputs, std::int64_t outputs, bool withTotals, at::Device device);
     static FeatureSums ofNorm(std::int64_t channels, at::Device device);
     /// All elements, from wherever they come.
     void take(const at::Tensor& values) { values_ = values; }
@@ -29,19 +30,22 @@ public:
 
     std::int64_t inputs() const { return inputs_; }
     std::int64_t outputs() const { return outputs_; }
+    bool hasTotals() const { return totals_ > 0; }
     const at::Tensor& values() const { return values_; }  // float64, one axis
-    std::int64_t tokens() const;                          // of a norm: rows
-    at::Tensor products() const;                          // [inputs, inputs + outputs]; @pre of linear layers
-    at::Tensor totals() const;                            // [inputs + outputs]; of a norm: of z^2
+    std::int64_t size() const { return products_ + totals_ + 1; }
+    std::int64_t tokens() const;  // of a norm: rows
+    at::Tensor products() const;  // [inputs + outputs, inputs]; @pre of linear layers
+    at::Tensor totals() const;    // [inputs + outputs]; of a norm: of z^2
 
 private:
-    FeatureSums(std::int64_t inputs, std::int64_t outputs, std::int64_t products, at::Device device);
-    void multiplyPending();
+    FeatureSums(std::int64_t inputs, std::int64_t outputs, std::int64_t products, std::int64_t totals, at::Device device);
+    void multiplyRows();
 
-    std::int64_t inputs_, outputs_, products_;
-    at::Tensor values_;
-    std::vector<at::Tensor> pending_;  // rows that wait for their product
-    std::int64_t pendingTokens_ = 0;
+    std::int64_t inputs_, outputs_, products_, totals_;
+    at::Device device_;
+    at::Tensor values_;                   // undefined before the first tokens
+    at::Tensor rows_;                     // float32 [room, inputs + outputs]: tokens that wait for their product
+    std::int64_t waiting_ = 0, all_ = 0;  // tokens
 };
 
 /// Sums of consecutive parts, added up pair by pair as a tree over all parts says: which parts a rank has leaves no trace.

@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <tuple>
-
 namespace aimerge {
 namespace {
 
@@ -15,42 +13,48 @@ constexpr double kLeastLeft = 0x1p-30;
 FeatureSystem::FeatureSystem(std::int64_t inputs, std::int64_t outputs, at::Device device) {
     const auto options = at::TensorOptions(at::kDouble).device(device);
     covariance_ = at::zeros({inputs, inputs}, options);
-    target_ = at::zeros({inputs, outputs}, options);
+    target_ = at::zeros({outputs, inputs}, options);
     meanInputs_ = at::zeros({inputs}, options);
     meanOutputs_ = at::zeros({outputs}, options);
 }
 
 void FeatureSystem::add(const FeatureSums& sums, const at::Tensor& biases, double weight) {
     const std::int64_t inputs = sums.inputs(), outputs = sums.outputs();
-    const at::Tensor products = sums.products(), totals = sums.totals();
-    const at::Tensor totalInput = totals.narrow(0, 0, inputs), totalOutput = totals.narrow(0, inputs, outputs);
-    const at::Tensor covariance = products.narrow(1, 0, inputs);
+    const at::Tensor products = sums.products(), covariance = products.narrow(0, 0, inputs);
     const double norm = at::linalg_vector_norm(covariance).item<double>();
     if (norm == 0 || weight == 0) return;  // nothing enters the layers
     covariance_.add_(covariance, weight / norm);
-    target_.add_(products.narrow(1, inputs, outputs), weight / norm);
-    target_.addr_(totalInput, biases, 1, -weight / norm);                     // W_i x_t is the output without its bias
-    const double scale = weight * static_cast<double>(sums.tokens()) / norm;  // by the mean's norm
-    meanInputs_.add_(totalInput, scale / static_cast<double>(sums.tokens()));
-    meanOutputs_.add_(totalOutput, scale / static_cast<double>(sums.tokens()));
+    target_.add_(products.narrow(0, inputs, outputs), weight / norm);
+    if (!sums.hasTotals()) return;
+    const at::Tensor totals = sums.totals();
+    const at::Tensor totalInput = totals.narrow(0, 0, inputs), totalOutput = totals.narrow(0, inputs, outputs);
+    target_.addr_(biases, totalInput, 1, -weight / norm);  // W_i x_t is the output without its bias
+    const auto tokens = static_cast<double>(sums.tokens());
+    const double scale = weight * tokens / norm;  // by the mean's norm
+    meanInputs_.add_(totalInput, scale / tokens);
+    meanOutputs_.add_(totalOutput, scale / tokens);
     scales_ += scale;
 }
 
-std::optional<at::Tensor> FeatureSystem::solveWeights(double lambda, const at::Tensor& towards) {
+std::optional<at::Tensor> FeatureSystem::solveWeights(double lambda, std::span<const at::Tensor> towards) {
+    std::int64_t row = 0;
+    for (const at::Tensor& weight : towards) {
+        target_.narrow(0, row, weight.size(0)).add_(weight, lambda);
+        row += weight.size(0);
+    }
     covariance_.diagonal().add_(lambda);
     const at::Tensor diagonal = covariance_.diagonal().clone();
-    target_.add_(towards, lambda);
     // Reads the lower half: a product is symmetric only up to rounding.
     const auto [factor, failed] = at::linalg_cholesky_ex(covariance_);
     if (failed.item<int>() != 0) return std::nullopt;
     const at::Tensor left = factor.diagonal().square() / diagonal;  // of each channel, by those before it
     if (!(left.min().item<double>() > kLeastLeft)) return std::nullopt;
     covariance_ = at::Tensor();
-    return at::cholesky_solve(target_, factor);
+    return at::cholesky_solve(target_.t(), factor).t();
 }
 
 at::Tensor FeatureSystem::solveBiases(double lambda, const at::Tensor& weights, const at::Tensor& towards) const {
-    return (meanOutputs_ - at::mv(weights.t(), meanInputs_) + towards * lambda) / (scales_ + lambda);
+    return (meanOutputs_ - at::mv(weights, meanInputs_) + towards * lambda) / (scales_ + lambda);
 }
 
 NormSystem::NormSystem(std::int64_t channels)

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <span>
 
 namespace aimerge {
 
@@ -14,13 +15,14 @@ class FeatureSystem {
 public:
     FeatureSystem(std::int64_t inputs, std::int64_t outputs, at::Device device);
 
-    /// @param biases of the teacher's layers, [outputs]; zero where it has none @param weight at least 0
-    /// @pre all sums are finite
+    /// @param biases of the teacher's layers, [outputs]; zero where it has none, undefined where no model has any
+    /// @param weight at least 0 @pre all sums are finite
     void add(const FeatureSums& sums, const at::Tensor& biases, double weight);
 
-    /// The weights, [inputs, outputs]. Once. @param towards rho W_merged + (1 - rho) W_base, likewise
+    /// The weights, [outputs, inputs]. Once. @param towards rho W_merged + (1 - rho) W_base of each layer, [its outputs,
+    /// inputs]
     /// @return nothing when the system cannot be solved: lambda is too small beside the inputs
-    std::optional<at::Tensor> solveWeights(double lambda, const at::Tensor& towards);
+    std::optional<at::Tensor> solveWeights(double lambda, std::span<const at::Tensor> towards);
     /// The biases for these weights, [outputs].
     at::Tensor solveBiases(double lambda, const at::Tensor& weights, const at::Tensor& towards) const;
 

@@ -45,6 +45,8 @@ std::string calibrationText(const FeatcalArguments& arguments, const std::string
 
 std::string configText(const Options& options) {
     const FeatcalArguments& arguments = options.featcal;
+    if (arguments.base.empty() && (!arguments.baseText.empty() || arguments.rho != 1))
+        throw UsageError("--rho and --base-text are about a base: name it by --base");
     std::string text = fmt::format("merge_method: passthrough\nmodels:\n  - model: {}\n", quoted(options.subject));
     text +=
         fmt::format("featcal:\n  lambda: {}\n  rho: {}\n  alpha: {}\n", arguments.lambda, arguments.rho, arguments.alpha);

@@ -69,6 +69,9 @@ std::optional<FeatcalModel> baseOf(const MergeJob& job) {
 
 /// @throws InputError when a model's layers are not those of the merge
 void requireSameSizes(const MergeJob& job, const FeatcalModels& models, const Checkpoint& model) {
+    if (model.modelConfig().layers != job.base().modelConfig().layers)
+        throw InputError("{}: has {} layers, the merged model {}; featcal fits models of one size", model.name(),
+                         model.modelConfig().layers, job.base().modelConfig().layers);
     for (const std::string& name : models.tensors) {
         const auto output = std::ranges::find(job.outputs, name, &OutputTensor::name);
         const TensorInfo* const own = model.find(name);

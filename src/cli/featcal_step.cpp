@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -68,29 +69,49 @@ PlannedFeatcal plannedFeatcal(const MergeJob& job, const PlanSettings& settings)
     return planned;
 }
 
-/// How many tensors of a kind are fitted, by what they are called in messages.
-std::map<std::string, std::size_t> fittedKinds(const MergeJob& job) {
-    std::map<std::string, std::size_t> kinds;
-    for (const MatchedTensor& tensor : job.tensors) {
-        if (!job.featcal->tensors.contains(tensor.name)) continue;
-        const Role role = tensor.parameter.role;
-        ++kinds[role == Role::Norm ? "norms" : role == Role::Bias ? "biases" : "matrices"];
+/// What tensors of a role are called: one, several.
+std::pair<std::string, std::string> kindOf(Role role) {
+    switch (role) {
+        case Role::Embedding:
+            return {"embedding", "embeddings"};
+        case Role::Linear:
+            return {"matrix", "matrices"};
+        case Role::Norm:
+            return {"norm", "norms"};
+        case Role::Bias:
+            return {"bias", "biases"};
+        case Role::Head:
+            return {"head", "heads"};
+        default:
+            return {"other tensor", "other tensors"};
     }
-    return kinds;
 }
 
-/// Tensors that keep what the merge made of them, by role.
-std::map<std::string, std::size_t> keptKinds(const MergeJob& job) {
-    std::map<std::string, std::size_t> kinds;
+using Kinds = std::map<std::pair<std::string, std::string>, std::size_t>;
+
+/// How many of the output's tensors are fitted, or keep what the merge made of them.
+Kinds countKinds(const MergeJob& job, bool areFitted) {
+    Kinds kinds;
     for (const MatchedTensor& tensor : job.tensors)
-        if (!job.featcal->tensors.contains(tensor.name)) ++kinds[std::string(roleName(tensor.parameter.role))];
+        if (job.featcal->tensors.contains(tensor.name) == areFitted) ++kinds[kindOf(tensor.parameter.role)];
     return kinds;
 }
 
-std::string countText(const std::map<std::string, std::size_t>& kinds) {
+std::string kindsText(const Kinds& kinds) {
     std::vector<std::string> texts;
-    for (const auto& [kind, count] : kinds) texts.push_back(fmt::format("{} {}", count, kind));
-    return fmt::format("{}", fmt::join(texts, ", "));
+    for (const auto& [names, count] : kinds)
+        texts.push_back(fmt::format("{} {}", count, count == 1 ? names.first : names.second));
+    return texts.empty() ? "nothing" : fmt::format("{}", fmt::join(texts, ", "));
+}
+
+const char* expertsWord(const MergeJob& job) {
+    return job.featcal->teachers.size() == 1 ? "expert" : "experts";
+}
+
+nlohmann::ordered_json kindsJson(const Kinds& kinds) {
+    nlohmann::ordered_json json = nlohmann::ordered_json::object();
+    for (const auto& [names, count] : kinds) json[names.second] = count;
+    return json;
 }
 
 }  // namespace
@@ -194,8 +215,8 @@ FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& j
 }
 
 std::string featcalText(const MergeJob& job, std::int64_t tokens) {
-    return fmt::format("fitted {} to {} experts on {} tokens; kept their merged value: {}", countText(fittedKinds(job)),
-                       job.featcal->teachers.size(), tokens, countText(keptKinds(job)));
+    return fmt::format("fitted {} to {} {} on {} tokens; kept their merged value: {}", kindsText(countKinds(job, true)),
+                       job.featcal->teachers.size(), expertsWord(job), tokens, kindsText(countKinds(job, false)));
 }
 
 nlohmann::ordered_json featcalJson(const MergeJob& job, std::int64_t tokens) {
@@ -207,13 +228,13 @@ nlohmann::ordered_json featcalJson(const MergeJob& job, std::int64_t tokens) {
             {"alpha", job.config.featcal->alpha},
             {"experts", experts},
             {"tokens", tokens},
-            {"fitted", fittedKinds(job)},
-            {"kept", keptKinds(job)}};
+            {"fitted", kindsJson(countKinds(job, true))},
+            {"kept", kindsJson(countKinds(job, false))}};
 }
 
 nlohmann::ordered_json featcalPlan(const MergeJob& job, const PlanSettings& settings) {
     const PlannedFeatcal planned = plannedFeatcal(job, settings);
-    nlohmann::ordered_json json{{"fitted", fittedKinds(job)},
+    nlohmann::ordered_json json{{"fitted", kindsJson(countKinds(job, true))},
                                 {"tokens", planned.size.tokens},
                                 {"flops", planned.flops},
                                 {"memory_bytes", planned.memoryBytes},
@@ -225,9 +246,9 @@ nlohmann::ordered_json featcalPlan(const MergeJob& job, const PlanSettings& sett
 std::string featcalLine(const MergeJob& job, const PlanSettings& settings) {
     if (!job.featcal) return {};
     const PlannedFeatcal planned = plannedFeatcal(job, settings);
-    std::string line = fmt::format("featcal: {} on up to {} tokens of {} experts, {:.3g} TFLOP; memory of rank 0 {}",
-                                   countText(fittedKinds(job)), planned.size.tokens, planned.size.teachers,
-                                   planned.flops * 1e-12, formatBytes(planned.memoryBytes));
+    std::string line = fmt::format("featcal: {} on up to {} tokens of {} {}, {:.3g} TFLOP; memory of rank 0 {}",
+                                   kindsText(countKinds(job, true)), planned.size.tokens, planned.size.teachers,
+                                   expertsWord(job), planned.flops * 1e-12, formatBytes(planned.memoryBytes));
     if (planned.diskBytes > 0) line += fmt::format(", and {} of hidden states on disk", formatBytes(planned.diskBytes));
     if (!settings.hardware.name.empty()) line += fmt::format("; about {}", formatSeconds(planned.seconds));
     return line + "\n";

@@ -51,12 +51,12 @@ TEST(PartTree, HasTheSameBitsHoweverPartsAreSharedOut) {
 TEST(FeatureSums, AreThoseOfAllTokens) {
     at::manual_seed(3);
     const at::Tensor x = at::randn({5, 700, 6}), y = at::randn({5, 700, 4}), z = at::randn({5, 700, 3});
-    FeatureSums sums = FeatureSums::ofLinearLayers(6, 7, kProcessors);
+    FeatureSums sums = FeatureSums::ofLinearLayers(6, 7, true, kProcessors);
     for (int step = 0; step < 5; ++step) sums.addLinear(x[step], std::array{y[step], z[step]});  // two products
     sums.finish();
 
     const at::Tensor rows = at::cat({x, y, z}, -1).reshape({-1, 13}).to(at::kDouble);
-    const at::Tensor products = at::einsum("ti,tj->ij", {rows.narrow(1, 0, 6), rows});
+    const at::Tensor products = at::einsum("ti,tj->ij", {rows, rows.narrow(1, 0, 6)});
     EXPECT_EQ(sums.tokens(), 3500);
     EXPECT_TRUE(at::allclose(sums.products(), products, 1e-5, 1e-3));
     EXPECT_TRUE(at::allclose(sums.totals(), rows.sum(0), 1e-5, 1e-3));
@@ -74,7 +74,7 @@ TEST(FeatureSums, OfANormAreSquaresOfWhatItNormalises) {
 
 /// One channel in, one out: x of two tokens, and what the teacher gives for them.
 FeatureSums sumsOf(double x1, double y1, double x2, double y2) {
-    FeatureSums sums = FeatureSums::ofLinearLayers(1, 1, kProcessors);
+    FeatureSums sums = FeatureSums::ofLinearLayers(1, 1, true, kProcessors);
     sums.addLinear(at::tensor({x1, x2}, at::kFloat).reshape({2, 1}),
                    std::array{at::tensor({y1, y2}, at::kFloat).reshape({2, 1})});
     sums.finish();
@@ -87,7 +87,7 @@ TEST(FeatureSystem, GivesWhatWasComputedByHand) {
     system.add(sumsOf(1, 4, 3, 8), numbers({1}, {1}), 2);
     // C = (4 + 4) / 2 = 4, X = (2 * 1 - 2 * -1) / 2 = 2.
     system.add(sumsOf(2, 1, -2, -1), numbers({0}, {1}), 1);
-    const at::Tensor weights = *system.solveWeights(0.5, numbers({10}, {1, 1}));
+    const at::Tensor weights = *system.solveWeights(0.5, std::array{numbers({10}, {1, 1})});
     // (2 * 12 / 5 + 2 / 4 + 0.5 * 10) / (2 + 1 + 0.5)
     EXPECT_NEAR(weights.item<double>(), (4.8 + 0.5 + 5) / 3.5, 1e-12);
     // c = 2/5 and 1/4; the means are y 6, x 2 and y 0, x 0.
@@ -99,23 +99,25 @@ TEST(FeatureSystem, GivesWhatWasComputedByHand) {
 TEST(FeatureSystem, IsTheMergeWhereNothingEnters) {
     FeatureSystem system(1, 1, kProcessors);
     system.add(sumsOf(0, 1, 0, 2), numbers({0}, {1}), 1);
-    EXPECT_DOUBLE_EQ(system.solveWeights(0.25, numbers({-7}, {1, 1}))->item<double>(), -7);
+    EXPECT_DOUBLE_EQ(system.solveWeights(0.25, std::array{numbers({-7}, {1, 1})})->item<double>(), -7);
 }
 
 TEST(FeatureSystem, CannotSolveWhatIsSingular) {
-    FeatureSums sums = FeatureSums::ofLinearLayers(2, 1, kProcessors);
+    FeatureSums sums = FeatureSums::ofLinearLayers(2, 1, false, kProcessors);
     const at::Tensor same = at::tensor({1.0F, 1.0F}).reshape({1, 2});
     sums.addLinear(same, std::array{at::tensor({1.0F}).reshape({1, 1})});
     sums.finish();
     FeatureSystem system(2, 1, kProcessors);
-    system.add(sums, numbers({0}, {1}), 1);
-    EXPECT_FALSE(system.solveWeights(1e-300, numbers({0, 0}, {2, 1})).has_value());
+    system.add(sums, {}, 1);
+    EXPECT_FALSE(system.solveWeights(1e-300, std::array{numbers({0, 0}, {1, 2})}).has_value());
 }
 
 TEST(NormSystem, WeighsTheTeachersByTheEnergyOfAChannel) {
     FeatureSums first = FeatureSums::ofNorm(2, kProcessors), second = FeatureSums::ofNorm(2, kProcessors);
     first.addNorm(at::tensor({1.0F, 1.0F}).reshape({1, 2}), 0);               // energies 1, 1
     second.addNorm(at::tensor({0.0F, 3.0F, 0.0F, 5.0F}).reshape({2, 2}), 0);  // energies 0, 2
+    first.finish();
+    second.finish();
     NormSystem system(2);
     system.add(first, numbers({2, 4}, {2}), 1);
     system.add(second, numbers({8, 7}, {2}), 3);
@@ -175,9 +177,10 @@ std::vector<std::pair<std::int64_t, std::int64_t>> stepsOfParts(std::int64_t blo
     return steps;
 }
 
-TEST(TextParts, AreAPowerOfTwoOfAtLeastFiveHundredTokens) {
+TEST(TextParts, AreAPowerOfTwoOfAtLeastAThousandTokens) {
     EXPECT_THAT(stepsOfParts(1, 150, 1), ElementsAre(Pair(0, 1)));
-    EXPECT_THAT(stepsOfParts(7, 256, 1), ElementsAre(Pair(0, 3), Pair(3, 7)));
+    EXPECT_THAT(stepsOfParts(7, 256, 1), ElementsAre(Pair(0, 7)));
+    EXPECT_THAT(stepsOfParts(13, 256, 1), ElementsAre(Pair(0, 6), Pair(6, 13)));
     EXPECT_THAT(stepsOfParts(7, 2048, 2), ElementsAre(Pair(0, 1), Pair(1, 2), Pair(2, 3), Pair(3, 4)));
     EXPECT_EQ(stepsOfParts(256, 2048, 1).size(), 8U);
 }
