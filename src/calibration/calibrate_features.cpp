@@ -1,5 +1,6 @@
 #include "aimerge/calibration/featcal.h"
 
+#include "aimerge/calibration/featcal_cost.h"
 #include "aimerge/core/error.h"
 #include "aimerge/device/profiler_range.h"
 #include "aimerge/model/decoder.h"
@@ -43,6 +44,12 @@ std::int64_t stepsOf(const FeatcalTeacher& teacher) {
     return (teacher.blocks.blocks + teacher.microBatch - 1) / teacher.microBatch;
 }
 
+std::int64_t tokensOf(std::span<const FeatcalTeacher> teachers) {
+    std::int64_t tokens = 0;
+    for (const FeatcalTeacher& teacher : teachers) tokens += teacher.blocks.blocks * teacher.blocks.length;
+    return tokens;
+}
+
 /// A forward step of this rank.
 struct LocalStep {
     std::size_t teacher = 0;
@@ -51,6 +58,7 @@ struct LocalStep {
 
 /// The parts that a rank takes of all ranks' parts: consecutive ones, as many as the others or one more.
 std::span<const TextPart> partsOfRank(std::span<const TextPart> parts, int rank, int ranks) {
+    if (rank >= ranks) return {};
     const auto firstOf = [&](int r) { return parts.size() * static_cast<std::size_t>(r) / static_cast<std::size_t>(ranks); };
     return parts.subspan(firstOf(rank), firstOf(rank + 1) - firstOf(rank));
 }
@@ -91,8 +99,9 @@ public:
     FeatcalRun(World& world, const FeatcalJob& job)
         : world_(world),
           job_(job),
-          parts_(textParts(job.teachers)),
-          own_(partsOfRank(parts_, world.rank(), world.size())),
+          parts_(textParts(job.teachers, job.device.isGpu())),
+          sharers_(ranksWithTexts(tokensOf(job.teachers), world.size(), job.device.isGpu())),
+          own_(partsOfRank(parts_, world.rank(), sharers_)),
           points_(job.target.points()) {
         std::int64_t longest = 0;
         for (const FeatcalTeacher& teacher : job.teachers) longest = std::max(longest, teacher.blocks.length);
@@ -116,6 +125,7 @@ public:
     FeatcalResult run() {
         std::int64_t finished = world_.isRoot() ? job_.target.finishedLayers() : 0;
         finished = world_.maximum(finished);
+        if (finished == layers_) return {};
         const auto passes = static_cast<std::uint64_t>(layers_ * kPassesOfLayer);
         Progress progress(job_.progress, "featcal", "passes", passes, 0);
         progress_ = &progress;
@@ -286,7 +296,10 @@ private:
         std::vector<FeatureSums> sums;
         overSteps([&](std::size_t s) {
             while (stepsBefore(part + 1) <= s) ++part;
-            if (s == stepsBefore(part)) sums.assign(points_, emptySums(stop));
+            if (s == stepsBefore(part)) {
+                sums.clear();
+                for (std::size_t point = 0; point < points_; ++point) sums.push_back(emptySums(stop));
+            }
             std::vector<at::Tensor> taught;
             std::size_t teacher = steps_[s].teacher;
             LayerState own;
@@ -371,7 +384,7 @@ private:
             return std::nullopt;
         }
         FeatureSums sums = emptySums(stop);
-        for (int rank = 1; rank < world_.size(); ++rank)
+        for (int rank = 1; rank < sharers_; ++rank)
             for (const auto& [first, count] : nodesOf(rank, teacher)) {
                 at::Tensor values = at::empty({sums.size()}, at::kDouble);
                 world_.receive(rank, kSumsTag, {static_cast<std::byte*>(values.data_ptr()), values.nbytes()}).wait();
@@ -391,7 +404,7 @@ private:
     /// Of a rank's parts of a teacher's texts.
     std::vector<std::pair<int, int>> nodesOf(int rank, std::size_t teacher) const {
         int first = 0, end = 0;
-        for (const TextPart& part : partsOfRank(parts_, rank, world_.size())) {
+        for (const TextPart& part : partsOfRank(parts_, rank, sharers_)) {
             if (part.teacher != teacher) continue;
             if (end == 0) first = part.number;
             end = part.number + 1;
@@ -569,6 +582,7 @@ private:
     World& world_;
     const FeatcalJob& job_;
     std::vector<TextPart> parts_;
+    int sharers_;  // ranks with texts
     std::span<const TextPart> own_;
     std::size_t points_;
     std::int64_t layers_ = 0;
@@ -590,11 +604,13 @@ private:
 
 }  // namespace
 
-std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers) {
+std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers, bool onGpu) {
+    constexpr std::int64_t kMostParts = 8;
     std::vector<TextPart> parts;
     for (std::size_t t = 0; t < teachers.size(); ++t) {
-        const std::int64_t steps = stepsOf(teachers[t]), tokens = teachers[t].blocks.blocks * teachers[t].blocks.length;
-        const std::int64_t wanted = std::clamp<std::int64_t>(tokens / kFewestTokensOfPart, 1, kMostParts);
+        const std::int64_t steps = stepsOf(teachers[t]);
+        const std::int64_t wanted =
+            std::clamp<std::int64_t>(tokensOf(teachers.subspan(t, 1)) / fewestTokensOfPart(onGpu), 1, kMostParts);
         // A power of two: the sums of all parts are then one node of their tree, whoever has them.
         const auto count = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::min(wanted, steps))));
         for (std::int64_t p = 0; p < count; ++p)

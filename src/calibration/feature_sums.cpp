@@ -1,5 +1,6 @@
 #include "calibration/feature_sums.h"
 
+#include "aimerge/calibration/featcal_cost.h"
 #include "aimerge/model/products.h"
 #include "calibration/float64_sum.h"
 
@@ -9,9 +10,6 @@
 
 namespace aimerge {
 namespace {
-
-/// So many tokens, or a little more, are one float32 product.
-constexpr std::int64_t kTokensPerProduct = 2048;
 
 bool isSibling(const PartTree::Node& left, const PartTree::Node& right) {
     return left.count == right.count && left.first % (2 * left.count) == 0 && left.first + left.count == right.first;
@@ -35,8 +33,8 @@ void FeatureSums::addLinear(const at::Tensor& input, std::span<const at::Tensor>
     const std::int64_t tokens = input.numel() / inputs_;
     if (rows_.defined() && waiting_ + tokens > rows_.size(0)) multiplyRows();
     if (!rows_.defined() || tokens > rows_.size(0))
-        rows_ = at::empty({std::max(kTokensPerProduct, tokens), inputs_ + outputs_},
-                          at::TensorOptions(at::kFloat).device(device_));
+        rows_ =
+            at::empty({std::max(kRowsOfProduct, tokens), inputs_ + outputs_}, at::TensorOptions(at::kFloat).device(device_));
     const at::Tensor rows = rows_.narrow(0, waiting_, tokens);
     std::int64_t column = 0;
     const auto enter = [&](const at::Tensor& x) {

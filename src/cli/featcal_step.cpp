@@ -22,23 +22,26 @@
 namespace aimerge {
 namespace {
 
-FeatcalSize sizeOf(const MergeJob& job, std::int64_t tokens, int ranks) {
+FeatcalSize sizeOf(const MergeJob& job, std::int64_t tokens, int ranks, bool onGpu) {
     return {.points = static_cast<std::int64_t>(job.points.size()),
             .teachers = static_cast<std::int64_t>(job.featcal->teachers.size()),
             .tokens = tokens,
-            .ranks = ranks,
+            .ranks = ranksWithTexts(tokens, ranks, onGpu),
             .dtype = job.featcal->teachers.front().calibration.dtype};
 }
 
-/// @return whether hidden states are to lie on disk
-bool needsDisk(const Options& options, const MergeJob& job, std::int64_t tokens, int ranks) {
-    const std::uint64_t limit = memoryLimitBytes(options);
-    const FeatcalMemory memory = featcalMemory(job.base().modelConfig(), sizeOf(job, tokens, ranks));
+/// @return whether hidden states are to lie on disk @throws UsageError when not even that helps
+bool needsDisk(const FeatcalMemory& memory, std::uint64_t limit) {
     if (limit == 0 || memory.all() <= limit) return false;
     if (memory.layers + memory.sums > limit)
         throw UsageError("--memory-limit {} is too small: featcal takes {} for a layer of each model and its sums",
                          formatBytes(limit), formatBytes(memory.layers + memory.sums));
     return true;
+}
+
+void requireUnchanged(const MergeJob& job) {
+    for (const FeatcalTeacherModel& teacher : job.featcal->teachers) teacher.model.in(job).requireUnchanged();
+    for (const FeatcalModel& base : job.featcal->base) base.in(job).requireUnchanged();
 }
 
 struct PlannedFeatcal {
@@ -54,16 +57,16 @@ PlannedFeatcal plannedFeatcal(const MergeJob& job, const PlanSettings& settings)
         const CalibrationSize size = calibrationSize(teacher.calibration, teacher.model.in(job));
         tokens += size.blocks * size.blockLength;
     }
-    PlannedFeatcal planned{.size = sizeOf(job, tokens, settings.ranks)};
+    PlannedFeatcal planned{.size = sizeOf(job, tokens, settings.ranks, settings.hardware.isGpu)};
     const ModelConfig& config = job.base().modelConfig();
     const FeatcalMemory memory = featcalMemory(config, planned.size);
     const FeatcalWork work = featcalWork(config, planned.size);
     const Hardware& hardware = settings.hardware;
     planned.flops = work.flops();
-    planned.seconds = work.forward / (hardware.flopsPerSecond * settings.ranks) +
-                      work.products / (hardware.exactFlopsPerSecond * settings.ranks) +
+    planned.seconds = work.forward / (hardware.flopsPerSecond * planned.size.ranks) +
+                      work.products / (hardware.exactFlopsPerSecond * planned.size.ranks) +
                       work.solutions / hardware.exactFlopsPerSecond + work.sentBytes / hardware.messageBytesPerSecond;
-    const bool isOnDisk = settings.memoryLimit > 0 && memory.all() > settings.memoryLimit;
+    const bool isOnDisk = needsDisk(memory, settings.memoryLimit);
     planned.memoryBytes = isOnDisk ? memory.layers + memory.sums : memory.all();
     planned.diskBytes = isOnDisk ? memory.states : 0;
     return planned;
@@ -192,6 +195,8 @@ FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& j
     }
     std::optional<AdaptedWeights> base;
     if (!job.featcal->base.empty()) base.emplace(job.featcal->base.front().in(job));
+    const FeatcalMemory memory =
+        featcalMemory(job.base().modelConfig(), sizeOf(job, texts.tokens(), world.size(), options.computesOn.isGpu()));
     const FeatcalJob work{.teachers = teachers,
                           .base = base ? &*base : nullptr,
                           .lambda = config.lambda,
@@ -200,7 +205,7 @@ FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& j
                           .dtype = job.featcal->teachers.front().calibration.dtype,
                           .target = target,
                           .threads = threadsPerRank(world, options),
-                          .keepsStatesOnDisk = needsDisk(options, job, texts.tokens(), world.size()),
+                          .keepsStatesOnDisk = needsDisk(memory, memoryLimitBytes(options)),
                           .progress = progressMode(world, options),
                           .safePoint = throwIfInterrupted,
                           .device = options.computesOn};
@@ -209,8 +214,7 @@ FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& j
     phase.addRead(result.bytesRead);
     if (world.isRoot()) phase.addTokens(static_cast<std::uint64_t>(texts.tokens()));
     phase.lookAtMemoryOf(options.computesOn);
-    if (world.isRoot())
-        for (const FeatcalTeacherModel& teacher : job.featcal->teachers) teacher.model.in(job).requireUnchanged();
+    if (world.isRoot()) requireUnchanged(job);
     return result;
 }
 

@@ -267,6 +267,10 @@ std::string jobDigest(const MergeJob& job, const std::string& statisticsDigest, 
             const Checkpoint& model = teacher.model.in(job);
             if (teacher.model.isOwn()) hasher.updateField(model.headerDigest().hex()).updateField(model.identityStamps());
         }
+    if (job.featcal)
+        for (const FeatcalModel& base : job.featcal->base)
+            if (base.isOwn())
+                hasher.updateField(base.in(job).headerDigest().hex()).updateField(base.in(job).identityStamps());
     for (const OutputShard& shard : job.layout.shards) hasher.updateField(shard.fileName).updateField(shard.header);
     return hasher.digest().hex();
 }

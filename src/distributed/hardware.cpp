@@ -15,6 +15,7 @@ Hardware processorHardware(int threads) {
 
 Hardware gpuHardware() {
     return {.name = "",
+            .isGpu = true,
             .ranks = 1,
             .memoryBytes = 0,
             .flopsPerSecond = 400e12,

@@ -173,7 +173,7 @@ std::vector<std::pair<std::int64_t, std::int64_t>> stepsOfParts(std::int64_t blo
     const TokenBlocks texts{.blocks = blocks, .length = length, .ids = {}};
     const std::vector<FeatcalTeacher> teachers{{model, texts, microBatch, 1}};
     std::vector<std::pair<std::int64_t, std::int64_t>> steps;
-    for (const TextPart& part : textParts(teachers)) steps.emplace_back(part.firstStep, part.endStep);
+    for (const TextPart& part : textParts(teachers, false)) steps.emplace_back(part.firstStep, part.endStep);
     return steps;
 }
 

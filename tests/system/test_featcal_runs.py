@@ -312,7 +312,7 @@ class Refusals(FeatcalTest):
         sliced["merge_method"] = "passthrough"
         self.refused(self.featcal_config(plain=sliced), "featcal goes with whole models", 2)
         self.refused(self.featcal_config(), "use --io direct", 2, "--io", "scatter")
-        self.refused(self.featcal_config(rho=0.5), "about a base", 2)
+        self.refused(self.featcal_config(rho=0.5), "need a base", 2)
 
     def test_models_of_other_kinds(self):
         wide = make_models(self.folder / "wide", intermediate_size=64)["one"]

@@ -2,10 +2,10 @@
 // Calibration: blocks of token ids pass through the base model as a pipeline over the ranks, and what enters every linear
 // layer, norm and head is summed up per input channel.
 
-#include "aimerge/corpus/token_blocks.h"
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/config/merge_config.h"
 #include "aimerge/core/progress.h"
+#include "aimerge/corpus/token_blocks.h"
 #include "aimerge/device/device.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"

@@ -86,16 +86,16 @@ struct TextPart {
     std::int64_t firstStep = 0, endStep = 0;  // [firstStep, endStep)
 };
 
-inline constexpr std::int64_t kMostParts = 8, kFewestTokensOfPart = 1024;
-
-/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, of at least 1024 tokens each where there are several.
-std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers);
+/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, each of at least fewestTokensOfPart() where there are
+/// several.
+std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers, bool onGpu);
 
 /// Collective. Texts are shared out over the ranks part by part; rank 0 adds up what the ranks found in an order that no
 /// number of ranks changes, solves, and sends every rank what was solved. All in float64, but for the products of a few
 /// thousand tokens, which are float32, and for the forward passes.
 /// @pre all models have the same layers and vocabulary
-/// @throws InputError naming model and tensor or module: a weight is NaN or infinite, or an activation is; a system cannot be
+/// @throws InputError naming model and tensor or module: a weight is NaN or infinite, or an activation is; a system cannot
+/// be
 ///         solved; a solution does not fit the dtype it is stored in. RuntimeFault, PeerFailed
 FeatcalResult calibrateFeatures(World& world, const FeatcalJob& job);
 

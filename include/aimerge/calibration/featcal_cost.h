@@ -11,10 +11,20 @@
 
 namespace aimerge {
 
+/// Sums of fewer tokens are computed faster than they are sent to another rank.
+inline std::int64_t fewestTokensOfPart(bool onGpu) {
+    return onGpu ? 16384 : 1024;
+}
+
+/// How many of the ranks get texts: the first ones.
+inline int ranksWithTexts(std::int64_t tokens, int ranks, bool onGpu) {
+    return static_cast<int>(std::clamp<std::int64_t>(tokens / fewestTokensOfPart(onGpu), 1, ranks));
+}
+
 struct FeatcalSize {
     std::int64_t points = 1, teachers = 1;
     std::int64_t tokens = 0;  // of all teachers' texts
-    int ranks = 1;
+    int ranks = 1;            // with texts
     Dtype dtype = Dtype::F32;
 };
 
@@ -32,6 +42,9 @@ inline std::array<FeatcalGroup, 4> featcalGroups(const ModelConfig& config) {
              {config.intermediateSize, config.hiddenSize}}};
 }
 
+/// Tokens that are one float32 product, or a few more.
+inline constexpr std::int64_t kRowsOfProduct = 2048;
+
 struct FeatcalMemory {
     std::uint64_t layers = 0;  // one of every model, as it is run; the merged ones also as they are stored and in float32
     std::uint64_t sums = 0;    // of the widest group, float64, and its solution
@@ -45,18 +58,22 @@ inline FeatcalMemory featcalMemory(const ModelConfig& config, const FeatcalSize&
     const auto value = static_cast<double>(bytesPerElement(size.dtype));
     const auto layer = static_cast<double>(parametersOfLayer(config));
     const auto points = static_cast<double>(size.points), teachers = static_cast<double>(size.teachers);
-    double widest = 0, solution = 0;
+    double sums = 0;
     std::int64_t width = 0;
     for (const FeatcalGroup& group : featcalGroups(config)) {
-        widest = std::max(widest, group.products());
-        solution = std::max(solution, 2 * group.products() + static_cast<double>(group.inputs * group.outputs));
+        const double products = sizeof(double) * group.products();
+        // Of each teacher, of the part in work and those that it is added to, and a float32 product as oneDNN and as
+        // libtorch have it; then of all teachers, factorised, and the solution.
+        const double taken = points * (teachers + 3) * products, solved = points * teachers * products + 3 * products;
+        // Rows that wait for their product, twice likewise.
+        const double rows = 2 * kRowsOfProduct * sizeof(float) * static_cast<double>(group.inputs + group.outputs) * points;
+        sums = std::max(sums, std::max(taken + rows, solved));
         width = std::max(width, group.inputs);
     }
-    constexpr double kTreesInWork = 3;  // of the part in work and those before it, which its sums are added to
     const double tokens = static_cast<double>(size.tokens) / size.ranks;
     FeatcalMemory memory;
     memory.layers = static_cast<std::uint64_t>(layer * (teachers * value + points * (value + 2 + sizeof(float))));
-    memory.sums = static_cast<std::uint64_t>(sizeof(double) * (points * (teachers + kTreesInWork - 1) * widest + solution));
+    memory.sums = static_cast<std::uint64_t>(sums);
     memory.states =
         static_cast<std::uint64_t>(tokens * static_cast<double>(config.hiddenSize + width) * value * (1 + points));
     return memory;

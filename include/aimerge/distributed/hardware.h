@@ -8,7 +8,8 @@
 namespace aimerge {
 
 struct Hardware {
-    std::string name;                     // as --hardware takes it; empty: the machine that the job runs on
+    std::string name;  // as --hardware takes it; empty: the machine that the job runs on
+    bool isGpu = false;
     int ranks = 1;                        // of a node
     std::uint64_t memoryBytes = 0;        // of a rank, for what grows with the model; 0: not known
     double flopsPerSecond = 0;            // of a rank, in BF16 matrix products
