@@ -1,7 +1,7 @@
 #include "calibration/statistic_file.h"
 
-#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/core/file.h"
+#include "aimerge/safetensors/shard_layout.h"
 
 #include <ATen/ATen.h>
 

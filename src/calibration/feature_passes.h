@@ -1,0 +1,90 @@
+#pragma once
+// This rank's texts on their way through the layers of their teachers and of the merged models (points), from stop to stop.
+
+#include "aimerge/calibration/featcal.h"
+#include "aimerge/model/decoder.h"
+#include "calibration/feature_sums.h"
+#include "calibration/layer_states.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace aimerge {
+
+/// A point of a layer with modules that are fitted.
+struct Stop {
+    ActivationPoint point{};
+    bool isNorm = false;
+    std::vector<std::size_t> fitted;       // of the point's modules
+    std::vector<std::string> modules;      // their names
+    std::int64_t inputs = 0, outputs = 0;  // channels; outputs of all fitted modules together, of a norm none
+    bool hasBiases = false;                // in any model
+
+    /// Without tokens.
+    FeatureSums sums(at::Device device) const;
+};
+
+class FeaturePasses {
+public:
+    /// @param own this rank's parts @param job, own must outlive the passes
+    FeaturePasses(World& world, const FeatcalJob& job, std::span<const TextPart> own);
+
+    /// Of the merged models, which all run alike.
+    const Decoder& decoder() const { return *students_.front(); }
+    std::uint64_t bytesRead() const;
+
+    /// To the first layer.
+    void enterTexts();
+    /// What the teachers need for the next layer.
+    void loadTeachers(std::int64_t layer);
+    /// Takes all steps to the stop, and sums up there. @param merged the layer's weights, per point
+    /// @return per point and teacher
+    std::vector<std::vector<PartTree>> gather(std::int64_t layer, const Stop& stop, const std::vector<LayerWeights>& merged);
+    /// To the next layer.
+    void leaveLayer(std::int64_t layer, const std::vector<LayerWeights>& merged);
+
+private:
+    /// A forward step.
+    struct Step {
+        std::size_t teacher = 0;
+        std::int64_t firstBlock = 0, sequences = 0;
+    };
+    /// At a stop, in a teacher.
+    struct Taught {
+        at::Tensor input;
+        std::vector<at::Tensor> outputs;  // of the point's modules
+    };
+
+    std::uint64_t largestStateBytes() const;
+    LayerStates::Where placeOfStates() const;
+    std::span<const std::int32_t> idsOf(const Step& step) const;
+    std::size_t teacherState(std::size_t step) const { return step * (1 + points_); }
+    std::size_t studentState(std::size_t step, std::size_t point) const { return teacherState(step) + 1 + point; }
+    void enter(const Decoder& model, std::size_t step, std::size_t state);
+    template <typename Work>
+    void overSteps(const Work& work);
+    template <typename Change>
+    void changeState(std::size_t number, const Change& change);
+    std::size_t stepsBefore(std::size_t parts) const;
+    Taught teach(std::int64_t layer, const Stop& stop, std::size_t step);
+    std::vector<at::Tensor> wantedOutputs(const Stop& stop, std::size_t teacher, const at::Tensor& input,
+                                          const Taught& taught);
+
+    World& world_;
+    const FeatcalJob& job_;
+    std::span<const TextPart> own_;
+    std::size_t points_;
+    std::vector<Step> steps_;
+    std::vector<std::unique_ptr<Decoder>> teachers_;
+    std::vector<std::unique_ptr<WeightSource>> configs_;
+    std::vector<std::unique_ptr<Decoder>> students_;  // per point
+    std::optional<LayerStates> states_;
+    std::vector<LayerWeights> taught_;  // per teacher, where this rank has texts of it
+    bool areTaughtAhead_ = false;       // the teachers stand one point behind the last stop
+};
+
+}  // namespace aimerge

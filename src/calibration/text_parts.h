@@ -1,0 +1,22 @@
+#pragma once
+// How the teachers' texts (aimerge/calibration/featcal.h) are shared out over the ranks.
+
+#include "aimerge/calibration/featcal.h"
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace aimerge {
+
+std::int64_t tokensOf(std::span<const FeatcalTeacher> teachers);
+
+/// The parts that a rank takes of all ranks' parts: consecutive ones, as many as the others or one more.
+/// @param ranks with texts; the others have none
+std::span<const TextPart> partsOfRank(std::span<const TextPart> parts, int rank, int ranks);
+
+/// Of these consecutive parts those of a teacher, as a PartTree has them: first and count of each node.
+std::vector<std::pair<int, int>> nodesOfTeacher(std::span<const TextPart> parts, std::size_t teacher);
+
+}  // namespace aimerge
