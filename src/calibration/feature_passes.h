@@ -5,6 +5,7 @@
 #include "aimerge/model/decoder.h"
 #include "calibration/feature_sums.h"
 #include "calibration/layer_states.h"
+#include "calibration/text_parts.h"
 
 #include <cstddef>
 #include <cstdint>

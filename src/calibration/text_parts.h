@@ -3,12 +3,24 @@
 
 #include "aimerge/calibration/featcal.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
 
 namespace aimerge {
+
+/// Consecutive forward steps of a teacher's texts, whose sums are taken by themselves.
+struct TextPart {
+    std::size_t teacher = 0;
+    int number = 0;                           // among the teacher's
+    std::int64_t firstStep = 0, endStep = 0;  // [firstStep, endStep)
+};
+
+/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, each of at least fewestTokensOfPart() where there are
+/// several.
+std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers, bool onGpu);
 
 std::int64_t tokensOf(std::span<const FeatcalTeacher> teachers);
 

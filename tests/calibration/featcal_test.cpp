@@ -4,6 +4,7 @@
 #include "calibration/feature_sums.h"
 #include "calibration/feature_system.h"
 #include "calibration/layer_states.h"
+#include "calibration/text_parts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

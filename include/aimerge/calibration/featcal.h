@@ -79,17 +79,6 @@ struct FeatcalResult {
     std::uint64_t bytesRead = 0;  // of the experts' weights
 };
 
-/// Consecutive forward steps of a teacher's texts, whose sums are taken by themselves.
-struct TextPart {
-    std::size_t teacher = 0;
-    int number = 0;                           // among the teacher's
-    std::int64_t firstStep = 0, endStep = 0;  // [firstStep, endStep)
-};
-
-/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, each of at least fewestTokensOfPart() where there are
-/// several.
-std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers, bool onGpu);
-
 /// Collective. Texts are shared out over the ranks part by part; rank 0 adds up what the ranks found in an order that no
 /// number of ranks changes, solves, and sends every rank what was solved. All in float64, but for the products of a few
 /// thousand tokens, which are float32, and for the forward passes.
