@@ -83,8 +83,7 @@ struct FeatcalResult {
 /// number of ranks changes, solves, and sends every rank what was solved. All in float64, but for the products of a few
 /// thousand tokens, which are float32, and for the forward passes.
 /// @pre all models have the same layers and vocabulary
-/// @throws InputError naming model and tensor or module: a weight is NaN or infinite, or an activation is; a system cannot
-/// be
+/// @throws InputError naming model and tensor or module: a weight or an activation is NaN or infinite; a system cannot be
 ///         solved; a solution does not fit the dtype it is stored in. RuntimeFault, PeerFailed
 FeatcalResult calibrateFeatures(World& world, const FeatcalJob& job);
 
