@@ -354,7 +354,7 @@ private:
     std::size_t points_;
     std::int64_t layers_;
 
-    // Of the layer in work.
+    // What is known of the layer in work.
     std::vector<std::unique_ptr<WeightSource>> merged_, exact_;  // per point
     std::vector<LayerWeights> weights_;  // per point: what is fitted already, and what is still merged
 

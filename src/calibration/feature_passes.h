@@ -34,7 +34,7 @@ public:
     /// @param own this rank's parts @param job, own must outlive the passes
     FeaturePasses(World& world, const FeatcalJob& job, std::span<const TextPart> own);
 
-    /// Of the merged models, which all run alike.
+    /// A merged model without weights: all of them run alike.
     const Decoder& decoder() const { return *students_.front(); }
     std::uint64_t bytesRead() const;
 

@@ -10,11 +10,11 @@
 
 namespace aimerge {
 
-/// Of the linear layers that share an input: x x^T and y x^T, x and y. Of a norm: z^2. One float64 tensor, which can be
-/// added and sent as a whole.
+/// What is summed up of linear layers that share an input: x x^T and y x^T, x and y. Of a norm: z^2. One float64 tensor,
+/// which can be added and sent as a whole.
 class FeatureSums {
 public:
-    /// Of linear layers with so many inputs, and outputs together.
+    /// For linear layers with so many inputs, and outputs together.
     /// @param withTotals whether x and y are wanted: for biases
     static FeatureSums ofLinearLayers(std::int64_t inputs, std::int64_t outputs, bool withTotals, at::Device device);
     static FeatureSums ofNorm(std::int64_t channels, at::Device device);
@@ -60,7 +60,7 @@ public:
     /// Parts, or whole nodes of another tree, in ascending order.
     void insert(Node node);
     const std::vector<Node>& nodes() const { return nodes_; }
-    /// Of all that was inserted. Once.
+    /// The sum of all that was inserted. Once.
     at::Tensor total();
 
     /// What nodes() is after the parts [first, end): first and count.

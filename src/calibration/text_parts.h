@@ -28,7 +28,7 @@ std::int64_t tokensOf(std::span<const FeatcalTeacher> teachers);
 /// @param ranks with texts; the others have none
 std::span<const TextPart> partsOfRank(std::span<const TextPart> parts, int rank, int ranks);
 
-/// Of these consecutive parts those of a teacher, as a PartTree has them: first and count of each node.
+/// A teacher's among these consecutive parts, as a PartTree has them: first and count of each node.
 std::vector<std::pair<int, int>> nodesOfTeacher(std::span<const TextPart> parts, std::size_t teacher);
 
 }  // namespace aimerge

@@ -15,6 +15,8 @@
 #include <nlohmann/json.hpp>
 
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -63,14 +65,32 @@ private:
     MergedPart embedding_, layer_, exactLayer_;
 };
 
-/// Collective. What was fitted, for all points of the target.
+/// Into points that lie in memory, on every rank those tensors that it has.
+class FittedPoints : public MergedPoints {
+public:
+    /// @param names of the tensors that `to` has
+    FittedPoints(const MergePass& pass, int threads, const Device& device, MemoryPoints& to,
+                 const std::vector<std::string>& names)
+        : MergedPoints(pass, threads, device), to_(to), names_(names.begin(), names.end()) {}
+
+    std::int64_t finishedLayers() override { return 0; }
+    std::string stored(std::size_t /*point*/, const std::string& /*tensor*/) override { return {}; }
+    void store(std::size_t point, const std::string& tensor, const std::string& bytes) override {
+        if (names_.contains(tensor)) to_.write(point, tensor, 0, std::as_bytes(std::span(bytes)));
+    }
+
+private:
+    MemoryPoints& to_;
+    std::set<std::string> names_;
+};
+
+/// Collective. Fits all points of the target.
 FeatcalResult runFeatcal(World& world, const Options& options, const MergeJob& job, const FeatcalTexts& texts,
                          FeatcalTarget& target);
 
-/// "featcal: fitted 210 matrices and 61 norms in 30 layers to 3 experts on 5376 tokens; kept: ..." of one point, for the
-/// log.
+/// "fitted 210 matrices, 60 norms to 3 experts on 5376 tokens; kept their merged value: ...": of one point, for the log.
 std::string featcalText(const MergeJob& job, std::int64_t tokens);
-/// The same for the manifest.
+/// featcalText() for the manifest.
 nlohmann::ordered_json featcalJson(const MergeJob& job, std::int64_t tokens);
 
 /// What it takes, from headers and config alone: a line below the plan's table; empty without featcal.

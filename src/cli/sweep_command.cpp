@@ -389,24 +389,6 @@ private:
         return names;
     }
 
-    /// Into merged points, on every rank those tensors that it has.
-    class FittedPoints : public MergedPoints {
-    public:
-        FittedPoints(const MergePass& pass, int threads, const Device& device, MemoryPoints& to,
-                     const std::vector<std::string>& names)
-            : MergedPoints(pass, threads, device), to_(to), names_(names.begin(), names.end()) {}
-
-        std::int64_t finishedLayers() override { return 0; }
-        std::string stored(std::size_t /*point*/, const std::string& /*tensor*/) override { return {}; }
-        void store(std::size_t point, const std::string& tensor, const std::string& bytes) override {
-            if (names_.contains(tensor)) to_.write(point, tensor, 0, std::as_bytes(std::span(bytes)));
-        }
-
-    private:
-        MemoryPoints& to_;
-        std::set<std::string> names_;
-    };
-
     /// Collective. What feature calibration makes of a method's points.
     void fitInMemory(const MergePass& pass, MemoryPoints& to, const std::vector<std::string>& names) {
         if (!pass.job.featcal || world_.any(pass.error != nullptr)) return;

@@ -49,10 +49,10 @@ public:
     /// The merged embedding, and a merged layer, as they would be stored.
     virtual std::unique_ptr<WeightSource> embedding(std::size_t point) = 0;
     virtual std::unique_ptr<WeightSource> layer(std::size_t point, std::int64_t layer) = 0;
-    /// The same layer in float32. Called on rank 0.
+    /// What layer() gives, in float32. Called on rank 0.
     virtual std::unique_ptr<WeightSource> exactLayer(std::size_t point, std::int64_t layer) = 0;
 
-    /// Of how many layers, from the first on, everything fitted is stored already. Called on rank 0.
+    /// How many layers, from the first on, have everything fitted stored already. Called on rank 0.
     virtual std::int64_t finishedLayers() = 0;
     /// The bytes of a tensor of a finished layer. Called on rank 0.
     virtual std::string stored(std::size_t point, const std::string& tensor) = 0;

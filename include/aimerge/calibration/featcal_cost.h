@@ -53,7 +53,7 @@ struct FeatcalMemory {
     std::uint64_t all() const { return layers + sums + states; }
 };
 
-/// Of rank 0, which solves. @param size of the whole job
+/// What rank 0 takes, which solves. @param size of the whole job
 inline FeatcalMemory featcalMemory(const ModelConfig& config, const FeatcalSize& size) {
     const auto value = static_cast<double>(bytesPerElement(size.dtype));
     const auto layer = static_cast<double>(parametersOfLayer(config));
