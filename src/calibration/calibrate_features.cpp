@@ -92,7 +92,6 @@ private:
         for (std::size_t point = 0; point < points_; ++point) {
             merged_.push_back(job_.target.layer(point, layer));
             weights_.push_back(Decoder(*merged_.back(), job_.dtype, 1, job_.device).loadLayer(layer));
-            if (world_.isRoot()) exact_.push_back(job_.target.exactLayer(point, layer));
         }
     }
 
@@ -117,6 +116,8 @@ private:
     }
 
     void fitLayer(std::int64_t layer) {
+        for (std::size_t point = 0; world_.isRoot() && point < points_; ++point)
+            exact_.push_back(job_.target.exactLayer(point, layer));
         for (const Stop& stop : stopsOf(layer)) {
             if (stop.isNorm && !differs(stop)) {
                 for (std::size_t point = 0; point < points_; ++point) keepMerged(point, stop.modules.front() + ".weight");

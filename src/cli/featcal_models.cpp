@@ -86,12 +86,6 @@ void requireSameSizes(const MergeJob& job, const FeatcalModels& models, const Ch
                          model.modelConfig().vocabSize, job.base().modelConfig().vocabSize);
 }
 
-void requireOneVocabulary(const MergeJob& job) {
-    const bool isRealigned =
-        job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
-    if (isRealigned) throw UsageError("{}: featcal goes with models of one vocabulary", job.config.featcal->mark.text());
-}
-
 bool isNamedByFilters(const FeatcalConfig& featcal, const std::string& module) {
     return featcal.modules.empty() || std::ranges::any_of(featcal.modules, [&](const std::string& filter) {
                return module.find(filter) != std::string::npos;
@@ -111,9 +105,8 @@ const Checkpoint& FeatcalModel::in(const MergeJob& job) const {
 FeatcalModels openFeatcalModels(const MergeJob& job) {
     const FeatcalConfig& featcal = *job.config.featcal;
     const std::string mark = featcal.mark.text();
-    if (job.config.slices.size() != 1 || !job.config.slices.front().wholeModels)
-        throw UsageError("{}: featcal goes with whole models, listed as 'models'", mark);
-    requireOneVocabulary(job);
+    if (!job.mergesWholeModels()) throw UsageError("{}: featcal goes with whole models, listed as 'models'", mark);
+    if (job.realignsVocabulary()) throw UsageError("{}: featcal goes with models of one vocabulary", mark);
     requireRunnable(job.base().modelConfig(), job.base().name());
 
     FeatcalModels models;

@@ -92,14 +92,9 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
     return outputs;
 }
 
-/// Layer n of the output is layer n of every model.
-bool mergesWholeModels(const MergeConfig& config) {
-    return config.slices.size() == 1 && config.slices.front().wholeModels;
-}
-
 /// Layer n of the output is relaxed by the activations of layer n of each expert.
 void requireMeasurableExperts(const MergeJob& job) {
-    if (!mergesWholeModels(job.config))
+    if (!job.mergesWholeModels())
         throw UsageError("{}: aim.source measures whole experts, listed as 'models'; with 'slices' use source base",
                          job.config.aim->mark.text());
 }
@@ -107,11 +102,10 @@ void requireMeasurableExperts(const MergeJob& job) {
 /// Its layers are the base's, merged from the models alone.
 void requireSequentialJob(const MergeJob& job) {
     const std::string mark = job.config.aim->calibration.mark.text();
-    if (!mergesWholeModels(job.config))
+    if (!job.mergesWholeModels())
         throw UsageError("{}: aim.calibration.sequential goes with whole models, listed as 'models'", mark);
-    const bool isRealigned =
-        job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
-    if (isRealigned) throw UsageError("{}: aim.calibration.sequential goes with models of one vocabulary", mark);
+    if (job.realignsVocabulary())
+        throw UsageError("{}: aim.calibration.sequential goes with models of one vocabulary", mark);
     if (job.method->info().needs != ExpertStatistic::None)
         throw UsageError("{}: aim.calibration.sequential goes with methods that do not measure the experts; {} does", mark,
                          job.config.method);
@@ -144,9 +138,7 @@ void requireInputAxis(const MergeJob& job) {
 
 /// Where rows of tokens change places, all that has one per token is known: an embedding, a head, its bias.
 void requireKnownVocabulary(const MergeJob& job) {
-    const bool isRealigned =
-        job.vocabulary && !std::ranges::all_of(job.vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
-    if (!isRealigned) return;
+    if (!job.realignsVocabulary()) return;
     const std::int64_t tokens = job.models.output.vocabularySize();
     for (const MatchedTensor& tensor : job.tensors) {
         const bool isKnown = tensor.parameter.hasVocabularyRows || tensor.parameter.place.part == Part::Layer;
@@ -191,6 +183,10 @@ Dtype MergeJob::outputDtype() const {
     const auto merged =
         std::find_if(outputs.begin(), outputs.end(), [](const OutputTensor& output) { return isMergeable(output.dtype); });
     return merged == outputs.end() ? base().modelConfig().dtype.value_or(Dtype::F32) : merged->dtype;
+}
+
+bool MergeJob::realignsVocabulary() const {
+    return vocabulary && !std::ranges::all_of(vocabulary->maps, [](const RowMap& map) { return map.isIdentity(); });
 }
 
 std::vector<std::size_t> MergeJob::experts() const {

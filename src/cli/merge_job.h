@@ -46,6 +46,10 @@ struct MergeJob {
     std::set<double> omegasOf(const OutputPoint& point) const;
     /// The revisions (core/revision.h) of what the output's values are made of, by kind; those of a given log are its own.
     std::map<std::string, int> revisions() const;
+    /// Layer n of the output is layer n of every model.
+    bool mergesWholeModels() const { return config.slices.size() == 1 && config.slices.front().wholeModels; }
+    /// Rows of tokens change places in some model.
+    bool realignsVocabulary() const;
     /// Its calibration is part of the merge.
     bool isSequential() const { return config.aim && config.aim->calibration.sequential; }
     const Checkpoint& base() const { return models.models.at(models.referenceIndex()); }
