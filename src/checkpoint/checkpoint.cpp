@@ -3,6 +3,7 @@
 #include "aimerge/checkpoint/hub_cache.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/safetensors/tensor_digest.h"
 #include "safetensors/strict_json.h"
 #include "safetensors/weight_files.h"
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <system_error>
 #include <tuple>
@@ -193,6 +195,23 @@ std::string Checkpoint::fileStamps() const {
     for (const File& file : files_) stamps += stampOf(file);
     if (adapter_) stamps += digestOf(adapterConfigText(*adapter_)).hex() + "\n";
     return stamps;
+}
+
+std::vector<std::pair<fs::path, Digest>> Checkpoint::fileSamples() const {
+    constexpr std::uint64_t kPlaces = 64, kBytes = 64;
+    std::vector<std::pair<fs::path, Digest>> samples{{folder_ / "config.json", digestOf(dumpPythonJson(config_, -1))}};
+    for (std::size_t i = 0; i < files_.size(); ++i) {
+        const std::uint64_t size = files_[i].size();
+        Hasher hasher;
+        hasher.updateField(std::to_string(size)).updateField(headers_[i].hex());
+        std::array<std::byte, kBytes> bytes;
+        for (std::uint64_t place = 0; place < kPlaces && size >= kBytes; ++place) {
+            files_[i].readAt((size - kBytes) / kPlaces * place + (size - kBytes) / (2 * kPlaces), bytes);
+            hasher.update(bytes);
+        }
+        samples.emplace_back(paths_[i], hasher.digest());
+    }
+    return samples;
 }
 
 std::string Checkpoint::identityStamps() const {

@@ -4,12 +4,14 @@
 #include "cli/expert_statistics_step.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
+#include "cli/same_on_all_ranks.h"
 #include "cli/shared_config.h"
 #include "cli/staged_models.h"
 #include "cli/statistics_step.h"
 
 #include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/standard_streams.h"
 #include "aimerge/statistics/statistics_log.h"
 
 #include <fmt/core.h>
@@ -99,7 +101,10 @@ void runCalibrate(World& world, const Options& options) {
     if (options.scattersInputs) staged.emplace(world, std::set{config.baseModel});
     const Checkpoint base =
         openInTurn(world, [&] { return Checkpoint::open(staged ? staged->nameHere(config.baseModel) : config.baseModel); });
-    if (staged) staged->dropNames();
+    if (staged)
+        staged->dropNames();
+    else
+        requireSameInputs(world, {&base});
 
     CalibrationInput input;
     Source source = Source::Calibration;
@@ -115,8 +120,8 @@ void runCalibrate(World& world, const Options& options) {
         }
         const PlanSettings settings = planSettings(world, options, size);
         const Plan plan = makePlan(base, {}, settings);
-        fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
-                   wantsSensitivity ? sensitivityLine(base, calibration, settings) : "");
+        tellUser("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
+                 wantsSensitivity ? sensitivityLine(base, calibration, settings) : "");
         planText = source == Source::Calibration && !options.dryRun ? plan.toJson() : "";
     }
     planText = world.broadcast(std::move(planText));

@@ -6,12 +6,29 @@
 
 namespace aimerge {
 
-std::string commandLine() {
+namespace {
+
+/// Each word with a NUL behind it.
+std::string wordsOfCommandLine() {
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!text.empty() && text.back() == '\0') text.pop_back();
-    std::replace(text.begin(), text.end(), '\0', ' ');
-    return text;
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::string withBlanks(std::string words) {
+    if (!words.empty() && words.back() == '\0') words.pop_back();
+    std::replace(words.begin(), words.end(), '\0', ' ');
+    return words;
+}
+
+}  // namespace
+
+std::string commandLine() {
+    return withBlanks(wordsOfCommandLine());
+}
+
+std::string commandArguments() {
+    const std::string words = wordsOfCommandLine();
+    return withBlanks(words.substr(std::min(words.size(), words.find('\0') + 1)));
 }
 
 }  // namespace aimerge

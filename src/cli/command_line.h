@@ -7,5 +7,7 @@ namespace aimerge {
 
 /// From /proc/self/cmdline, arguments separated by blanks.
 std::string commandLine();
+/// Without the program's own name.
+std::string commandArguments();
 
 }  // namespace aimerge

@@ -3,6 +3,7 @@
 #include "cli/evaluation_step.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
+#include "cli/same_on_all_ranks.h"
 #include "cli/shared_config.h"
 
 #include "aimerge/core/file.h"
@@ -70,6 +71,7 @@ void writeSamples(const std::string& path, const Evaluation& evaluation, const E
 
 void runEvaluate(World& world, const Options& options) {
     const Checkpoint model = openInTurn(world, [&] { return Checkpoint::open(options.subject); });
+    requireSameInputs(world, {&model});
     const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
 
     const Plan plan = planEvaluation(world, options, evaluation, model);

@@ -167,7 +167,12 @@ fs::path provide(World& world, const Options& options, const Measurement& measur
         folder = cache / cacheKey(measurement, blocks, threads, options.computesOn.name);
         if (!fs::exists(folder)) {
             requireRoom(measurement, blocks, cache, memoryLimitBytes(options), world.size());
-            fs::create_directories(cache);
+            std::error_code error;
+            fs::create_directories(cache, error);
+            if (error)
+                throw RuntimeFault(
+                    "{}: the folder cannot be made: {}; AIMERGE_CACHE_DIR names another, which all ranks must see",
+                    cache.string(), error.message());
         }
     }
     const std::optional<JobLock> lock = lockUnlessMade(world, folder);

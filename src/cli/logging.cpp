@@ -29,6 +29,8 @@ void startLogging(const World& world, const Options& options) {
     terminal->set_level(world.isRoot() ? spdlog::level::from_str(options.logLevel) : spdlog::level::err);
     const auto log = std::make_shared<spdlog::logger>("aimerge", terminal);
     log->set_level(terminal->level());
+    spdlog::set_error_handler(
+        [](const std::string&) {});  // what a full disk or a closed descriptor does not take is dropped
     spdlog::set_default_logger(log);
 }
 

@@ -3,8 +3,10 @@
 #include "cli/command_line.h"
 #include "cli/logging.h"
 #include "cli/options.h"
+#include "cli/same_on_all_ranks.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/standard_streams.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/job_summary.h"
@@ -15,6 +17,7 @@
 
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <new>
 
 using namespace aimerge;
@@ -39,16 +42,22 @@ void tellWhatItTook(World& world, const Options& options) {
     for (const std::string& record : world.gather(recordOfThisRank(options.computesOn.name).toJson()))
         ranks.push_back(RankRecord::fromJson(record));
     if (!world.isRoot()) return;
-    if (spdlog::should_log(spdlog::level::info)) fmt::print(stderr, "{}", summaryTable(ranks));
+    if (spdlog::should_log(spdlog::level::info)) tellUser("{}", summaryTable(ranks));
     if (options.timesAsJson) fmt::print("{}\n", summaryJson(ranks).dump(2));
 }
 
 /// The end of a rank whose own work failed.
 int fail(World& world, ExitCode code, const std::string& message) {
-    if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+    if (world.isRoot()) tellUser("aimerge: {}\n", message);
     logEnd(message);
     world.reportFailure(static_cast<int>(code), message);
     return static_cast<int>(code);
+}
+
+/// "PATH: No such file or directory": what a look at a path came to.
+std::string textOf(const std::filesystem::filesystem_error& error) {
+    const std::string path = error.path1().empty() ? "the working folder" : error.path1().string();
+    return fmt::format("{}: cannot be looked at: {}", path, error.code().message());
 }
 
 /// Runs the chosen command; the code this rank ends with.
@@ -60,21 +69,27 @@ int run(World& world, Request& request) {
             startLogFile(world, options);
             spdlog::debug("{}", commandLine());
         }
+        requireSameStart(world);
         request.command->run(world, options);
         if (request.computes) tellWhatItTook(world, options);
+        flushStandardOutput();
         logEnd("done");
         return static_cast<int>(ExitCode::Done);
     } catch (const PeerFailed& failure) {
         const std::string message = fmt::format("{} (rank {})", failure.message(), failure.rank());
-        if (world.isRoot()) fmt::print(stderr, "aimerge: {}\n", message);
+        if (world.isRoot()) tellUser("aimerge: {}\n", message);
         logEnd(message);
         return failure.exitCode();
     } catch (const Error& error) {
         return fail(world, error.exitCode(), error.what());
     } catch (const std::bad_alloc&) {
         return fail(world, ExitCode::Fault, "out of memory; set a smaller --memory-limit or use more ranks");
+    } catch (const std::filesystem::filesystem_error& error) {
+        return fail(world, ExitCode::Fault, textOf(error));
     } catch (const std::exception& error) {
-        return fail(world, ExitCode::Fault, fmt::format("unexpected fault: {}", error.what()));
+        const bool isOutput = std::ferror(stdout) != 0;
+        return fail(world, ExitCode::Fault,
+                    fmt::format("{}: {}", isOutput ? "standard output" : "unexpected fault", error.what()));
     }
 }
 
@@ -103,7 +118,7 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
     } catch (const CLI::ParseError& error) {
         const bool asked = error.get_exit_code() == 0;
         if (speaks && asked) app.exit(error);
-        if (speaks && !asked) fmt::print(stderr, "aimerge: {} (see aimerge --help)\n", error.what());
+        if (speaks && !asked) tellUser("aimerge: {} (see aimerge --help)\n", error.what());
         request.command = nullptr;
         request.exitCode = asked ? 0 : static_cast<int>(ExitCode::Usage);
     }
@@ -121,12 +136,13 @@ int runJob(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    openStandardStreams();
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // in a file that takes both, results and log keep their order
     installInterruptionHandlers();
     try {
         return runJob(argc, argv);
     } catch (const Error& error) {  // the ranks could not be brought together: there is nobody to tell
-        fmt::print(stderr, "aimerge: {}\n", error.what());
+        tellUser("aimerge: {}\n", error.what());
         return static_cast<int>(error.exitCode());
     }
 }

@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/shared_config.h"
 
+#include "aimerge/core/standard_streams.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -93,7 +94,7 @@ void mergeConfigText(World& world, const Options& options, const std::string& te
         checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back());
         return parsed;
     });
-    if (world.isRoot()) fmt::print(stderr, "{}\n", documents.back().text);
+    if (world.isRoot()) tellUser("{}\n", documents.back().text);
     if (usesGeneralText(options.aim) && !options.aim.omegas.empty())
         spdlog::info(
             "no --corpus: activations are measured on a general text that comes with aimerge; text of the kind that the "

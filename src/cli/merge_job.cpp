@@ -223,6 +223,17 @@ std::vector<const Checkpoint*> MergeJob::expertCheckpoints() const {
     return checkpoints;
 }
 
+std::vector<const Checkpoint*> MergeJob::checkpoints() const {
+    std::vector<const Checkpoint*> checkpoints;
+    for (const Checkpoint& model : models.models) checkpoints.push_back(&model);
+    if (!featcal) return checkpoints;
+    for (const FeatcalTeacherModel& teacher : featcal->teachers)
+        if (teacher.model.isOwn()) checkpoints.push_back(&teacher.model.in(*this));
+    for (const FeatcalModel& base : featcal->base)
+        if (base.isOwn()) checkpoints.push_back(&base.in(*this));
+    return checkpoints;
+}
+
 MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     MergeJob job;
     job.method = &findMethod(config.method, config.methodMark);

@@ -42,6 +42,8 @@ struct MergeJob {
     /// Index of every model that is not base_model, in the order of the config.
     std::vector<std::size_t> experts() const;
     std::vector<const Checkpoint*> expertCheckpoints() const;
+    /// Every model that is read: those of the merge, and those that take part in a fit alone.
+    std::vector<const Checkpoint*> checkpoints() const;
     /// The values of omega of the point's tensors; empty without AIM.
     std::set<double> omegasOf(const OutputPoint& point) const;
     /// The revisions (core/revision.h) of what the output's values are made of, by kind; those of a given log are its own.

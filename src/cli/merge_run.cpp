@@ -6,12 +6,14 @@
 #include "cli/merge_step.h"
 #include "cli/plan_step.h"
 #include "cli/publish_step.h"
+#include "cli/same_on_all_ranks.h"
 #include "cli/sequential_step.h"
 #include "cli/shared_config.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/core/standard_streams.h"
 #include "aimerge/distributed/phase.h"
 #include "aimerge/output/manifest.h"
 #include "aimerge/output/verify.h"
@@ -48,7 +50,7 @@ void findStatistics(const MergeJob& job, int threads, const Device& device, Root
     root.calibration = prepareCalibration(job.config.aim->calibration, job.base(), threads, device);
     if (job.isSequential()) {
         root.calibration.cachedLog = sequentialLog(root.calibration.cachedLog, jobDigest(job, {}, {}));
-        root.calibration.isCached = fs::exists(root.calibration.cachedLog);
+        root.calibration.isCached = isReadable(root.calibration.cachedLog);
         root.calibration.origin.vocabulary += ", sequential";
     }
     if (!root.calibration.isCached) return;
@@ -102,9 +104,9 @@ std::string sharePlan(World& world, const Options& options, const MergeJob& job,
         const PlanSettings settings = planSettings(world, options, calibration, job);
         const Plan plan = makePlan(job.base(), job.outputs, settings);
         if (root.showsPlan)
-            fmt::print(stderr, "{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
-                       expertStatisticsLines(job, settings) + featcalLine(job, settings) +
-                           (options.dryRun ? coverageLine(job) : ""));
+            tellUser("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out)),
+                     expertStatisticsLines(job, settings) + featcalLine(job, settings) +
+                         (options.dryRun ? coverageLine(job) : ""));
         requireDiskSpace(plan, options.out);
         if (!options.dryRun) text = plan.toJson();
     }
@@ -211,7 +213,10 @@ void MergeRun::open() {
         shareFailures(world_, open);
     else
         openInTurn(world_, [&] { return open(), true; });
-    if (staged_) staged_->dropNames();
+    if (staged_)
+        staged_->dropNames();
+    else
+        requireSameInputs(world_, job_.checkpoints());
 }
 
 /// What is measured of experts goes through files that all ranks see.

@@ -70,6 +70,19 @@ void requireSameForward(const fs::path& path, const StatisticsOrigin& origin, co
         path.string(), log.origin.baseModel, base.name());
 }
 
+/// A cache is a convenience: where it cannot be written to, that is said and the job goes on.
+template <typename Write>
+void keepForLater(const fs::path& path, const Write& write) {
+    try {
+        std::error_code error;
+        fs::create_directories(path.parent_path(), error);
+        if (error) throw RuntimeFault("{}: the folder cannot be made: {}", path.parent_path().string(), error.message());
+        write();
+    } catch (const RuntimeFault& fault) {
+        spdlog::warn("{}; it is not kept for the next run (AIMERGE_CACHE_DIR names another folder)", fault.what());
+    }
+}
+
 }  // namespace
 
 TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
@@ -92,12 +105,11 @@ TokenBlocks broadcastBlocks(World& world, const TokenBlocks& mine) {
 std::string contentDigestOf(const Checkpoint& base, int threads) {
     const std::string key = fmt::format("contents {}\n{}", revision::kContentDigest, base.identityStamps());
     const fs::path remembered = environment::cacheDirectory() / "digests" / digestOf(key).hex();
-    if (fs::exists(remembered)) return readTextFile(remembered);
+    if (isReadable(remembered)) return readTextFile(remembered);
     spdlog::info("reading {} once for its content digest", base.name());
     ThreadPool pool(threads);
     std::string digest = base.contentDigest(pool).hex();
-    fs::create_directories(remembered.parent_path());
-    writeTextFile(remembered, digest);
+    keepForLater(remembered, [&] { writeTextFile(remembered, digest); });
     return digest;
 }
 
@@ -156,7 +168,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.revision = revision::kStatistics;
     origin.toolVersion = kVersion;
     input.cachedLog = environment::cacheDirectory() / "statistics" / (cacheKey(origin, base) + ".h5");
-    input.isCached = fs::exists(input.cachedLog);
+    input.isCached = isReadable(input.cachedLog);
     return input;
 }
 
@@ -184,8 +196,7 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
     log.origin.threadsPerRank = threads;
     log.origin.commandLine = commandLine();
     log.origin.created = utcTimeText();
-    fs::create_directories(input.cachedLog.parent_path());
-    writeStatisticsLog(input.cachedLog, log);
+    keepForLater(input.cachedLog, [&] { writeStatisticsLog(input.cachedLog, log); });
     return log;
 }
 

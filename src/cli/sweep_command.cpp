@@ -7,6 +7,7 @@
 #include "cli/merge_run.h"
 #include "cli/options.h"
 #include "cli/plan_step.h"
+#include "cli/same_on_all_ranks.h"
 #include "cli/shared_config.h"
 #include "cli/sweep_ledger.h"
 
@@ -82,6 +83,7 @@ private:
 
     void prepare() {
         const Checkpoint base = openInTurn(world_, [&] { return Checkpoint::open(sweep_.baseModel); });
+        requireSameInputs(world_, {&base});
         if (scores()) evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
         bool relaxes = false;
         for (std::size_t i = 0; i < points().size(); ++i)
@@ -166,6 +168,7 @@ private:
     EvaluationResult scoreFolder(const std::string& folder) {
         std::optional<Checkpoint> model;
         shareFailures(world_, [&] { model = Checkpoint::openOver(sweep_.baseModel, folder); });
+        requireSameInputs(world_, {&*model});
         return score(AdaptedWeights(*model), planEvaluation(world_, options_, *evaluation_, *model));
     }
 

@@ -32,6 +32,14 @@ std::optional<std::filesystem::path> folder(const char* name) {
     return *value;
 }
 
+/// 1 where there is none.
+int wholeNumber(const char* name) {
+    const auto text = variable(name);
+    int number = 1;
+    if (text) std::from_chars(text->data(), text->data() + text->size(), number);
+    return number;
+}
+
 std::filesystem::path userCacheDirectory() {
     if (const auto cache = folder("XDG_CACHE_HOME")) return *cache;
     return homeDirectory() / ".cache";
@@ -95,11 +103,14 @@ bool startedByMpiLauncher() {
     return variable("OMPI_COMM_WORLD_SIZE") || variable("PMIX_RANK") || variable("PMI_RANK");
 }
 
+int launchedProcesses() {
+    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"})
+        if (variable(name)) return wholeNumber(name);
+    return 1;
+}
+
 int slurmStepTasks() {
-    const auto text = variable("SLURM_STEP_NUM_TASKS");
-    int tasks = 1;
-    if (text) std::from_chars(text->data(), text->data() + text->size(), tasks);
-    return tasks;
+    return wholeNumber("SLURM_STEP_NUM_TASKS");
 }
 
 }  // namespace aimerge::environment

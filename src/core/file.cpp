@@ -131,6 +131,10 @@ void File::sync() {
     }
 }
 
+bool isReadable(const std::filesystem::path& path) {
+    return ::access(path.c_str(), R_OK) == 0;
+}
+
 std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit) {
     const File file = File::openForReading(path);
     const std::uint64_t bytes = file.size();

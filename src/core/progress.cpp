@@ -1,6 +1,7 @@
 #include "aimerge/core/progress.h"
 
 #include "aimerge/core/size_text.h"
+#include "aimerge/core/standard_streams.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -94,11 +95,11 @@ void Progress::print(bool last) {
                                            .seconds = secondsBetween(start_, lastPrint_),
                                            .last = last});
     if (mode_ == ProgressMode::Plain) {
-        fmt::print(stderr, "{}\n", line);
+        tellUser("{}\n", line);
         return;
     }
     const auto filled = total_ == 0 ? kBarCells : static_cast<int>(std::min(done_, total_) * kBarCells / total_);
-    fmt::print(stderr, "\r[{:#<{}}{: <{}}] {}\x1b[K{}", "", filled, "", kBarCells - filled, line, last ? "\n" : "");
+    tellUser("\r[{:#<{}}{: <{}}] {}\x1b[K{}", "", filled, "", kBarCells - filled, line, last ? "\n" : "");
     std::fflush(stderr);
 }
 

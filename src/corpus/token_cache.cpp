@@ -1,10 +1,10 @@
 #include "aimerge/corpus/token_cache.h"
 
-#include "aimerge/corpus/token_ids_file.h"
-#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/corpus/token_ids_file.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
@@ -44,7 +44,8 @@ std::filesystem::path TokenCache::pathOf(const Digest& key) const {
 
 std::optional<TokenBlocks> TokenCache::find(const Digest& key) const {
     const std::filesystem::path path = pathOf(key);
-    if (!exists(path)) return std::nullopt;
+    std::error_code unreachable;
+    if (!exists(path, unreachable)) return std::nullopt;
     try {
         const auto metadata = readSafetensorsHeader(path).metadata;
         TokenBlocks blocks = readTokenIds(path, std::numeric_limits<std::int64_t>::max());

@@ -15,7 +15,7 @@ volatile sig_atomic_t requested = 0;
 volatile sig_atomic_t askedToEnd = 0;  // by SIGTERM or SIGINT
 
 void note(int signal) {
-    if (signal != SIGUSR1) {
+    if (signal == SIGTERM || signal == SIGINT) {
         if (askedToEnd) _exit(static_cast<int>(ExitCode::Interrupted));
         askedToEnd = 1;
     }
@@ -34,6 +34,10 @@ void installInterruptionHandlers() {
     action.sa_flags = SA_RESTART;  // reads and writes go on to the next safe point
     sigemptyset(&action.sa_mask);
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+    struct sigaction before {};
+    sigaction(SIGHUP, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);  // which nohup ignores
+    ::signal(SIGXFSZ, SIG_IGN);  // a write beyond `ulimit -f` is an error of that write
 }
 
 bool interruptionRequested() {

@@ -1,6 +1,7 @@
 #include "distributed/job_control.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/standard_streams.h"
 #include "distributed/mpi_call.h"
 #include "distributed/patience.h"
 
@@ -23,7 +24,7 @@ constexpr double kTurnSeconds = 3;
 constexpr std::size_t kLongestMessage = 2000;
 
 void printFailure(const PeerFailed& failure) {
-    fmt::print(stderr, "aimerge: {} (rank {})\n", failure.message(), failure.rank());
+    tellUser("aimerge: {} (rank {})\n", failure.message(), failure.rank());
 }
 
 }  // namespace
@@ -115,8 +116,8 @@ JobControl::Outcome JobControl::collectAndDecide(int exitCode, bool idle) {
     }
     if (!complete && outcome.exitCode == 0) {
         const auto absent = std::find_if_not(notes.begin(), notes.end(), here) - notes.begin();
-        fmt::print(stderr, "aimerge: rank {} has not come to the end of the job for {:g} s (AIMERGE_COLLECTIVE_TIMEOUT)\n",
-                   absent, patienceSeconds_);
+        tellUser("aimerge: rank {} has not come to the end of the job for {:g} s (AIMERGE_COLLECTIVE_TIMEOUT)\n", absent,
+                 patienceSeconds_);
         outcome.exitCode = static_cast<int>(ExitCode::Fault);
     }
     if (!complete) endJob(outcome.exitCode);

@@ -52,6 +52,14 @@ NodeRanks ranksOfThisMachine() {
     return ranks;
 }
 
+/// "Open MPI v4.1.4"
+std::string mpiLibrary() {
+    std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
+    int length = 0;
+    MPI_Get_library_version(text.data(), &length);
+    return text.substr(0, std::min(text.find(','), static_cast<std::size_t>(length)));
+}
+
 }  // namespace
 
 /// Without a launcher `control` is empty, and there is one rank.
@@ -104,6 +112,12 @@ void World::Impl::start(int& argc, char**& argv) {
     if (size == 1 && environment::slurmStepTasks() > 1) {
         throw UsageError("srun started {} tasks that do not know of each other: use srun --mpi=pmix",
                          environment::slurmStepTasks());
+    }
+    if (size == 1 && environment::launchedProcesses() > 1) {
+        throw UsageError(
+            "the launcher started {} processes that do not know of each other: it belongs to another MPI (MPICH, Intel MPI, "
+            "MVAPICH, or another version of Open MPI) than the one that aimerge was built with; use the mpirun of {}",
+            environment::launchedProcesses(), mpiLibrary());
     }
 }
 

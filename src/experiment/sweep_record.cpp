@@ -1,6 +1,7 @@
 #include "aimerge/experiment/sweep_record.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/exclusive_file.h"
 #include "aimerge/report/csv.h"
 
 #include <fmt/format.h>
@@ -9,8 +10,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <optional>
 #include <span>
+#include <thread>
 
 namespace aimerge {
 namespace {
@@ -78,8 +82,14 @@ double shownValue(const TaskScore& score) {
 class WritingTurn {
 public:
     explicit WritingTurn(const File& file) : descriptor_(file.descriptor()) {
-        if (::flock(descriptor_, LOCK_EX) != 0)
-            throw RuntimeFault("{}: no lock on it: {}", file.path().string(), std::strerror(errno));
+        if (::flock(descriptor_, LOCK_EX) == 0) return;
+        if (!meansNoLocks(errno)) throw RuntimeFault("{}: no lock on it: {}", file.path().string(), std::strerror(errno));
+        constexpr auto kBetweenLooks = std::chrono::milliseconds(50);
+        while (!turn_.has_value())
+            if (auto turn = ExclusiveFile::tryCreate(file.path().string() + ".turn", ""))
+                turn_.emplace(std::move(*turn));
+            else
+                std::this_thread::sleep_for(kBetweenLooks);
     }
     ~WritingTurn() { ::flock(descriptor_, LOCK_UN); }
     WritingTurn(const WritingTurn&) = delete;
@@ -87,6 +97,7 @@ public:
 
 private:
     int descriptor_;
+    std::optional<ExclusiveFile> turn_;  // where the file system has no locks
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "aimerge/core/host_name.h"
 #include "aimerge/core/utc_time.h"
 
+#include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
 
 #include <sys/file.h>
@@ -13,6 +14,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <vector>
 
 namespace aimerge {
@@ -69,8 +71,8 @@ std::optional<JobLock> JobLock::tryAcquire(const std::filesystem::path& path, co
         if (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
             if (errno == EINTR) continue;
             if (errno == EWOULDBLOCK) return std::nullopt;
-            throw RuntimeFault("{}: cannot lock: {}; the file system of --out must support flock()", path.string(),
-                               std::strerror(errno));
+            if (meansNoLocks(errno)) return withoutLocks(std::move(file), holderText(command));
+            throw RuntimeFault("{}: cannot lock: {}", path.string(), std::strerror(errno));
         }
         if (!isSameFile(file, path)) continue;
         JobLock lock(std::move(file));  // removes the file when it cannot be written
@@ -79,6 +81,22 @@ std::optional<JobLock> JobLock::tryAcquire(const std::filesystem::path& path, co
         lock.file_.writeAt(0, std::as_bytes(std::span(text)));
         return std::optional<JobLock>(std::move(lock));
     }
+}
+
+std::optional<JobLock> JobLock::withoutLocks(File file, const std::string& text) {
+    static std::once_flag said;
+    std::call_once(said, [&] {
+        spdlog::warn(
+            "{}: the file system has no locks; other jobs are kept out by a file that only one can create, which counts for "
+            "{} s "
+            "after a job that was killed",
+            file.path().parent_path().string(), ExclusiveFile::kDeadAfter.count());
+    });
+    std::optional<ExclusiveFile> holder = ExclusiveFile::tryCreate(file.path().string() + ".holder", text);
+    if (!holder) return std::nullopt;
+    file.resize(0);
+    file.writeAt(0, std::as_bytes(std::span(text)));
+    return std::optional<JobLock>(JobLock(std::move(file), std::move(holder)));
 }
 
 JobLock::~JobLock() {

@@ -37,7 +37,9 @@ bool isWithin(const fs::path& path, const fs::path& folder) {
 }
 
 void refuseUnsafeTarget(const fs::path& target, const OutputRequest& request) {
-    if (isWithin(resolved(fs::current_path()), target)) {
+    std::error_code gone;  // the working folder may have been removed
+    const fs::path here = fs::current_path(gone);
+    if (!gone && isWithin(resolved(here), target)) {
         throw UsageError("--out {}: is the current folder or holds it; choose a folder of its own", target.string());
     }
     if (fs::is_symlink(fs::symlink_status(target))) {

@@ -1,8 +1,11 @@
 #include "statistics/hdf5_object.h"
 
+#include <cstdlib>
+
 namespace aimerge::hdf5 {
 
 SilentErrors::SilentErrors() {
+    ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);  // read once, when the library starts; what the user sets stays
     H5Eget_auto2(H5E_DEFAULT, &print_, &printTo_);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }

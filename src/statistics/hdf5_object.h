@@ -41,7 +41,8 @@ using Type = Object<H5Tclose>;
 using Attribute = Object<H5Aclose>;
 using Properties = Object<H5Pclose>;
 
-/// While it lives, HDF5 keeps its errors to itself.
+/// While it lives, HDF5 keeps its errors to itself. It stands before the first call of HDF5, which then locks no files: some
+/// file systems cannot (Lustre without `-o flock`, NFS without a lock daemon), and a log is whole before it has its name.
 class SilentErrors {
 public:
     SilentErrors();

@@ -9,8 +9,10 @@
 import datetime
 import hashlib
 import json
+import os
 import sys
 
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # some file systems have no locks; h5py reads it when imported
 import h5py
 import numpy as np
 import torch

@@ -24,6 +24,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace aimerge {
@@ -90,6 +91,11 @@ public:
     /// that versions of transformers and other tools put before them, and those of a text model within a multimodal one.
     /// Says so. Leaves names as they are where that does not bring all of them together.
     void takeNamesOf(const Checkpoint& reference);
+
+    /// Of config.json and every weight file: where it is, and a digest of its size, its header and 64 places spread over it.
+    /// Files with equal digests are the same for all practical purposes: what fine-tuning changed, a place shows. Takes
+    /// milliseconds.
+    std::vector<std::pair<std::filesystem::path, Digest>> fileSamples() const;
 
     /// Digest of config.json, of the headers, and of an adapter's config; cheap.
     Digest headerDigest() const;

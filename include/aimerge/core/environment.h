@@ -41,6 +41,10 @@ std::filesystem::path hubCacheDirectory();
 /// OMPI_COMM_WORLD_SIZE (mpirun), PMIX_RANK (srun --mpi=pmix) or PMI_RANK: MPI is initialised only when one of them is set.
 bool startedByMpiLauncher();
 
+/// OMPI_COMM_WORLD_SIZE, else PMI_SIZE (MPICH, Intel MPI, MVAPICH), else MV2_COMM_WORLD_SIZE: how many processes the
+/// launcher started. Default 1.
+int launchedProcesses();
+
 /// SLURM_STEP_NUM_TASKS: tasks of the srun step that this process is one of. Default 1.
 int slurmStepTasks();
 

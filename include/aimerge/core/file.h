@@ -46,6 +46,9 @@ private:
     std::filesystem::path path_;
 };
 
+/// False also where a folder on the way may not be entered.
+bool isReadable(const std::filesystem::path& path);
+
 /// The whole file; longer than `limit` bytes is an InputError.
 std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);
 
