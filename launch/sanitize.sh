@@ -33,10 +33,10 @@ run() { ctest --test-dir "build/$1/tests/$2" --output-on-failure --no-tests=erro
 
 ./launch/setup.sh --test --sanitizers
 
-rooms=(core config safetensors architecture vocabulary checkpoint output statistics report distributed merge experiment)
+rooms=(core config safetensors pytorch architecture vocabulary checkpoint output statistics report distributed merge experiment)
 threaded=(core safetensors checkpoint output merge)
 programs=(aimerge print_logits hide_folders fail_io no_locks)
-commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements'
+commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements|pytorch_files'
 threaded_commands='goldens|slices|identity'
 left_out=(--exclude-regex '^(every_method_test|strided_walk_test)$')  # minutes each
 if [[ $all == yes ]]; then

@@ -121,11 +121,17 @@ void setVocabularySize(Json& config, std::int64_t rows) {
     }
 }
 
-bool isTied(const Json& config) {
-    return std::ranges::any_of(kTextSections, [&](const char* section) {
+std::optional<bool> saysTied(const Json& config) {
+    std::optional<bool> said;
+    for (const char* section : kTextSections) {
         const Json* tied = valueAt(config, std::string(section) + "/tie_word_embeddings");
-        return tied != nullptr && tied->is_boolean() && tied->get<bool>();
-    });
+        if (tied != nullptr && tied->is_boolean()) said = said.value_or(false) || tied->get<bool>();
+    }
+    return said;
+}
+
+bool isTied(const Json& config) {
+    return saysTied(config).value_or(false);
 }
 
 void setUntied(Json& config) {

@@ -41,7 +41,8 @@ void Checkpoint::takeNames(Adapter& adapter) const {
 }
 
 void Checkpoint::apply(Adapter adapter) {
-    const std::size_t file = addFile(adapter.weights);
+    const std::size_t file = files_.size();
+    addFile(adapter.weights);
     takeNames(adapter);
     for (auto& [parameter, update] : adapter.updates) update.a.fileIndex = update.b.fileIndex = file;
     checkSavedModules(adapter);

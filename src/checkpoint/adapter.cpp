@@ -2,7 +2,9 @@
 
 #include "adapter_config.h"
 #include "aimerge/checkpoint/hub_cache.h"
+#include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
+#include "safetensors/weight_files.h"
 
 #include <array>
 #include <string_view>
@@ -14,6 +16,7 @@ namespace {
 
 constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
+constexpr const char* kTorchWeightsName = "adapter_model.bin";
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kBaseLayer = ".base_layer.";
 
@@ -127,24 +130,26 @@ std::optional<AdaptedName> splitAdaptedName(const std::string& name) {
 }
 
 bool isAdapterFolder(const fs::path& folder) {
-    return fs::exists(folder / kConfigName) && !fs::exists(folder / "model.safetensors") &&
-           !fs::exists(folder / "model.safetensors.index.json");
+    return fs::exists(folder / kConfigName) && !hasModelWeights(folder);
 }
 
 Adapter readAdapter(const fs::path& folder) {
     if (!fs::exists(folder / kConfigName))
         throw InputError("{}: {} is missing, so this is no adapter", folder.string(), kConfigName);
     const AdapterConfig config = AdapterConfig::read(folder / kConfigName);
-    Adapter adapter{folder, folder / kWeightsName, config.json(), (folder / kConfigName).string(), config.trainedOn(), {},
-                    {},     config.modulesToSave()};
-    if (!fs::exists(adapter.weights)) {
-        const bool isPickle = fs::exists(folder / "adapter_model.bin");
-        throw InputError("{}: {} is missing{}", folder.string(), kWeightsName,
-                         isPickle ? "; convert adapter_model.bin by loading the adapter with PEFT and saving it again"
-                                  : ", so the adapter has no weights; fetch it again");
-    }
+    const bool hasTorchWeights = !fs::exists(folder / kWeightsName) && fs::exists(folder / kTorchWeightsName);
+    Adapter adapter{folder,
+                    folder / (hasTorchWeights ? kTorchWeightsName : kWeightsName),
+                    config.json(),
+                    (folder / kConfigName).string(),
+                    config.trainedOn(),
+                    {},
+                    {},
+                    config.modulesToSave()};
+    if (!fs::exists(adapter.weights))
+        throw InputError("{}: {} is missing, so the adapter has no weights; fetch it again", folder.string(), kWeightsName);
     TensorSorter sorter(adapter.weights.string());
-    for (TensorInfo& tensor : readSafetensorsHeader(adapter.weights).tensors) sorter.add(std::move(tensor));
+    for (TensorInfo& tensor : readWeightHeader(File::openForReading(adapter.weights)).tensors) sorter.add(std::move(tensor));
     for (auto& [module, factors] : sorter.modules())
         adapter.updates.emplace(module + ".weight", makeUpdate(module, std::move(factors), config, adapter));
     adapter.replacements = std::move(sorter.replacements());

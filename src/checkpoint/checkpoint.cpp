@@ -1,5 +1,6 @@
 #include "aimerge/checkpoint/checkpoint.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/checkpoint/hub_cache.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <system_error>
 #include <tuple>
 
@@ -59,19 +61,6 @@ std::string stampOf(const File& file) {
     const struct stat status = statusOf(file);
     return fmt::format("{} {} {}.{:09}\n", file.path().filename().string(), status.st_size, status.st_mtim.tv_sec,
                        status.st_mtim.tv_nsec);
-}
-
-/// Of the length and the JSON that a safetensors file begins with, as far as the file goes.
-Digest digestOfHeader(const File& file) {
-    std::uint64_t length = 0;
-    if (file.size() < sizeof length) return {};
-    file.readAt(0, std::as_writable_bytes(std::span(&length, 1)));
-    std::vector<std::byte> bytes(std::min({length, kMaxHeaderBytes, file.size() - sizeof length}));
-    file.readAt(sizeof length, bytes);
-    Hasher hasher;
-    hasher.update(std::as_bytes(std::span(&length, 1)));
-    hasher.update(bytes);
-    return hasher.digest();
 }
 
 std::string adapterConfigText(const Adapter& adapter) {
@@ -132,30 +121,45 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
 
     const WeightFiles weights = findWeightFiles(result.folder_);
     for (const fs::path& path : weights.paths) {
-        const std::size_t number = result.addFile(path);
-        for (TensorInfo& tensor : readSafetensorsHeader(result.files_[number]).tensors) {
-            tensor.fileIndex = number;
-            result.tensors_.push_back(std::move(tensor));
-        }
+        std::vector<TensorInfo> tensors = result.addFile(path);
+        std::ranges::move(tensors, std::back_inserter(result.tensors_));
     }
     if (result.tensors_.empty()) throw InputError("{}: its weight files hold no tensors", result.folder_.string());
     result.indexTensors();
 
     if (!weights.weightMap.empty()) checkAgainstIndex(weights, result.tensors_);
     result.dropWrapper();
-    const std::uint64_t totalBytes = result.totalBytes();
-    if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes))
+    const std::uint64_t namedBytes = result.totalBytes();
+    result.dropTiedHead();
+    const std::uint64_t totalBytes = result.totalBytes();  // versions of transformers count a tied head once or twice
+    if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes) &&
+        weights.totalSize != static_cast<double>(namedBytes))
         spdlog::warn("{}: metadata.total_size is {:.0f}, the tensors have {} bytes", weights.index.string(),
                      weights.totalSize, totalBytes);
     return result;
 }
 
-std::size_t Checkpoint::addFile(const fs::path& path) {
+std::vector<TensorInfo> Checkpoint::addFile(const fs::path& path) {
+    const std::size_t number = files_.size();
     paths_.push_back(path);
     files_.push_back(File::openForReading(path));
     stamps_.push_back(stampOf(files_.back()));
-    headers_.push_back(digestOfHeader(files_.back()));
-    return files_.size() - 1;
+    WeightHeader header = readWeightHeader(files_.back());
+    headers_.push_back(std::move(header.parts));
+    for (TensorInfo& tensor : header.tensors) tensor.fileIndex = number;
+    return std::move(header.tensors);
+}
+
+void Checkpoint::dropTiedHead() {
+    const TensorInfo *head = find(architecture_.head()), *embedding = find(architecture_.embedding());
+    if (head == nullptr || embedding == nullptr || head == embedding) return;
+    if (head->fileIndex != embedding->fileIndex || head->bytes != embedding->bytes) return;
+    const bool isOfKnownDefault = std::ranges::any_of(
+        decoderFamilies(), [&](const DecoderFamily* family) { return family->modelType == modelConfig_.modelType; });
+    // A config that says nothing: the type's default, else what the file shows.
+    if (!saysTied(config_).value_or(modelConfig_.tieWordEmbeddings || !isOfKnownDefault)) return;
+    tensors_.erase(tensors_.begin() + (head - tensors_.data()));
+    indexTensors();
 }
 
 void Checkpoint::indexTensors() {
@@ -226,7 +230,7 @@ std::string Checkpoint::identityStamps() const {
 
 void Checkpoint::requireUnchanged() const {
     for (std::size_t i = 0; i < files_.size(); ++i) {
-        if (stampOf(files_[i]) != stamps_[i] || digestOfHeader(files_[i]) != headers_[i])
+        if (stampOf(files_[i]) != stamps_[i] || !headers_[i].areIn(files_[i]))
             throw InputError("{}: was written to while it was read; run the same command again when nothing changes it",
                              paths_[i].string());
     }

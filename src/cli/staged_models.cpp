@@ -1,8 +1,11 @@
 #include "cli/staged_models.h"
 
 #include "aimerge/checkpoint/adapter.h"
+#include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/byte_stream.h"
+#include "aimerge/safetensors/header_source.h"
+#include "safetensors/weight_files.h"
 
 #include <nlohmann/json.hpp>
 
@@ -23,23 +26,26 @@ bool isForeign(const fs::path& file) {
     return std::ranges::find(kExtensions, file.extension().string()) != kExtensions.end();
 }
 
-/// An adapter's weights are a few MB and are sent whole.
-bool isStagedWithHoles(const fs::path& file) {
-    return file.extension() == ".safetensors" && file.filename() != "adapter_model.safetensors";
-}
-
 struct Listed {
     std::string name;
-    std::uint64_t bytes = 0, head = 0;  // of the file; of what is sent at once: a header, or everything
+    std::uint64_t bytes = 0;
+    std::vector<ByteRange> head;  // what is sent at once: of weights the header, else everything
+    bool isWeights = false;       // of which the rest is holes at first
 };
 
 std::vector<Listed> list(const fs::path& folder) {
+    const bool isAdapter = isAdapterFolder(folder);  // has a few MB, which are sent whole
+    const std::vector<fs::path> weights = isAdapter ? std::vector<fs::path>() : findWeightFiles(folder).paths;
     std::vector<Listed> files;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-        if (!entry.is_regular_file() || isForeign(entry.path())) continue;
+        const fs::path& path = entry.path();
+        const bool isWeights = std::ranges::find(weights, path) != weights.end();
+        const bool isOfAdapter = isAdapter && path.stem() == "adapter_model";
+        if (!entry.is_regular_file() || (isForeign(path) && !isWeights && !isOfAdapter)) continue;
         const std::uint64_t bytes = entry.file_size();
-        const std::uint64_t head = isStagedWithHoles(entry.path()) ? readSafetensorsHeader(entry.path()).dataBegin : bytes;
-        files.push_back({entry.path().filename().string(), bytes, head});
+        std::vector<ByteRange> head{{0, bytes}};
+        if (isWeights) head = readWeightHeader(File::openForReading(path)).parts.ranges;
+        files.push_back({path.filename().string(), bytes, std::move(head), isWeights});
     }
     std::ranges::sort(files, {}, &Listed::name);
     return files;
@@ -47,14 +53,36 @@ std::vector<Listed> list(const fs::path& folder) {
 
 std::string toText(const std::vector<Listed>& files) {
     Json json = Json::array();
-    for (const Listed& file : files) json.push_back({file.name, file.bytes, file.head});
+    for (const Listed& file : files) {
+        Json head = Json::array();
+        for (const ByteRange& range : file.head) head.push_back({range.begin, range.end});
+        json.push_back({file.name, file.bytes, head, file.isWeights});
+    }
     return json.dump();
 }
 
 std::vector<Listed> listFrom(const std::string& text) {
     std::vector<Listed> files;
-    for (const Json& file : Json::parse(text)) files.push_back({file.at(0), file.at(1), file.at(2)});
+    for (const Json& file : Json::parse(text)) {
+        Listed& listed = files.emplace_back();
+        listed.name = file.at(0), listed.bytes = file.at(1), listed.isWeights = file.at(3);
+        for (const Json& range : file.at(2)) listed.head.push_back({range.at(0), range.at(1)});
+    }
     return files;
+}
+
+std::string partsOf(const File& file, const std::vector<ByteRange>& ranges) {
+    HeaderSource source(file);
+    std::string parts;
+    for (const ByteRange& range : ranges) parts += source.read(range.begin, range.size());
+    return parts;
+}
+
+void writeParts(std::string_view parts, const std::vector<ByteRange>& ranges, File& file) {
+    for (const ByteRange& range : ranges) {
+        file.writeAt(range.begin, std::as_bytes(std::span(parts.substr(0, range.size()))));
+        parts.remove_prefix(range.size());
+    }
 }
 
 }  // namespace
@@ -105,15 +133,13 @@ void StagedModels::stageFolder(World& world, std::size_t number) {
     if (!world.isRoot()) fs::create_directory(folder);
     for (const Listed& listed : files) {
         const fs::path path = folder / listed.name;
-        std::string head(world.isRoot() ? listed.head : 0, '\0');
         File file = world.isRoot() ? File::openForReading(path) : File::openForWriting(path);
-        if (world.isRoot()) file.readAt(0, std::as_writable_bytes(std::span(head)));
-        head = world.broadcast(std::move(head));
+        const std::string head = world.broadcast(world.isRoot() ? partsOf(file, listed.head) : "");
         if (!world.isRoot()) {
-            file.writeAt(0, std::as_bytes(std::span(head)));
+            writeParts(head, listed.head, file);
             file.resize(listed.bytes);
         }
-        if (isStagedWithHoles(path)) weights_.push_back({path, std::move(file)});
+        if (listed.isWeights) weights_.push_back({path, std::move(file)});
     }
 }
 

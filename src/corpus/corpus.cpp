@@ -2,7 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "corpus/text_stream.h"
-#include "corpus/utf8.h"
+#include "core/utf8.h"
 
 #include <nlohmann/json.hpp>
 

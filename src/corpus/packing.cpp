@@ -1,7 +1,7 @@
 #include "aimerge/corpus/packing.h"
 
 #include "aimerge/core/error.h"
-#include "corpus/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <utility>

@@ -3,7 +3,7 @@
 #include "aimerge/corpus/tokenizer.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
-#include "corpus/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <map>

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/safetensors/header_source.h"
 #include "safetensors/safetensors_json.h"
 
 #include <algorithm>
@@ -91,9 +92,10 @@ void checkCoverage(const std::vector<TensorInfo>& tensors, std::uint64_t dataBeg
             dataBytes - covered, needed);
 }
 
-std::uint64_t readHeaderLength(const File& file, std::uint64_t fileBytes, const std::string& fileName) {
-    std::string beginning(std::min<std::uint64_t>(fileBytes, kLfsPointer.size()), '\0');
-    file.readAt(0, std::as_writable_bytes(std::span(beginning)));
+std::uint64_t readHeaderLength(HeaderSource& source) {
+    const std::string fileName = source.fileName();
+    const std::uint64_t fileBytes = source.fileBytes();
+    const std::string beginning = source.read(0, std::min<std::uint64_t>(fileBytes, kLfsPointer.size()));
     if (beginning == kLfsPointer)
         throw InputError("{}: is a git-lfs pointer instead of the weights; run `git lfs pull` in its folder", fileName);
     if (fileBytes < kLengthBytes)
@@ -152,11 +154,13 @@ SafetensorsHeader readSafetensorsHeader(const std::filesystem::path& path) {
 }
 
 SafetensorsHeader readSafetensorsHeader(const File& file) {
-    const std::string fileName = file.path().string();
-    const std::uint64_t fileBytes = file.size();
-    std::string json(readHeaderLength(file, fileBytes, fileName), '\0');
-    file.readAt(kLengthBytes, std::as_writable_bytes(std::span(json)));
-    return parseSafetensorsHeader(json, fileBytes - kLengthBytes - json.size(), fileName);
+    HeaderSource source(file);
+    return readSafetensorsHeader(source);
+}
+
+SafetensorsHeader readSafetensorsHeader(HeaderSource& source) {
+    const std::string json = source.read(kLengthBytes, readHeaderLength(source));
+    return parseSafetensorsHeader(json, source.fileBytes() - kLengthBytes - json.size(), source.fileName());
 }
 
 }  // namespace aimerge

@@ -1,6 +1,7 @@
 #include "safetensors/safetensors_json.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <nlohmann/json.hpp>
 

@@ -24,9 +24,6 @@ struct SafetensorsJson {
     std::map<std::string, std::string> metadata;
 };
 
-/// As many dimensions as torch tensors may have.
-inline constexpr std::size_t kMaxDimensions = 64;
-
 /// @throws InputError that begins with `fileName` and says where in the header the fault is
 SafetensorsJson readSafetensorsJson(std::string_view json, const std::string& fileName);
 

@@ -13,9 +13,16 @@ namespace aimerge {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr std::string_view kSafetensors = ".safetensors";
+/// What a model's weights are called.
+struct Form {
+    const char* singleFile;
+    const char* index;
+    std::string_view suffix;
+};
+
+constexpr Form kSafetensors{"model.safetensors", "model.safetensors.index.json", ".safetensors"};
+constexpr Form kTorch{"pytorch_model.bin", "pytorch_model.bin.index.json", ".bin"};
+constexpr const Form* kForms[] = {&kSafetensors, &kTorch};  // the first that a folder has counts, as in transformers
 
 std::vector<std::string> namesIn(const fs::path& folder) {
     std::error_code error;
@@ -28,17 +35,18 @@ std::vector<std::string> namesIn(const fs::path& folder) {
 }
 
 /// A shard may not lie elsewhere: an index is data of others, and must not make us read any file it likes.
-void checkShardName(const std::string& shard, const std::string& tensor, const std::string& indexName) {
-    const bool plain = shard.find_first_of(std::string("/\\\0", 3)) == std::string::npos && shard.ends_with(kSafetensors) &&
-                       shard.size() > kSafetensors.size();
+void checkShardName(const std::string& shard, const std::string& tensor, std::string_view suffix,
+                    const std::string& indexName) {
+    const bool plain = shard.find_first_of(std::string("/\\\0", 3)) == std::string::npos && shard.ends_with(suffix) &&
+                       shard.size() > suffix.size();
     if (!plain)
-        throw InputError("{}: tensor {} is mapped to \"{}\", expected the name of a .safetensors file in the same folder",
-                         indexName, tensor, shard);
+        throw InputError("{}: tensor {} is mapped to \"{}\", expected the name of a {} file in the same folder", indexName,
+                         tensor, shard, suffix);
 }
 
-WeightFiles readIndex(const fs::path& folder) {
+WeightFiles readIndex(const fs::path& folder, const Form& form) {
     WeightFiles files;
-    files.index = folder / kIndex;
+    files.index = folder / form.index;
     const std::string indexName = files.index.string();
     const auto index = parseStrictJson<nlohmann::json>(readTextFile(files.index), indexName);
     const auto weightMap = index.find("weight_map");
@@ -50,12 +58,12 @@ WeightFiles readIndex(const fs::path& folder) {
         if (!shard.is_string())
             throw InputError("{}: tensor {} is mapped to {}, expected a file name", indexName, tensor, shard.type_name());
         const std::string& name = files.weightMap[tensor] = shard.get<std::string>();
-        if (shards.insert(name).second) checkShardName(name, tensor, indexName);
+        if (shards.insert(name).second) checkShardName(name, tensor, form.suffix, indexName);
     }
     for (const std::string& shard : shards) {
         if (!fs::exists(folder / shard))
             throw InputError("{}: the shard is missing, {} lists it; fetch the file again", (folder / shard).string(),
-                             kIndex);
+                             form.index);
         files.paths.push_back(folder / shard);
     }
     const auto metadata = index.find("metadata");
@@ -77,13 +85,14 @@ WeightFiles readIndex(const fs::path& folder) {
     };
     if (const auto name = withSuffix({".bin", ".pt", ".pth"}); name != names.end())
         throw InputError(
-            "{0}: has PyTorch weights ({1}) but no safetensors; convert them: python3 -c \"from transformers import "
-            "AutoModelForCausalLM as M; M.from_pretrained('{0}', torch_dtype='auto').save_pretrained('{0}')\"",
-            folder.string(), *name);
+            "{}: has PyTorch files ({}), but none of a name that loaders look for, expected {}, or shards with {}; "
+            "fetch the index too, or the model in the Hugging Face format",
+            folder.string(), *name, kTorch.singleFile, kTorch.index);
     if (const auto name = withSuffix({".gguf"}); name != names.end())
         throw InputError("{}: has GGUF weights ({}), expected safetensors; fetch the original model", folder.string(),
                          *name);
-    throw InputError("{}: has no weights, expected {}, or shards with {}", folder.string(), kSingleFile, kIndex);
+    throw InputError("{}: has no weights, expected {} or {}, or shards with {} or {}", folder.string(),
+                     kSafetensors.singleFile, kTorch.singleFile, kSafetensors.index, kTorch.index);
 }
 
 }  // namespace
@@ -91,23 +100,30 @@ WeightFiles readIndex(const fs::path& folder) {
 WeightFiles findWeightFiles(const fs::path& folder) {
     const std::vector<std::string> names = namesIn(folder);
     const auto has = [&](std::string_view name) { return std::binary_search(names.begin(), names.end(), name); };
-    if (has(kSingleFile)) {
-        if (has(kIndex))
-            spdlog::warn("{}: has both {} and {}; the first is read, as transformers does", folder.string(), kSingleFile,
-                         kIndex);
-        return {{folder / kSingleFile}, {}, {}, -1};
+    for (const Form* form : kForms) {
+        if (has(form->singleFile)) {
+            if (has(form->index))
+                spdlog::warn("{}: has both {} and {}; the first is read, as transformers does", folder.string(),
+                             form->singleFile, form->index);
+            return {{folder / form->singleFile}, {}, {}, -1};
+        }
+        if (has(form->index)) return readIndex(folder, *form);
     }
-    if (has(kIndex)) return readIndex(folder);
 
     std::vector<fs::path> others;
     for (const std::string& name : names) {
-        if (name.ends_with(kSafetensors)) others.push_back(folder / name);
+        if (name.ends_with(kSafetensors.suffix)) others.push_back(folder / name);
     }
     if (others.empty()) throwNoWeights(folder, names);
     if (others.size() > 1)
         throw InputError("{}: has {} safetensors files, {} and others, but no {}; fetch the index too", folder.string(),
-                         others.size(), others.front().filename().string(), kIndex);
+                         others.size(), others.front().filename().string(), kSafetensors.index);
     return {others, {}, {}, -1};
+}
+
+bool hasModelWeights(const fs::path& folder) {
+    return std::ranges::any_of(
+        kForms, [&](const Form* form) { return fs::exists(folder / form->singleFile) || fs::exists(folder / form->index); });
 }
 
 }  // namespace aimerge

@@ -15,8 +15,12 @@ struct WeightFiles {
     double totalSize = -1;                         // metadata.total_size of the index; -1 where it says none
 };
 
-/// model.safetensors, else the shards of model.safetensors.index.json, else the only other *.safetensors file.
+/// What transformers would load: model.safetensors, else the shards of model.safetensors.index.json, else pytorch_model.bin,
+/// else the shards of pytorch_model.bin.index.json; else the only other *.safetensors file.
 /// @throws InputError: none of these (says what there is instead and how to convert it), a bad index
 WeightFiles findWeightFiles(const std::filesystem::path& folder);
+
+/// True for a folder with one of these but the last.
+bool hasModelWeights(const std::filesystem::path& folder);
 
 }  // namespace aimerge

@@ -17,16 +17,28 @@ FINGERPRINT_CHANNELS = 64  # of a row: two such rows tell trained weights apart,
 
 
 def weight_files(folder):
-    """Names of the safetensors files that make up the model."""
-    index = folder / "model.safetensors.index.json"
-    return sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    """Names of the files that make up the model, as transformers and aimerge choose them."""
+    for single, index in (("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")):
+        if (folder / single).exists():
+            return [single]
+        if (folder / index).exists():
+            return sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
+    return ["model.safetensors"]
+
+
+def named_data(path):
+    """[(name, data)], where data[...] reads."""
+    if path.suffix == ".safetensors":
+        file = safe_open(path, "pt")
+        return [(name, file.get_slice(name)) for name in file.keys()]
+    return list(torch.load(path, map_location="cpu", mmap=True, weights_only=True).items())
 
 
 @dataclasses.dataclass(eq=False)
 class FileTensor:
     name: str
     shape: tuple
-    data: object  # a slice of safetensors: data[...] reads
+    data: object  # a slice of safetensors, or a tensor that lies in a file: data[...] reads
 
     @property
     def matrices(self):
@@ -56,10 +68,8 @@ def read_file_tensors(folder):
     """[FileTensor] in the order of their names; scalars and empty ones left out."""
     tensors = []
     for file_name in weight_files(folder):
-        file = safe_open(folder / file_name, "pt")
-        for name in file.keys():
-            data = file.get_slice(name)
-            shape = tuple(data.get_shape())
+        for name, data in named_data(folder / file_name):
+            shape = tuple(data.shape if torch.is_tensor(data) else data.get_shape())
             if shape and math.prod(shape):
                 tensors.append(FileTensor(name, shape, data))
     return sorted(tensors, key=lambda tensor: tensor.name)

@@ -252,7 +252,7 @@ TEST_F(AdapterTest, RefusesAFolderWithoutWeights) {
 
     EXPECT_THAT(message(), HasSubstr("adapter_model.safetensors is missing, so the adapter has no weights"));
     writeBytes(folder_ / "adapter/adapter_model.bin", "x");
-    EXPECT_THAT(message(), HasSubstr("convert adapter_model.bin"));
+    EXPECT_THAT(message(), HasSubstr("adapter_model.bin: begins with \"x\", expected the zip archive"));
 }
 
 TEST_F(AdapterTest, SaysWhenItNamesAnotherBase) {

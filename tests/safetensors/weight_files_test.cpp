@@ -47,6 +47,22 @@ TEST(WeightFiles, AreTheOnlyFileOfAnotherName) {
     EXPECT_THAT(findWeightFiles(folder.path()).paths, ElementsAre(folder / "weights.safetensors"));
 }
 
+TEST(WeightFiles, AreThoseThatTransformersWouldLoad) {
+    const TempFolder folder;
+    const LogCapture log;
+    const auto found = [&] { return findWeightFiles(folder.path()).paths; };
+    EXPECT_FALSE(hasModelWeights(folder.path()));
+    for (const char* name : {"a.bin", "b.bin", "other.safetensors", "training_args.bin"}) writeBytes(folder / name, "");
+    EXPECT_FALSE(hasModelWeights(folder.path()));
+    writeBytes(folder / "pytorch_model.bin.index.json", R"({"weight_map":{"x":"b.bin","y":"a.bin"}})");
+    EXPECT_THAT(found(), ElementsAre(folder / "a.bin", folder / "b.bin"));
+    writeBytes(folder / "pytorch_model.bin", "");
+    EXPECT_THAT(found(), ElementsAre(folder / "pytorch_model.bin"));
+    writeBytes(folder / kIndex, R"({"weight_map":{"x":"other.safetensors"}})");
+    EXPECT_THAT(found(), ElementsAre(folder / "other.safetensors"));
+    EXPECT_TRUE(hasModelWeights(folder.path()));
+}
+
 TEST(WeightFiles, WarnOfAnIndexBesideTheSingleFile) {
     const TempFolder folder;
     writeBytes(folder / "model.safetensors", "");
@@ -64,9 +80,11 @@ TEST(WeightFiles, AreRefusedWithTheWayOut) {
         std::string message;
     } rows[] = {
         {{}, "has no weights, expected model.safetensors"},
-        {{"pytorch_model.bin"}, "has PyTorch weights (pytorch_model.bin) but no safetensors; convert them: python3 -c"},
-        {{"consolidated.00.pth"}, "has PyTorch weights (consolidated.00.pth)"},
-        {{"model.pt"}, "has PyTorch weights (model.pt)"},
+        {{"pytorch_model-00001-of-00002.bin"},
+         "has PyTorch files (pytorch_model-00001-of-00002.bin), but none of a name that loaders look for, expected "
+         "pytorch_model.bin, or shards with pytorch_model.bin.index.json"},
+        {{"consolidated.00.pth"}, "has PyTorch files (consolidated.00.pth)"},
+        {{"model.pt"}, "has PyTorch files (model.pt)"},
         {{"model-Q4.gguf"}, "has GGUF weights (model-Q4.gguf)"},
         {{"a.safetensors", "b.safetensors"},
          "has 2 safetensors files, a.safetensors and others, but no model.safetensors.index.json"},

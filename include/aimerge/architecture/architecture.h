@@ -236,6 +236,9 @@ std::string_view moduleOf(std::string_view tensor);
 /// Sets vocab_size wherever config.json says it of the text; one that says it nowhere stays so.
 void setVocabularySize(nlohmann::ordered_json& config, std::int64_t rows);
 
+/// Whether the embedding serves as head; nullopt where config.json does not say.
+std::optional<bool> saysTied(const nlohmann::ordered_json& config);
+
 /// Whether config.json says that the embedding serves as head.
 bool isTied(const nlohmann::ordered_json& config);
 

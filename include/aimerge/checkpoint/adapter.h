@@ -1,7 +1,7 @@
 #pragma once
-// LoRA adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors. An adapter is no
-// model: it says how the parameters of a base model change. Read here are its config and its header; factors are read by
-// whoever applies them (merge/adapted_source.h).
+// LoRA adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors, or .bin of older
+// versions. An adapter is no model: it says how the parameters of a base model change. Read here are its config and its
+// header; factors are read by whoever applies them (merge/adapted_source.h).
 //
 //     W' = W + scaling B A        A [r, in], B [out, r], scaling = alpha / r, with rsLoRA alpha / sqrt(r)
 //
@@ -32,7 +32,7 @@ struct LowRankUpdate {
 
 struct Adapter {
     std::filesystem::path folder;
-    std::filesystem::path weights;                 // adapter_model.safetensors
+    std::filesystem::path weights;                 // adapter_model.safetensors, else adapter_model.bin
     nlohmann::ordered_json config;                 // adapter_config.json
     std::string configFile;                        // its path, for messages
     std::string trainedOn;                         // base_model_name_or_path; empty when the config has none

@@ -1,6 +1,7 @@
 #pragma once
-// A Hugging Face model folder opened for reading: config.json, the safetensors headers, and byte ranges of tensors on
-// demand. Opening reads headers only. Reading is local, thread-safe and allocates nothing.
+// A Hugging Face model folder opened for reading: config.json, the headers of its weight files (safetensors, or
+// pytorch_model.bin), and byte ranges of tensors on demand. Opening reads headers only. Reading is local, thread-safe and
+// allocates nothing.
 //
 // A base model with a LoRA adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
 // those that it changes stand as in the base, with updateOf() saying what is to be added. So read() and map() give the bytes
@@ -9,6 +10,7 @@
 #include "aimerge/architecture/architecture.h"
 #include "aimerge/architecture/model_config.h"
 #include "aimerge/checkpoint/adapter.h"
+#include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
@@ -38,7 +40,7 @@ public:
     /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,
     /// each
     ///        of them one of these
-    /// @throws InputError: no such folder or cached model (gives the download command), no safetensors weights, bad index
+    /// @throws InputError: no such folder or cached model (gives the download command), no weights, bad index
     ///         (missing shard, tensor absent from its shard, path outside the folder), bad header, bad config.json; what
     ///         readAdapter() throws, an adapter that does not fit the base, an adapter alone
     static Checkpoint open(const std::string& name);
@@ -108,8 +110,12 @@ private:
     /// taken without it, with a notice.
     void dropWrapper();
 
-    /// Opens a weight file for reading. @return its number
-    std::size_t addFile(const std::filesystem::path& path);
+    /// Opens a weight file for reading. @return its tensors, with the number of the file
+    std::vector<TensorInfo> addFile(const std::filesystem::path& path);
+
+    /// torch.save writes a head that is tied to the embeddings a second time by name, as the same bytes. safetensors, which
+    /// cannot say that, leaves it out; so the model is the same in both forms.
+    void dropTiedHead();
 
     /// Makes this the model with the adapter. @throws InputError when it does not fit
     void apply(Adapter adapter);
@@ -132,8 +138,8 @@ private:
     Architecture architecture_;
     std::vector<std::filesystem::path> paths_;
     std::vector<File> files_;
-    std::vector<std::string> stamps_;  // of files_, when they were opened
-    std::vector<Digest> headers_;      // likewise
+    std::vector<std::string> stamps_;   // of files_, when they were opened
+    std::vector<HeaderParts> headers_;  // likewise
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, std::size_t>
         byName_;  // views into tensors_, whose heap block moves with the object

@@ -15,6 +15,8 @@
 
 namespace aimerge {
 
+class HeaderSource;
+
 using Shape = std::vector<std::int64_t>;
 
 /// Product of the dimensions; 1 for a scalar.
@@ -41,9 +43,13 @@ struct SafetensorsHeader {
 /// Largest header accepted, as in the reference implementation: 100 MB.
 inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 
+/// As many dimensions as torch tensors may have.
+inline constexpr std::size_t kMaxDimensions = 64;
+
 /// Reads and validates the header of one file (length, JSON, duplicate keys, dtype, shape x dtype = bytes, offsets in
 /// bounds, no overlap, no hole, file size). A git-lfs pointer file is recognised by its text.
 /// @throws InputError naming file and tensor
+SafetensorsHeader readSafetensorsHeader(HeaderSource& source);
 SafetensorsHeader readSafetensorsHeader(const File& file);
 SafetensorsHeader readSafetensorsHeader(const std::filesystem::path& path);
 

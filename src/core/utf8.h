@@ -1,5 +1,5 @@
 #pragma once
-// The few questions about UTF-8 that a corpus raises.
+// The few questions about UTF-8 that texts and names raise.
 
 #include <cstddef>
 #include <optional>
