@@ -1,5 +1,6 @@
 #include "adapter_config.h"
 
+#include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "safetensors/strict_json.h"
@@ -13,22 +14,29 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kBaseKey = "base_model_name_or_path";
+
 // What PEFT takes where the file says nothing.
 constexpr std::int64_t kDefaultRank = 8;
 constexpr double kDefaultAlpha = 8;
 
-/// Settings that make the merged weight something other than W + scaling B A.
-constexpr const char* kUnsupported[] = {"use_dora",
-                                        "lora_bias",
-                                        "use_qalora",
-                                        "use_bdlora",
-                                        "layer_replication",
-                                        "target_parameters",
-                                        "kasa_config",
-                                        "arrow_config",
-                                        "monteclora_config",
-                                        "trainable_token_indices",
-                                        "alora_invocation_tokens"};
+/// Settings of LoRA whose formula is PEFT's own affair: it merges them itself.
+constexpr const char* kMergedByPeft[] = {"lora_bias", "use_qalora", "use_bdlora", "kasa_config", "monteclora_config"};
+
+/// Settings under which the change depends on the text, or the model gets other layers.
+constexpr std::pair<const char*, const char*> kUnmergeable[] = {
+    {"alora_invocation_tokens", "it off: such an adapter acts behind certain tokens alone, which no weights can do"},
+    {"arrow_config", "it off: such an adapter chooses among others by the text, which no weights can do"},
+    {"layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)"}};
+
+/// Kinds that give the model inputs of their own instead of other weights.
+constexpr const char* kWithoutWeights[] = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
+                                           "CARTRIDGE",     "ADAPTION_PROMPT"};
+
+/// Kinds that aimerge merges as it reads. LN_TUNING stores norms in full.
+constexpr const char* kLora = "LORA";
+constexpr const char* kTrainableTokens = "TRAINABLE_TOKENS";
+constexpr const char* kLayerNorms = "LN_TUNING";
 
 /// Initialisations that leave the base's weights as they are. The others (PiSSA, OLoRA, CorDA, LoftQ, ...) change them when
 /// PEFT attaches the adapter.
@@ -130,48 +138,92 @@ void AdapterConfig::readLayers() {
     if (names.empty()) layerPatterns_.emplace_back(".*?\\.[^.]*\\.(\\d{1,9})\\..*");
 }
 
-AdapterConfig AdapterConfig::read(const std::filesystem::path& path) {
+AdapterConfig AdapterConfig::parse(const std::filesystem::path& path) {
     AdapterConfig config;
     config.file_ = path.string();
     config.json_ = parseStrictJson<Json>(readTextFile(path), config.file_);
-    const Json& json = config.json_;
+    const Json* kind = find(config.json_, "peft_type");
+    if (!kind || !kind->is_string()) config.refuse("peft_type", "the kind of the adapter, such as \"LORA\"");
+    return config;
+}
+
+bool AdapterConfig::isMergedByPeft() const {
+    return find(json_, kMergedByKey) != nullptr;
+}
+
+std::string AdapterConfig::findReasonForPeft() const {
+    const std::string kind = json_.at("peft_type");
+    if (isMergedByPeft() || kind == kTrainableTokens || kind == kLayerNorms) return "";
+    if (kind != kLora) return fmt::format("peft_type \"{}\"", kind);
+    for (const char* key : kMergedByPeft)
+        if (const Json* value = find(json_, key); value && !isOff(*value)) return fmt::format("{} {}", key, value->dump());
+    return "";
+}
+
+void AdapterConfig::refuseUnmergeable() const {
+    const std::string kind = json_.at("peft_type");
+    if (std::ranges::find(kWithoutWeights, kind) != std::end(kWithoutWeights))
+        refuse("peft_type",
+               "a kind that changes weights: this one gives the model inputs of its own and leaves all weights as they are, "
+               "so there is nothing to merge");
+    for (const auto& [key, expected] : kUnmergeable)
+        if (const Json* value = find(json_, key); value && !isOff(*value)) refuse(key, expected);
+    const Json* initialisation = find(json_, "init_lora_weights");
+    if (initialisation && !initialisation->is_boolean() &&
+        std::ranges::none_of(kHarmlessInitialisations, [&](const char* name) { return *initialisation == name; }))
+        refuse("init_lora_weights",
+               "true: this initialisation changes the base's weights; convert the adapter to plain LoRA (PEFT: "
+               "save_pretrained with path_initial_model_for_weight_conversion)");
+}
+
+std::string AdapterConfig::reasonForPeft(const std::filesystem::path& path) {
+    const AdapterConfig config = parse(path);
+    if (!config.isMergedByPeft()) config.refuseUnmergeable();
+    return config.findReasonForPeft();
+}
+
+AdapterConfig AdapterConfig::read(const std::filesystem::path& path) {
+    AdapterConfig config = parse(path);
+    if (config.isMergedByPeft()) {
+        if (const Json* base = find(config.json_, kBaseKey); base && base->is_string()) config.trainedOn_ = *base;
+        config.modulesToSave_ = config.readNames("modules_to_save");
+        return config;
+    }
+    config.refuseUnmergeable();
+    if (const std::string reason = config.findReasonForPeft(); !reason.empty())
+        throw InputError("{}: {}: only PEFT merges such an adapter, into a base that it is given with (BASE+ADAPTER)",
+                         config.file_, reason);
+    config.readSettings();
+    return config;
+}
+
+void AdapterConfig::readSettings() {
     const auto setting = [&](const char* key, auto fallback, auto isValid, const char* expected) {
-        const Json* value = find(json, key);
+        const Json* value = find(json_, key);
         if (!value) return fallback;
-        if (!isValid(*value)) config.refuse(key, expected);
+        if (!isValid(*value)) refuse(key, expected);
         return value->get<decltype(fallback)>();
     };
     const auto isFlag = [](const Json& value) { return value.is_boolean(); };
     const auto isText = [](const Json& value) { return value.is_string(); };
+    constexpr const char* kBiases = "\"none\", \"all\" or \"lora_only\"";
+    const std::string bias = setting("bias", std::string("none"), isText, kBiases);
+    if (bias != "none" && bias != "all" && bias != "lora_only") refuse("bias", kBiases);
 
-    if (setting("peft_type", std::string(), isText, "\"LORA\"") != "LORA")
-        config.refuse("peft_type", "\"LORA\": adapters of other kinds cannot be merged");
-    for (const char* key : kUnsupported) {
-        const Json* value = find(json, key);
-        if (value && !isOff(*value))
-            config.refuse(key, "it off: merge this adapter into its base with PEFT (merge_and_unload)");
-    }
-    if (setting("bias", std::string("none"), isText, "\"none\"") != "none")
-        config.refuse("bias", "\"none\": merge this adapter into its base with PEFT (merge_and_unload)");
-    const Json* initialisation = find(json, "init_lora_weights");
-    if (initialisation && !initialisation->is_boolean() &&
-        std::ranges::none_of(kHarmlessInitialisations, [&](const char* name) { return *initialisation == name; }))
-        config.refuse("init_lora_weights",
-                      "true: this initialisation changes the base's weights; convert the adapter to plain LoRA (PEFT: "
-                      "save_pretrained with path_initial_model_for_weight_conversion)");
-
-    config.trainedOn_ = setting("base_model_name_or_path", std::string(), isText, "a name");
-    config.rank_ = setting("r", kDefaultRank, isRank, "a whole number of at least 1");
-    config.alpha_ = setting("lora_alpha", kDefaultAlpha, isFiniteNumber, "a number");
-    config.rankStabilized_ = setting("use_rslora", false, isFlag, "true or false");
-    config.fanInFanOut_ = setting("fan_in_fan_out", false, isFlag, "true or false");
-    config.ranks_ = config.readPatterns("rank_pattern", true);
-    config.alphas_ = config.readPatterns("alpha_pattern", false);
-    config.modulesToSave_ = config.readNames("modules_to_save");
-    config.targets_ = config.readSelection("target_modules");
-    config.excluded_ = config.readSelection("exclude_modules");
-    config.readLayers();
-    return config;
+    trainedOn_ = setting(kBaseKey, std::string(), isText, "a name");
+    rank_ = setting("r", kDefaultRank, isRank, "a whole number of at least 1");
+    alpha_ = setting("lora_alpha", kDefaultAlpha, isFiniteNumber, "a number");
+    rankStabilized_ = setting("use_rslora", false, isFlag, "true or false");
+    fanInFanOut_ = setting("fan_in_fan_out", false, isFlag, "true or false");
+    usesDora_ = setting("use_dora", false, isFlag, "true or false");
+    tiesWeights_ = setting("ensure_weight_tying", false, isFlag, "true or false");
+    ranks_ = readPatterns("rank_pattern", true);
+    alphas_ = readPatterns("alpha_pattern", false);
+    modulesToSave_ = readNames("modules_to_save");
+    targetParameters_ = readNames("target_parameters");
+    targets_ = readSelection("target_modules");
+    excluded_ = readSelection("exclude_modules");
+    readLayers();
 }
 
 std::int64_t AdapterConfig::rankOf(const std::string& module) const {
@@ -202,8 +254,47 @@ bool AdapterConfig::isLayerChosen(const std::string& module) const {
 
 std::string_view AdapterConfig::keyThatExcludes(const std::string& module) const {
     if (excluded_ && excluded_->matches(module)) return "exclude_modules";
-    if (targets_ && !targets_->matches(module)) return "target_modules";
+    // Of tied modules target_modules names one, and PEFT adapts the other with it.
+    if (targets_ && !targets_->matches(module)) return tiesWeights_ ? "" : "target_modules";
     return isLayerChosen(module) ? "" : "layers_to_transform";
+}
+
+std::vector<TargetParameter> AdapterConfig::targetParametersOf(const std::string& module) const {
+    std::vector<TargetParameter> parameters;
+    for (const std::string& target : targetParameters_) {
+        const std::size_t dot = target.rfind('.');
+        if (dot != std::string::npos && !endsWithModule(module, target.substr(0, dot))) continue;
+        const std::string name = target.substr(dot + 1);  // npos + 1 is 0
+        const std::string key = module + "." + name;
+        if (std::ranges::find(parameters, name, &TargetParameter::name) == parameters.end())
+            parameters.push_back({name, rankOf(key), scalingOf(key)});
+    }
+    if (!parameters.empty() && !targets_) parameters.push_back({"weight", rankOf(module), scalingOf(module)});
+    return parameters;
+}
+
+std::vector<std::int64_t> AdapterConfig::readTokens(const char* key, const Json& list) const {
+    std::vector<std::int64_t> tokens;
+    for (const Json& token : list) {
+        if (!token.is_number_integer() || token.get<std::int64_t>() < 0) refuse(key, "numbers of tokens, from 0");
+        tokens.push_back(token.get<std::int64_t>());
+    }
+    std::vector<std::int64_t> sorted = tokens;
+    std::ranges::sort(sorted);
+    if (std::ranges::adjacent_find(sorted) != sorted.end()) refuse(key, "no token twice");
+    return tokens;
+}
+
+std::vector<std::int64_t> AdapterConfig::tokensOf(const std::string& module) const {
+    for (const char* key : {"trainable_token_indices", "token_indices"}) {
+        const Json* tokens = find(json_, key);
+        if (!tokens) continue;
+        if (tokens->is_array()) return readTokens(key, *tokens);
+        if (!tokens->is_object()) refuse(key, "a list of token numbers, or such a list for each module");
+        for (const auto& [end, list] : tokens->items())
+            if (endsWithModule(module, end)) return readTokens(key, list);
+    }
+    return {};
 }
 
 }  // namespace aimerge

@@ -2,6 +2,7 @@
 
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/checkpoint/hub_cache.h"
+#include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/python_json.h"
@@ -10,6 +11,7 @@
 #include "safetensors/weight_files.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <sys/stat.h>
@@ -67,6 +69,18 @@ std::string adapterConfigText(const Adapter& adapter) {
     return adapter.config.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+/// What an update does with its tensors.
+std::string describe(const ParameterUpdate& update) {
+    if (const auto* rows = std::get_if<TokenRows>(&update)) return fmt::format(" tokens {}", fmt::join(rows->tokens, " "));
+    if (std::holds_alternative<MergedValues>(update)) return " merged";
+    const auto& factors = std::get<LowRankUpdate>(update);
+    std::string text = fmt::format(" {:a} {}", factors.scaling, factors.transposed);
+    if (factors.magnitude) text += " magnitude";
+    if (factors.experts > 1)
+        text += fmt::format(" {} of {} experts, from {}", factors.expert.value_or(-1), factors.experts, factors.firstOutput);
+    return text;
+}
+
 void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
     hasher.updateField(tensor.name).updateField(safetensorsName(tensor.dtype)).updateField(shapeText(tensor.shape));
 }
@@ -85,6 +99,12 @@ fs::path modelFolder(const std::string& name) {
 }
 
 Checkpoint Checkpoint::open(const std::string& name) {
+    Checkpoint result = openNamed(name);
+    if (!result.isAdapted()) result.noteAdapterBeside();
+    return result;
+}
+
+Checkpoint Checkpoint::openNamed(const std::string& name) {
     if (const auto parts = splitAdaptedName(name)) return openAdapted(name, *parts);
     const fs::path folder = modelFolder(name);
     if (isAdapterFolder(folder))
@@ -99,17 +119,29 @@ Checkpoint Checkpoint::openOver(const std::string& base, const std::string& name
 }
 
 Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& parts) {
-    Checkpoint result = open(parts.base);
+    Checkpoint result = openNamed(parts.base);
     if (result.isAdapted())
         throw InputError("{}: is for {}, which has an adapter already; merge that one into its base first", name,
                          parts.base);
+    fs::path folder = modelFolder(parts.adapter);
+    std::error_code ignored;
+    if (!fs::equivalent(folder, result.folder_, ignored)) result.noteAdapterBeside();
+    if (isMergedByPeft(folder)) folder = mergedByPeft(result, folder);
     result.name_ = name;
-    Adapter adapter = readAdapter(modelFolder(parts.adapter));
+    Adapter adapter = readAdapter(folder);
     const auto lastPart = [](const std::string& path) { return path.substr(path.find_last_of('/') + 1); };
     if (!adapter.trainedOn.empty() && lastPart(adapter.trainedOn) != lastPart(parts.base))
         spdlog::info("{}: names the base model {}; it is applied to {}", adapter.configFile, adapter.trainedOn, parts.base);
     result.apply(std::move(adapter));
     return result;
+}
+
+void Checkpoint::noteAdapterBeside() const {
+    if (holdsAdapter(folder_))
+        spdlog::warn(
+            "{0}: has an adapter (adapter_config.json) beside its weights. transformers with PEFT applies it when it "
+            "loads the folder; here it is not applied. Write {0}+{0} to apply it",
+            name_);
 }
 
 Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder) {
@@ -236,12 +268,19 @@ void Checkpoint::requireUnchanged() const {
     }
 }
 
+std::map<std::string_view, const TensorInfo*> Checkpoint::adapterTensors() const {
+    std::map<std::string_view, const TensorInfo*> tensors;
+    if (adapter_)
+        for (const auto& [parameter, update] : adapter_->updates)
+            for (const TensorInfo* tensor : tensorsOf(update)) tensors.emplace(tensor->name, tensor);
+    return tensors;
+}
+
 Digest Checkpoint::contentDigest(ThreadPool& threads) const {
     // One list of blocks for all tensors, in the order of the files: large and small tensors share the threads evenly.
     std::vector<const TensorInfo*> tensors;
     for (const TensorInfo& tensor : tensors_) tensors.push_back(&tensor);
-    if (adapter_)
-        for (const auto& [parameter, update] : adapter_->updates) tensors.insert(tensors.end(), {&update.a, &update.b});
+    for (const auto& [name, tensor] : adapterTensors()) tensors.push_back(tensor);
     std::sort(tensors.begin(), tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {
         return std::tie(a->fileIndex, a->bytes.begin) < std::tie(b->fileIndex, b->bytes.begin);
     });
@@ -271,8 +310,7 @@ Digest Checkpoint::contentDigest(ThreadPool& threads) const {
         hasher.update(std::as_bytes(std::span(digest.bytes)));
     }
     if (adapter_)
-        for (const auto& [parameter, update] : adapter_->updates)
-            hasher.updateField(fmt::format("{} {:a} {}", parameter, update.scaling, update.transposed));
+        for (const auto& [parameter, update] : adapter_->updates) hasher.updateField(parameter + describe(update));
     return hasher.digest();
 }
 
@@ -287,7 +325,7 @@ Digest Checkpoint::headerDigest() const {
     for (const TensorInfo& tensor : tensors_) add(tensor);
     if (adapter_) {
         hasher.updateField(adapterConfigText(*adapter_));
-        for (const auto& [parameter, update] : adapter_->updates) add(update.a), add(update.b);
+        for (const auto& [name, tensor] : adapterTensors()) add(*tensor);
     }
     return hasher.digest();
 }

@@ -44,7 +44,7 @@ void Checkpoint::takeNamesOf(const Checkpoint& reference) {
     for (TensorInfo& tensor : tensors_)
         if (const auto found = renamed.find(tensor.name); found != renamed.end()) tensor.name = found->second;
     if (adapter_) {
-        std::map<std::string, LowRankUpdate> updates;
+        std::map<std::string, ParameterUpdate> updates;
         for (auto& [parameter, update] : adapter_->updates) {
             const auto found = renamed.find(parameter);
             updates.emplace(found == renamed.end() ? parameter : found->second, std::move(update));

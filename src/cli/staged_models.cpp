@@ -1,6 +1,7 @@
 #include "cli/staged_models.h"
 
 #include "aimerge/checkpoint/adapter.h"
+#include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/byte_stream.h"
@@ -119,7 +120,14 @@ void StagedModels::describe(const std::set<std::string>& names) {
     for (const std::string& name : names) {
         const auto parts = splitAdaptedName(name);
         for (const std::string& part : parts ? std::vector{parts->base, parts->adapter} : std::vector{name}) {
-            const fs::path folder = modelFolder(part);
+            fs::path folder = modelFolder(part);
+            if (isAdapterFolder(folder) && isMergedByPeft(folder)) {
+                // The other ranks have not the weights to merge it into: they get what comes out.
+                if (!parts)
+                    throw InputError("{0}: is an adapter that PEFT merges into its base; with --io scatter write BASE+{0}",
+                                     name);
+                folder = mergedByPeft(Checkpoint::open(parts->base), folder);
+            }
             const auto known = std::ranges::find(folders_, folder);
             partsOf_[name].push_back(static_cast<std::size_t>(known - folders_.begin()));
             if (known == folders_.end()) folders_.push_back(folder);
@@ -162,15 +170,19 @@ void StagedModels::fill(World& world, const std::vector<std::vector<StagedTensor
 void StagedModels::sendTo(World& world, int rank, const std::vector<StagedTensor>& tensors) {
     std::vector<Stretch> stretches;
     Json announced = Json::array();
-    for (const StagedTensor& wanted : tensors) {
-        const fs::path& path = wanted.model->files()[wanted.tensor->fileIndex];
-        const auto file = std::ranges::find(weights_, path, &StagedFile::path);
-        if (file == weights_.end()) continue;  // sent whole
+    const auto add = [&](const Checkpoint& model, const TensorInfo& tensor) {
+        const auto file = std::ranges::find(weights_, model.files()[tensor.fileIndex], &StagedFile::path);
+        if (file == weights_.end()) return;  // sent whole
         const auto number = static_cast<std::size_t>(file - weights_.begin());
-        const ByteRange bytes = wanted.tensor->bytes;
-        if (!sent_.insert({rank, {number, bytes.begin}}).second) continue;
+        const ByteRange bytes = tensor.bytes;
+        if (!sent_.insert({rank, {number, bytes.begin}}).second) return;
         stretches.push_back({number, bytes});
         announced.push_back({number, bytes.begin, bytes.end});
+    };
+    for (const auto& [model, tensor] : tensors) {
+        add(*model, *tensor);
+        if (const ParameterUpdate* update = model->updateOf(*tensor))
+            for (const TensorInfo* part : tensorsOf(*update)) add(*model, *part);
     }
     sendText(world, rank, kWeightsTag, announced.dump());
     for (const Stretch& stretch : stretches)

@@ -150,7 +150,7 @@ std::vector<float> TensorSource::values(std::int64_t first, std::size_t count) c
 }
 
 std::shared_ptr<const TensorSource> directSource(const InputView& view) {
-    if (const LowRankUpdate* update = view.model->updateOf(*view.tensor)) return adaptedSource(view, *update);
+    if (const ParameterUpdate* update = view.model->updateOf(*view.tensor)) return adaptedSource(view, *update);
     return std::make_shared<DirectSource>(view);
 }
 

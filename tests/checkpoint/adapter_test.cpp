@@ -46,8 +46,13 @@ protected:
 
     double scalingOf(const Checkpoint& model, const std::string& module) const {
         const TensorInfo* tensor = model.find(module + ".weight");
-        const LowRankUpdate* update = tensor ? model.updateOf(*tensor) : nullptr;
+        const LowRankUpdate* update = tensor ? factorsOf(model, module + ".weight") : nullptr;
         return update ? update->scaling : std::nan("");
+    }
+
+    static const LowRankUpdate* factorsOf(const Checkpoint& model, const std::string& parameter) {
+        const ParameterUpdate* update = model.updateOf(*model.find(parameter));
+        return update ? std::get_if<LowRankUpdate>(update) : nullptr;
     }
 
     TempFolder folder_;
@@ -60,7 +65,7 @@ TEST_F(AdapterTest, ChangesTheBasesTensors) {
     EXPECT_EQ(model.name(), at("adapter"));
     EXPECT_EQ(model.folder(), at("base"));
     EXPECT_EQ(model.tensors().size(), TinyLlama().tensors.size());
-    const LowRankUpdate* update = model.updateOf(*model.find("model.layers.0.self_attn.q_proj.weight"));
+    const LowRankUpdate* update = factorsOf(model, "model.layers.0.self_attn.q_proj.weight");
     ASSERT_NE(update, nullptr);
     EXPECT_EQ(update->rank(), 2);
     EXPECT_EQ(update->scaling, 2);  // lora_alpha 4 / r 2
@@ -182,13 +187,13 @@ TEST_F(AdapterTest, RefusesWhatPeftWouldMergeOtherwise) {
         nlohmann::ordered_json value;
         std::string message;
     } rows[] = {
-        {"peft_type", "IA3", "peft_type is \"IA3\", expected \"LORA\""},
-        {"use_dora", true, "use_dora is true"},
-        {"bias", "all", "bias is \"all\""},
-        {"lora_bias", true, "lora_bias is true"},
+        {"peft_type", "PREFIX_TUNING", "peft_type is \"PREFIX_TUNING\", expected a kind that changes weights"},
+        {"peft_type", "CARTRIDGE", "leaves all weights as they are, so there is nothing to merge"},
+        {"peft_type", 3, "peft_type is 3"},
+        {"use_dora", true, "lora_A.weight has no lora_magnitude_vector beside it"},
+        {"bias", "some", "bias is \"some\", expected \"none\", \"all\" or \"lora_only\""},
+        {"alora_invocation_tokens", {1}, "alora_invocation_tokens is [1], expected it off"},
         {"layer_replication", {{0, 1}}, "layer_replication is"},
-        {"target_parameters", {"experts.up"}, "target_parameters is"},
-        {"trainable_token_indices", {1}, "trainable_token_indices is"},
         {"init_lora_weights", "pissa_niter_4", "init_lora_weights is \"pissa_niter_4\""},
         {"init_lora_weights", "loftq", "init_lora_weights is \"loftq\""},
         {"r", 0, "r is 0, expected a whole number of at least 1"},
@@ -211,16 +216,158 @@ TEST_F(AdapterTest, RefusesWhatPeftWouldMergeOtherwise) {
 }
 
 TEST_F(AdapterTest, TakesSettingsThatChangeNothing) {
-    const std::pair<const char*, nlohmann::ordered_json> rows[] = {
-        {"lora_dropout", 0.1},         {"init_lora_weights", "gaussian"}, {"layers_to_transform", {0, 1}},
-        {"layers_to_transform", 0},    {"target_modules", "all-linear"},  {"target_modules", ".*\\.q_proj"},
-        {"use_dora", false},           {"layer_replication", nullptr},    {"modules_to_save", {"score"}},
-        {"layers_pattern", {"layers"}}};
+    const std::pair<const char*, nlohmann::ordered_json> rows[] = {{"lora_dropout", 0.1},
+                                                                   {"init_lora_weights", "gaussian"},
+                                                                   {"layers_to_transform", {0, 1}},
+                                                                   {"layers_to_transform", 0},
+                                                                   {"target_modules", "all-linear"},
+                                                                   {"target_modules", ".*\\.q_proj"},
+                                                                   {"use_dora", false},
+                                                                   {"layer_replication", nullptr},
+                                                                   {"modules_to_save", {"score"}},
+                                                                   {"layers_pattern", {"layers"}},
+                                                                   {"bias", "all"},
+                                                                   {"target_parameters", {"experts.up"}},
+                                                                   {"trainable_token_indices", {1}}};
     for (const auto& [key, value] : rows) {
         TinyAdapter adapter;
         adapter.config[key] = value;
         EXPECT_EQ(scalingOf(open(adapter), kQuery), 2) << key << " " << value;
     }
+}
+
+TEST_F(AdapterTest, StoresBiasesInFull) {
+    TinyLlama base;
+    base.tensors["model.layers.0.self_attn.q_proj.bias"] = {"F32", {4}, bytesOf<float>({0, 0, 0, 0})};
+    base.write(folder_ / "base");
+    TinyAdapter adapter;
+    adapter.config["bias"] = "lora_only";
+    adapter.addFloats("base_model.model." + std::string(kQuery) + ".base_layer.bias", {4}, 5);
+
+    const Checkpoint model = open(adapter);
+
+    EXPECT_EQ(model.find(std::string(kQuery) + ".bias")->fileIndex, 1u);
+}
+
+TEST_F(AdapterTest, OfThreeNamesOfSavedEmbeddingsTheOneThatPeftLoadsCounts) {
+    TinyAdapter adapter;
+    adapter.config["modules_to_save"] = {"lm_head"};
+    adapter.addFloats("base_model.model.lm_head.weight", {7, 4}, 5);
+    adapter.addFloats("base_model.model.lm_head.modules_to_save.weight", {7, 4}, 6);
+    adapter.addFloats("base_model.model.lm_head.original_module.weight", {7, 4}, 7);
+
+    const Checkpoint model = open(adapter);
+
+    float first = 0;
+    model.read(*model.find("lm_head.weight"), 0, std::as_writable_bytes(std::span(&first, 1)));
+    EXPECT_EQ(first, 5);
+    adapter.tensors.erase("base_model.model.lm_head.weight");
+    EXPECT_THAT(messageOf<InputError>([&] { open(adapter); }),
+                AllOf(HasSubstr("lm_head.modules_to_save.weight"), HasSubstr("not base_model.model.lm_head.weight")));
+}
+
+TEST_F(AdapterTest, TakesNamesWithoutWhatTrainingProgramsPutBeforeThem) {
+    for (const std::string prefix : {"base_model.model.base_model.model.", "_orig_mod.base_model.model.",
+                                     "base_model.model._orig_mod.", "module.base_model.model."}) {
+        TinyAdapter adapter;
+        std::map<std::string, TinyTensor> renamed;
+        for (const auto& [name, tensor] : adapter.tensors) renamed[prefix + name.substr(17)] = tensor;
+        adapter.tensors = renamed;
+        const LogCapture log;
+
+        EXPECT_EQ(scalingOf(open(adapter), kQuery), 2) << prefix;
+        EXPECT_THAT(log.text(), HasSubstr("its names begin with " + prefix));
+    }
+}
+
+TEST_F(AdapterTest, SaysThatNamesWithTheAdaptersOwnNameAreNotAsPeftSavesThem) {
+    EXPECT_THAT(
+        refusal([](TinyAdapter& adapter) {
+            adapter.addFloats("base_model.model.model.layers.1.self_attn.q_proj.lora_A.default.weight", {2, 4}, 0);
+        }),
+        AllOf(HasSubstr("lora_A.default.weight"), HasSubstr("PEFT would not load it"), HasSubstr("save_pretrained")));
+}
+
+/// An adapter with rows for two tokens of the embedding.
+TinyAdapter withTokens(const nlohmann::ordered_json& tokens) {
+    TinyAdapter adapter;
+    adapter.config["trainable_token_indices"] = tokens;
+    adapter.addFloats("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", {2, 4}, 50);
+    return adapter;
+}
+
+TEST_F(AdapterTest, ReplacesRowsOfTokens) {
+    for (const nlohmann::ordered_json& tokens :
+         {nlohmann::ordered_json({5, 1}), nlohmann::ordered_json({{"embed_tokens", {5, 1}}})}) {
+        const Checkpoint model = open(withTokens(tokens));
+        const auto* rows = std::get_if<TokenRows>(model.updateOf(*model.find("model.embed_tokens.weight")));
+        ASSERT_NE(rows, nullptr);
+        EXPECT_EQ(rows->tokens, (std::vector<std::int64_t>{5, 1}));
+    }
+}
+
+TEST_F(AdapterTest, RefusesRowsOfTokensThatDoNotFit) {
+    const std::pair<nlohmann::ordered_json, const char*> rows[] = {{nullptr, "does not say which tokens"},
+                                                                   {{1, 1}, "no token twice"},
+                                                                   {{1}, "names 1 tokens"},
+                                                                   {{1, 700}, "names token 700"},
+                                                                   {{1, -1}, "numbers of tokens"},
+                                                                   {{{"lm_head", {1, 2}}}, "does not say which"}};
+    for (const auto& [tokens, message] : rows)
+        EXPECT_THAT(messageOf<InputError>([&, &config = tokens] { open(withTokens(config)); }), HasSubstr(message));
+}
+
+TEST_F(AdapterTest, AdaptersOfTokensAloneHaveTheirOwnNames) {
+    TinyAdapter adapter;
+    adapter.config = {{"peft_type", "TRAINABLE_TOKENS"}, {"token_indices", {3}}, {"target_modules", "model.embed_tokens"}};
+    adapter.tensors.clear();
+    adapter.addFloats("base_model.model.model.embed_tokens.trainable_tokens_delta", {1, 4}, 50);
+
+    const Checkpoint model = open(adapter);
+
+    EXPECT_NE(model.updateOf(*model.find("model.embed_tokens.weight")), nullptr);
+}
+
+TEST_F(AdapterTest, RefusesChangesOfATiedHeadForTheTrueReason) {
+    TinyLlama tied;
+    tied.config["tie_word_embeddings"] = true;
+    tied.tensors.erase("lm_head.weight");
+    tied.write(folder_ / "base");
+    TinyAdapter adapter;
+    adapter.config["ensure_weight_tying"] = true;
+    adapter.config["target_modules"] = {"q_proj", "embed_tokens"};
+    adapter.addFactors("lm_head", 2, 4, 7);
+
+    EXPECT_THAT(messageOf<InputError>([&] { open(adapter); }),
+                AllOf(HasSubstr("lm_head.lora_A.weight"), HasSubstr("ties to the embeddings"),
+                      HasSubstr("in addition to that of the embeddings")));
+}
+
+TEST_F(AdapterTest, ATiedHeadWithTheEmbeddingsOwnRowsStaysTied) {
+    TinyLlama tied;
+    tied.config["tie_word_embeddings"] = true;
+    tied.tensors.erase("lm_head.weight");
+    tied.write(folder_ / "base");
+    TinyAdapter adapter = withTokens({1, 2});
+    adapter.config["trainable_token_indices"] = {{"embed_tokens", {1, 2}}, {"lm_head", {1, 2}}};
+    adapter.addFloats("base_model.model.lm_head.token_adapter.trainable_tokens_delta", {2, 4}, 50);
+
+    const Checkpoint model = open(adapter);
+
+    EXPECT_TRUE(model.modelConfig().tieWordEmbeddings);
+    EXPECT_EQ(model.find("lm_head.weight"), nullptr);
+}
+
+TEST_F(AdapterTest, IsSaidWhenItLiesInTheFolderOfAModelThatIsTakenAlone) {
+    TinyAdapter().write(folder_ / "base");
+
+    const LogCapture alone;
+    Checkpoint::open(at("base"));
+    EXPECT_THAT(alone.text(), HasSubstr("has an adapter (adapter_config.json) beside its weights"));
+
+    const LogCapture applied;
+    EXPECT_TRUE(Checkpoint::open(at("base") + "+" + at("base")).isAdapted());
+    EXPECT_THAT(applied.text(), Not(HasSubstr("beside its weights")));
 }
 
 TEST_F(AdapterTest, RefusesTensorsThatDoNotFit) {
@@ -240,7 +387,7 @@ TEST_F(AdapterTest, RefusesTensorsThatDoNotFit) {
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("base_model.model.model.other.weight", {2}, 0); }),
                 AllOf(HasSubstr("model.other.weight"), HasSubstr("for another model")));
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("lora_A", {2}, 0); }),
-                HasSubstr("tensor lora_A is not of a LoRA adapter"));
+                HasSubstr("tensor lora_A is not of an adapter"));
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("base_model.model.model.norm.weight", {5}, 0); }),
                 AllOf(HasSubstr("model.norm.weight with shape [5], but it has [4]")));
 }

@@ -91,6 +91,47 @@ TEST(AdaptedSource, TransposesForEmbeddingsAndLayersThatStoreInByOut) {
         EXPECT_THAT(valuesOf(*model->source(), 0, 6), ElementsAre(10, 100, 20, 200, 30, 300));
 }
 
+/// W = 3 0 / 0 0, B A = 0 0 / 6 8, magnitudes 6 and 5: the rows of the sum have norms 3 and 10. Or all of it transposed.
+OneAdapted doraOfTwo(bool transposed) {
+    OneAdapted model("x.weight", form(Dtype::F32, {2, 2}), bytesOf<float>({3, 0, 0, 0}),
+                     {{"r", 1}, {"lora_alpha", 1}, {"use_dora", true}, {"fan_in_fan_out", transposed}});
+    model.open(SafetensorsBuilder()
+                   .add("base_model.model.x.lora_A.weight", "F32", {1, 2}, bytesOf<float>({3, 4}))
+                   .add("base_model.model.x.lora_B.weight", "F32", {2, 1}, bytesOf<float>({0, 2}))
+                   .add("base_model.model.x.lora_magnitude_vector", "F32", {2}, bytesOf<float>({6, 5})));
+    return model;
+}
+
+TEST(AdaptedSource, DoraGivesEachOutputItsMagnitude) {
+    const OneAdapted rows = doraOfTwo(false), columns = doraOfTwo(true);
+    EXPECT_THAT(valuesOf(*rows.source(), 0, 4), ElementsAre(6, 0, 3, 4));
+    EXPECT_THAT(valuesOf(*columns.source(), 0, 4), ElementsAre(6, 3, 0, 4));
+    EXPECT_THAT(valuesOf(*rows.source(), 1, 2), ElementsAre(0, 3));
+    EXPECT_THAT(valuesOf(*columns.source(), 1, 2), ElementsAre(3, 0));
+}
+
+TEST(AdaptedSource, FusedExpertsHaveTheFactorsOfEach) {
+    OneAdapted model("m.experts.down_proj", form(Dtype::F32, {2, 1, 2}), bytesOf<float>({0, 0, 0, 0}),
+                     {{"r", 2}, {"lora_alpha", 2}, {"target_modules", {"q"}}, {"target_parameters", {"experts.down_proj"}}});
+    model.open(SafetensorsBuilder()
+                   // Rows of A: both of the first expert, then both of the second. Columns of B: the first of each expert.
+                   .add("base_model.model.m.experts.lora_A.weight", "F32", {4, 2}, bytesOf<float>({1, 0, 0, 1, 1, 0, 0, 1}))
+                   .add("base_model.model.m.experts.lora_B.weight", "F32", {1, 4}, bytesOf<float>({1, 2, 3, 4})));
+
+    EXPECT_THAT(valuesOf(*model.source(), 0, 4), ElementsAre(1, 3, 2, 4));
+    EXPECT_THAT(valuesOf(*model.source(), 1, 2), ElementsAre(3, 2));
+}
+
+TEST(AdaptedSource, RowsOfTokensTakeThePlaceOfTheBases) {
+    OneAdapted model("x.weight", form(Dtype::BF16, {4, 2}), bytesOf(std::vector<std::uint16_t>(8, 0x3F80)),
+                     {{"trainable_token_indices", {3, 1}}});
+    model.open(SafetensorsBuilder().add("base_model.model.x.token_adapter.trainable_tokens_delta", "F32", {2, 2},
+                                        bytesOf<float>({30, 31, 10, 11})));
+
+    EXPECT_THAT(valuesOf(*model.source(), 0, 8), ElementsAre(1, 1, 10, 11, 1, 1, 30, 31));
+    EXPECT_THAT(valuesOf(*model.source(), 3, 4), ElementsAre(11, 1, 1, 30));
+}
+
 TEST(AdaptedSource, NamesAFactorThatIsNotFinite) {
     OneAdapted model("x.weight", form(Dtype::F32, {1, 1}), bytesOf<float>({0}), {{"r", 1}});
     model.open(SafetensorsBuilder()

@@ -3,7 +3,7 @@
 // pytorch_model.bin), and byte ranges of tensors on demand. Opening reads headers only. Reading is local, thread-safe and
 // allocates nothing.
 //
-// A base model with a LoRA adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
+// A base model with an adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
 // those that it changes stand as in the base, with updateOf() saying what is to be added. So read() and map() give the bytes
 // of the base; merge/tensor_source.h gives the values of the adapted model.
 
@@ -20,6 +20,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -64,8 +65,8 @@ public:
     const std::vector<TensorInfo>& tensors() const { return tensors_; }
     const TensorInfo* find(std::string_view name) const override;
 
-    /// What the adapter adds to a tensor of tensors(); null when nothing. Its factors can be given to read().
-    const LowRankUpdate* updateOf(const TensorInfo& tensor) const;
+    /// How the adapter changes a tensor of tensors(); null when it does not. Its tensors can be given to read().
+    const ParameterUpdate* updateOf(const TensorInfo& tensor) const;
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
@@ -103,6 +104,7 @@ public:
     Digest headerDigest() const;
 
 private:
+    static Checkpoint openNamed(const std::string& name);
     static Checkpoint openModel(const std::string& name, const std::filesystem::path& folder);
     static Checkpoint openAdapted(const std::string& name, const AdaptedName& parts);
 
@@ -117,16 +119,29 @@ private:
     /// cannot say that, leaves it out; so the model is the same in both forms.
     void dropTiedHead();
 
+    /// Says that a model's folder has an adapter, which others apply when they load it.
+    void noteAdapterBeside() const;
+
     /// Makes this the model with the adapter. @throws InputError when it does not fit
     void apply(Adapter adapter);
+    void takeFiles(Adapter& adapter);
+    bool isHeadTied() const;
+    /// A tied head that the adapter has again, with the embedding's own values, is left out.
+    void leaveOutTiedHead(Adapter& adapter) const;
     /// PEFT writes names as they are in memory: they become the file's, where known prefixes alone tell them apart.
     void takeNames(Adapter& adapter) const;
     /// As PEFT does: a model that ties its head to the embeddings gets one of its own when the adapter stores either in
     /// full; the head is then the base's embeddings until it is replaced.
     void untieHead(const Adapter& adapter);
     void replaceTensor(TensorInfo replacement, const Adapter& adapter);
-    void checkUpdate(const std::string& parameter, const LowRankUpdate& update, const Adapter& adapter) const;
+    const TensorInfo& requireTarget(const std::string& parameter, const ParameterUpdate& update,
+                                    const Adapter& adapter) const;
+    void checkFactors(const TensorInfo& target, const LowRankUpdate& update, const Adapter& adapter) const;
+    void checkTokens(const TensorInfo& target, const TokenRows& update, const Adapter& adapter) const;
     void checkSavedModules(const Adapter& adapter) const;
+
+    /// The tensors that the adapter's updates read, each once.
+    std::map<std::string_view, const TensorInfo*> adapterTensors() const;
 
     /// Sorts tensors_ and fills byName_. @throws InputError when a name occurs twice
     void indexTensors();
