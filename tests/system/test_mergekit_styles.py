@@ -126,7 +126,7 @@ class Comparison(unittest.TestCase):
         differences = lambda *other: self.differences(lambda got: got.update(kept(*other)), base, random=True)
         self.assertEqual(differences(0.5, 2), [])
         self.assertTrue(differences(0.55, 2))
-        self.assertTrue(differences(0.5, 1.9))
+        self.assertTrue(differences(0.5, 1.8))
         self.assertTrue(self.differences(lambda got: None, base, random=True))  # the same masks
 
     def test_config_keys(self):
