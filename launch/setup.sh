@@ -2,7 +2,7 @@
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
 # usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--sanitizers] [--no-packages]
-#   --test         also what the tests compare with (transformers, and the CUDA libraries that `import torch` loads)
+#   --test         also what the tests compare with (transformers, mergekit, the CUDA libraries that `import torch` loads)
 #   --slurm        also the daemons with which the tests start a Slurm of their own (nothing is started now)
 #   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs

@@ -86,19 +86,8 @@ class Case:
 
 
 def prepare_mergekit():
-    """build/bench-venv with mergekit; torch and transformers come from build/venv."""
     subprocess.run([ROOT / "launch" / "setup.sh", "--test", "--no-packages"], check=True, stdout=sys.stderr)
-    venv, requirements = ROOT / "build" / "bench-venv", ROOT / "src" / "tools" / "requirements-bench.txt"
-    stamp = venv / ".installed-bench"
-    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
-        print("installing mergekit into build/bench-venv", file=sys.stderr, flush=True)
-        subprocess.run([ROOT / "build/venv/bin/python", "-m", "venv", venv], check=True)
-        packages = next(venv.glob("lib/python3*/site-packages"))
-        (packages / "venv.pth").write_text(f"{next((ROOT / 'build/venv').glob('lib/python3*/site-packages'))}\n")
-        subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-                        "-r", requirements], check=True)
-        stamp.write_text(requirements.read_text())
-    return venv / "bin" / "mergekit-yaml"
+    return ROOT / "build" / "venv" / "bin" / "mergekit-yaml"
 
 
 def write_config(path, models, method, aim=None):

@@ -1,4 +1,4 @@
-"""What the tests compare with: torch, transformers and peft. They have no wheel for Python 3.10 (Ubuntu 22.04); what needs them is skipped there."""
+"""What the tests compare with: torch, transformers, peft, mergekit. They have no wheel for Python 3.10 (Ubuntu 22.04); what needs them is skipped there."""
 import unittest
 
 try:
@@ -10,3 +10,10 @@ except ImportError as error:
     needs_peers = unittest.skip(f"{error}; launch/setup.sh --test installs it where there is a wheel")
 else:
     needs_peers = lambda test: test
+
+try:
+    import mergekit
+except ImportError as error:
+    needs_mergekit = unittest.skip(f"{error}; launch/setup.sh --test installs it where there is a wheel")
+else:
+    needs_mergekit = needs_peers
