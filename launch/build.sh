@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds aimerge, without its tests, and points build/aimerge at the result.
+# Builds aimerge, without its tests, and points build/aimerge and build/mergekit-yaml at the result.
 #
 # usage: launch/build.sh [PRESET] [CMake options]
 #   PRESET  cpu (default), cuda, asan or tsan; see CMakePresets.json
@@ -29,4 +29,5 @@ fi
 say "compiling with $(nproc) jobs"
 cmake --build --preset "$preset" --target aimerge --parallel "$(nproc)"
 ln -sfn "$preset/bin/aimerge" build/aimerge
+ln -sfn "$preset/bin/mergekit-yaml" build/mergekit-yaml
 say "build/aimerge is the $preset build"

@@ -27,7 +27,11 @@ std::string calibrationSection(const AimArguments& arguments) {
 }  // namespace
 
 std::string quoted(const std::string& text) {
-    return nlohmann::json(text).dump();
+    try {
+        return nlohmann::json(text).dump();
+    } catch (const nlohmann::json::type_error&) {
+        throw UsageError("'{}' is not UTF-8, which a config is written in; rename it", text);
+    }
 }
 
 std::string quotedList(const std::vector<std::string>& texts) {

@@ -25,7 +25,7 @@ std::string aimSection(const AimArguments& arguments);
 /// Nothing was said about activations, so aimSection() chose the general text.
 bool usesGeneralText(const AimArguments& arguments);
 
-/// A text in double quotes, for YAML.
+/// A text in double quotes, for YAML. @throws UsageError when it is not UTF-8
 std::string quoted(const std::string& text);
 
 /// The same of a list: ["a", "b"].

@@ -1,5 +1,6 @@
 // aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors are caught here and nowhere else.
 
+#include "cli/bad_command_line.h"
 #include "cli/command_line.h"
 #include "cli/logging.h"
 #include "cli/options.h"
@@ -118,7 +119,7 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
     } catch (const CLI::ParseError& error) {
         const bool asked = error.get_exit_code() == 0;
         if (speaks && asked) app.exit(error);
-        if (speaks && !asked) tellUser("aimerge: {} (see aimerge --help)\n", error.what());
+        if (speaks && !asked) tellUser("aimerge: {}\n", oneLine(whatIsWrong(app, error)));
         request.command = nullptr;
         request.exitCode = asked ? 0 : static_cast<int>(ExitCode::Usage);
     }

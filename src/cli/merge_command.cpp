@@ -1,4 +1,4 @@
-// aimerge merge CONFIG --out DIR: the whole job, from model folders to a published checkpoint.
+// aimerge merge CONFIG OUT, or --method METHOD ... --out DIR: the whole job, from model folders to a published checkpoint.
 
 #include "cli/merge_command.h"
 
@@ -8,11 +8,7 @@
 #include "cli/options.h"
 #include "cli/shared_config.h"
 
-#include "aimerge/core/standard_streams.h"
-#include "aimerge/merge/job_check.h"
-
-#include <fmt/core.h>
-#include <spdlog/spdlog.h>
+#include "aimerge/core/error.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -24,8 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 
 void declareMerge(CLI::App& app, Options& options) {
-    app.add_option("config", options.subject, "Merge config (YAML)")->required();
+    declareConfig(app, options);
+    app.add_option("output", options.outArgument, "Folder to write, as --out");
     declareOutput(app, options);
+    app.get_option("--out")->required(false);
     declareScatter(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);
@@ -59,7 +57,17 @@ void mergeEarlierDocuments(World& world, const Options& options, const std::vect
     }
 }
 
-void runMerge(World& world, const Options& options) {
+/// With the folder to write in its place, which is given behind the config, by --out, or both.
+Options withOutput(Options options) {
+    if (options.out.empty()) options.out = options.outArgument;
+    if (options.out.empty()) throw UsageError("the folder to write is missing: aimerge merge CONFIG OUT, or --out OUT");
+    if (!options.outArgument.empty() && options.outArgument != options.out)
+        throw UsageError("two folders to write, '{}' and --out '{}': give one", options.outArgument, options.out);
+    return options;
+}
+
+void runMerge(World& world, const Options& given) {
+    const Options options = withOutput(given);
     mergeDocuments(world, options, shareConfigs(world, options, ConfigUse::Merge));
 }
 
@@ -89,18 +97,7 @@ void mergeDocuments(World& world, const Options& options, const std::vector<Merg
 }
 
 void mergeConfigText(World& world, const Options& options, const std::string& text, const std::string& command) {
-    const auto documents = openInTurn(world, [&] {
-        std::vector<MergeConfig> parsed = parseMergeConfigs(text, command, options.overrides, ConfigUse::Merge);
-        checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back());
-        return parsed;
-    });
-    if (world.isRoot()) tellUser("{}\n", documents.back().text);
-    if (usesGeneralText(options.aim) && !options.aim.omegas.empty())
-        spdlog::info(
-            "no --corpus: activations are measured on a general text that comes with aimerge; text of the kind that the "
-            "base is "
-            "used for is better");
-    mergeDocuments(world, options, documents);
+    mergeDocuments(world, options, shareMadeConfig(world, options, text, command));
 }
 
 const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",

@@ -59,6 +59,14 @@ void declareComputeOptions(CLI::App& app, Options& options) {
         ->capture_default_str();
 }
 
+void declareConfig(CLI::App& app, Options& options) {
+    app.add_option("config", options.subject, "Merge config (YAML)");
+    declareMethodOptions(app, options.method);
+    declareAimOptions(app, options.aim);
+    for (const char* name : {"--omega", "--corpus", "--text-key", "--preset", "--statistics"})
+        app.get_option(name)->group(kInPlaceOfConfig);
+}
+
 void declareShardSize(CLI::App& app, Options& options) {
     declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
 }

@@ -2,6 +2,7 @@
 // The command line's options, one struct for all subcommands; each subcommand declares the ones it understands.
 
 #include "cli/aim_arguments.h"
+#include "cli/method_arguments.h"
 
 #include "aimerge/core/progress.h"
 #include "aimerge/device/device.h"
@@ -63,6 +64,8 @@ struct Options {
     FeatcalArguments featcal;
     AimArguments aim;
     std::string relaxBase;
+    MethodArguments method;   // merge, plan: in place of `subject`
+    std::string outArgument;  // merge: what `out` may be written as
 };
 
 /// A subcommand: its name, one line for --help, the options it takes, and what it does.
@@ -81,6 +84,8 @@ extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepComma
 void declareComputeOptions(CLI::App& app, Options& options);
 /// Those and the options shared by the commands that start from a config file.
 void declareJobOptions(CLI::App& app, Options& options);
+/// CONFIG, or --method and the options that go with it.
+void declareConfig(CLI::App& app, Options& options);
 /// --max-shard-size.
 void declareShardSize(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.

@@ -18,7 +18,7 @@ namespace aimerge {
 namespace {
 
 void declarePlan(CLI::App& app, Options& options) {
-    app.add_option("config", options.subject, "Merge config (YAML)")->required();
+    declareConfig(app, options);
     app.add_option("--out", options.out, "Output folder, for the check of free disk space (default: here)");
     declareShardSize(app, options);
     app.add_option("--ranks", options.plannedRanks, "Plan for this many ranks (default: those the command runs on)")

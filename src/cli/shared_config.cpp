@@ -1,21 +1,75 @@
 #include "cli/shared_config.h"
 
+#include "aimerge/core/error.h"
+#include "aimerge/core/standard_streams.h"
 #include "aimerge/merge/job_check.h"
 
+#include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 namespace aimerge {
 
+namespace {
+
+void requireOneConfig(const Options& options) {
+    if (!options.method.method.empty() && !options.subject.empty())
+        throw UsageError("'{}' is a config, and --method stands for one: give one of them{}", options.subject,
+                         options.out.empty() ? "; with --method, the folder to write is --out" : "");
+    if (!options.method.method.empty()) return;
+    if (options.subject.empty()) throw UsageError("give a CONFIG, or --method METHOD --base BASE --models A,B in its place");
+    const AimArguments& aim = options.aim;
+    if (!aim.omegas.empty() || !aim.corpus.empty() || !aim.preset.empty() || !aim.statistics.empty() ||
+        !aim.textKeys.empty())
+        throw UsageError(
+            "--omega, --corpus, --text-key, --preset and --statistics go with --method; change the config, or use "
+            "--set aim.omega=0.4");
+}
+
+std::vector<MergeConfig> checkedConfigs(const Options& options, const std::string& text, const std::string& name,
+                                        ConfigUse use) {
+    std::vector<MergeConfig> documents = parseMergeConfigs(text, name, options.overrides, use);
+    if (use == ConfigUse::Merge)
+        for (const MergeConfig& document : documents)
+            checkMergeConfig(findMethod(document.method, document.methodMark), document);
+    return documents;
+}
+
+}  // namespace
+
 std::vector<MergeConfig> shareConfigs(World& world, const Options& options, ConfigUse use) {
-    const std::string text = world.broadcast(world.isRoot() ? readMergeConfigText(options.subject) : "");
-    return openInTurn(world, [&] {
-        std::vector<MergeConfig> documents = parseMergeConfigs(text, options.subject, options.overrides, use);
-        if (use == ConfigUse::Merge)
-            for (const MergeConfig& document : documents)
-                checkMergeConfig(findMethod(document.method, document.methodMark), document);
-        return documents;
-    });
+    if (use == ConfigUse::Merge) requireOneConfig(options);
+    const bool isMade = !options.method.method.empty();
+    const auto textOf = [&] {
+        return isMade ? methodConfigText(options.method, options.aim, options.overrides)
+                      : readMergeConfigText(options.subject);
+    };
+    const std::string text = world.broadcast(world.isRoot() ? textOf() : "");
+    if (isMade) return shareMadeConfig(world, options, text, "--method");
+    return openInTurn(world, [&] { return checkedConfigs(options, text, options.subject, use); });
+}
+
+std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, const std::string& text,
+                                         const std::string& command) {
+    const auto show = [&](const std::string& config) {
+        if (world.isRoot()) tellUser("{}\n", config);
+    };
+    const auto open = [&] {
+        try {
+            return checkedConfigs(options, text, command, ConfigUse::Merge);
+        } catch (const UsageError&) {
+            show(text);  // what is wrong is said by its lines
+            throw;
+        }
+    };
+    std::vector<MergeConfig> documents = openInTurn(world, open);
+    show(documents.back().text);
+    if (usesGeneralText(options.aim) && !options.aim.omegas.empty())
+        spdlog::info(
+            "no --corpus: activations are measured on a general text that comes with aimerge; text of the kind that the "
+            "base "
+            "is used for is better");
+    return documents;
 }
 
 void announceDocument(const std::vector<MergeConfig>& documents, std::size_t index, const std::string& whither) {

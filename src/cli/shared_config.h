@@ -24,9 +24,14 @@ auto openInTurn(World& world, Open&& open) {
     return open();
 }
 
-/// Collective. Rank 0 reads the file; all parse its text, apply --set and check each document that is merged against its
-/// method, before the first one is.
+/// Collective. Rank 0 reads the file, or makes and shows what --method stands for; all parse its text, apply --set and
+/// check each document that is merged against its method, before the first one is.
 std::vector<MergeConfig> shareConfigs(World& world, const Options& options, ConfigUse use);
+
+/// Collective. The config that a command line stands for, the same on every rank: shown, and checked as a file would be.
+/// @param command what messages name in place of a file: "aimerge relax"
+std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, const std::string& text,
+                                         const std::string& command);
 
 /// Says which document's turn it is, when there are several: "document 1 of 3: math -> out.intermediate/math".
 /// @param whither empty when nothing is written

@@ -9,6 +9,7 @@
 #include "config/calibration_config.h"
 #include "config/documents.h"
 #include "config/featcal_config.h"
+#include "config/foreign_config.h"
 #include "config/parameter_reader.h"
 #include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
@@ -58,6 +59,7 @@ std::vector<std::string> topLevelKeys(ConfigUse use) {
 }
 
 MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
+    if (use == ConfigUse::Merge) refuseForeignConfig(root);
     const MappingReader file(root, "", topLevelKeys(use));
     MergeConfig config;
     config.method = file.text("merge_method").value_or("");

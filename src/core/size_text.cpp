@@ -58,19 +58,42 @@ std::string threeDigits(double value) {
     return fmt::format("{:.{}f}", value, decimals);
 }
 
+/// A size below this that is written in single bytes has its unit forgotten, or meant otherwise.
+constexpr std::uint64_t kFewestPlainBytes = 1000'000;
+
+/// "1B" of bytes, where other programs (mergekit) mean a billion.
+void requireMeantBytes(std::string_view text, std::string_view number, const SizeUnit& unit, std::uint64_t bytes) {
+    if (unit.bytes > 1 || bytes == 0 || bytes >= kFewestPlainBytes) return;
+    const std::string meant = fmt::format("write {}kB if that is meant", static_cast<double>(bytes) / 1000);
+    if (unit.name.empty())
+        throw UsageError("'{}' has no unit, so it counts single bytes: give {}MB or {}GB; {}", text, number, number, meant);
+    throw UsageError("'{}' counts single bytes: for {} billion bytes, which mergekit writes so, give {}GB; {}", text, number,
+                     number, meant);
+}
+
+/// What is probably meant by a number that stands before something else than a unit.
+std::string meantSize(std::string_view number, std::string_view unit) {
+    const std::string name = lowerCase(unit);
+    if (number.empty() || name.size() != 1 || std::string_view("kmgtb").find(name) == std::string_view::npos) return {};
+    const std::string prefix = name == "k"   ? "k"
+                               : name == "b" ? "G"
+                                             : std::string(1, static_cast<char>(std::toupper(name[0])));
+    return fmt::format(" (did you mean {}{}B?)", number, prefix);
+}
+
 }  // namespace
 
 std::uint64_t parseSize(std::string_view text) {
-    const auto fail = [&]() -> std::uint64_t {
-        throw UsageError(
-            "'{}' is not a size; write bytes (4096) or a number with B, kB, MB, GB, TB (powers of 1000) or "
-            "KiB, MiB, GiB, TiB (powers of 1024), for example 5GB or 512MiB",
-            text);
-    };
     const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
     const std::string_view number = text.substr(0, digits);
     std::string_view unitText = text.substr(digits);
     if (unitText.size() > 1 && unitText.front() == ' ') unitText.remove_prefix(1);
+    const auto fail = [&]() -> std::uint64_t {
+        throw UsageError(
+            "'{}' is not a size{}; write a number with kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of "
+            "1024), for example 5GB or 512MiB",
+            text, meantSize(number, unitText));
+    };
     const auto unit = std::find_if(kSizeUnits.begin(), kSizeUnits.end(),
                                    [name = lowerCase(unitText)](const SizeUnit& known) { return known.name == name; });
     if (unit == kSizeUnits.end()) return fail();
@@ -80,6 +103,7 @@ std::uint64_t parseSize(std::string_view text) {
         std::uint64_t count = 0;
         const auto [stop, error] = std::from_chars(number.data(), end, count);
         if (error != std::errc{} || stop != end || count > ~std::uint64_t{0} / unit->bytes) return fail();
+        requireMeantBytes(text, number, *unit, count * unit->bytes);
         return count * unit->bytes;
     }
     double count = 0;

@@ -43,6 +43,19 @@ TEST(BadConfig, TheWholeFile) {
         "", ConfigUse::Merge);
 }
 
+TEST(BadConfig, OfOtherTools) {
+    expectRefused(
+        {
+            {"base_model: a\ngate_mode: hidden\nexperts: [{source_model: b}]\n",
+             ":2:1: 'gate_mode' is a key of mergekit-moe, which builds a mixture of experts out of dense models"},
+            {"base_model: a\nexperts: [{source_model: b}]\n", ":2:1: 'experts' is a key of mergekit-moe"},
+            {"genome: {merge_method: ties}\ntasks: [a]\n", ":1:1: 'genome' is a key of mergekit-evolve"},
+            {"layer_slices: []\n", ":1:1: 'layer_slices' is a key of bakllama"},
+            {"base_model: a\nexperts: {b: c}\n", ":2:1: 'experts' is a key of sweep configs; run it by `aimerge sweep`"},
+        },
+        "", ConfigUse::Merge);
+}
+
 TEST(BadConfig, TheListOfModels) {
     const std::string method = "merge_method: ties\n";
     expectRefused(
@@ -277,7 +290,8 @@ TEST(BadConfig, TheFeatcalSection) {
             {"  experts: [{weight: 1}]\n", ":5:13: featcal.experts[0] needs a 'model'"},
             {"  experts: [{model: a, weight: -1}]\n", ":5:32: featcal.experts[0].weight must be a number of at least 0"},
             {"  experts: [{model: a}, {model: a}]\n", ":5:33: the expert 'a' is listed twice"},
-            {"  experts: [{model: a, calibration: {seed: 1}}]\n", ":5:24: featcal.experts[0].calibration needs a text 'corpus'"},
+            {"  experts: [{model: a, calibration: {seed: 1}}]\n",
+             ":5:24: featcal.experts[0].calibration needs a text 'corpus'"},
             {"  base: {models: a}\n", ":5:10: unknown key 'models' in featcal.base; did you mean 'model'?"},
         },
         kThreeLines + "featcal:\n", ConfigUse::Merge);

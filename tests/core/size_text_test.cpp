@@ -11,8 +11,9 @@ namespace {
 TEST(ParseSize, AcceptsBytesAndDecimalAndBinaryUnits) {
     const std::vector<std::pair<std::string, std::uint64_t>> rows{
         {"0", 0},
-        {"4096", 4096},
-        {"12B", 12},
+        {"1000000", 1'000'000},
+        {"1000000B", 1'000'000},
+        {"0.001kB", 1},
         {"5GB", 5'000'000'000},
         {"5gb", 5'000'000'000},
         {"5 GB", 5'000'000'000},
@@ -47,9 +48,32 @@ TEST(ParseSize, RefusesEverythingElseWithTheAcceptedForms) {
                              "99999999TiB",
                              "99999999999.5TB",
                              "nanGB"})
-        EXPECT_THAT([&] { parseSize(text); }, testing::ThrowsMessage<UsageError>(
-                                                  testing::HasSubstr(fmt::format("'{}' is not a size; write bytes", text))))
+        EXPECT_THAT([&] { parseSize(text); },
+                    testing::ThrowsMessage<UsageError>(testing::HasSubstr(fmt::format("'{}' is not a size", text))))
             << text;
+}
+
+// 1B is what mergekit's users write for a billion, and 24B what they write for memory.
+TEST(ParseSize, RefusesFewBytesWithWhatIsMeant) {
+    const std::vector<std::pair<std::string, std::string>> rows{
+        {"1B",
+         "'1B' counts single bytes: for 1 billion bytes, which mergekit writes so, give 1GB; write 0.001kB if that is "
+         "meant"},
+        {"24b", "give 24GB; write 0.024kB if that is meant"},
+        {"5 B", "give 5GB"},
+        {"999999B", "give 999999GB; write 999.999kB if that is meant"},
+        {"500", "'500' has no unit, so it counts single bytes: give 500MB or 500GB; write 0.5kB if that is meant"},
+        {"999999", "write 999.999kB if that is meant"},
+    };
+    for (const auto& [text, message] : rows)
+        EXPECT_THAT([&] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message))) << text;
+}
+
+TEST(ParseSize, NamesTheUnitThatAPrefixLacks) {
+    for (const auto& [text, meant] : std::vector<std::pair<std::string, std::string>>{
+             {"1M", "1MB"}, {"5g", "5GB"}, {"100K", "100kB"}, {"1.5B", "1.5GB"}})
+        EXPECT_THAT([&] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(fmt::format(
+                                                  "'{}' is not a size (did you mean {}?); write", text, meant))));
 }
 
 TEST(FormatBytes, HasThreeSignificantDigitsInDecimalUnits) {

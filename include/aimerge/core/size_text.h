@@ -8,7 +8,8 @@
 
 namespace aimerge {
 
-/// "5GB" = 5e9, "512MiB" = 512 * 2^20, "4096" = bytes; upper or lower case, one blank allowed before the unit.
+/// "5GB" = 5e9, "512MiB" = 512 * 2^20, "4096000" = bytes; upper or lower case, one blank allowed before the unit. Plain
+/// bytes below 1 MB, but 0, are refused: whoever writes "1B" means a billion.
 /// @throws UsageError naming the text and the accepted forms
 std::uint64_t parseSize(std::string_view text);
 
