@@ -140,7 +140,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.baseDigest = contentDigestOf(base, threads);
     origin.baseFileStamps = base.fileStamps();
     origin.baseConfig = base.config().dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-    origin.corpus = config.tokenIds.empty() ? config.corpus : config.tokenIds;
+    origin.corpus = config.inputName();
     origin.tokensDigest = digestOf(input.blocks).hex();
     origin.blocks = input.blocks.blocks;
     origin.blockLength = input.blocks.length;
