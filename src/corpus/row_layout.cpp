@@ -1,6 +1,7 @@
 #include "corpus/row_layout.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 
 #include <fmt/ranges.h>
 
@@ -65,7 +66,7 @@ Names namesOf(const json& row) {
 json parseRow(const std::string& row, const std::string& place) {
     json object;
     try {
-        object = json::parse(row);
+        object = parsePythonJson<json>(row);
     } catch (const json::exception& error) {
         throw InputError("{}: not valid JSON: {}", place, error.what());
     }

@@ -107,11 +107,11 @@ TEST(Corpus, ReadsGzipOfSeveralMembersLikePlainText) {
     EXPECT_EQ(Corpus::open({folder / "empty.txt.gz"}, {}, TextUnit::WholeFile).documents(), 0u);
 }
 
-TEST(Corpus, LeavesOutAByteOrderMark) {
+TEST(Corpus, LeavesOutAByteOrderMarkAndTakesNumbersAsPythonWritesThem) {
     const TempFolder folder;
     writeBytes(folder / "a.txt", "\xef\xbb\xbfone\r\ntwo");
     writeBytes(folder / "empty.txt", "\xef\xbb\xbf");
-    writeBytes(folder / "a.jsonl", "\xef\xbb\xbf{\"text\": \"one\"}\r\n");
+    writeBytes(folder / "a.jsonl", "\xef\xbb\xbf{\"text\": \"one\", \"score\": NaN}\r\n");
 
     EXPECT_THAT(textsOf(Corpus::open({folder / "a.txt"}, {}, TextUnit::WholeFile), {0}), ElementsAre("one\r\ntwo"));
     EXPECT_EQ(Corpus::open({folder / "a.txt"}, {}, TextUnit::WholeFile).readBeginning(0, 5).document.text, "one\r\n");
