@@ -19,7 +19,7 @@ packages=(
     g++ cmake ninja-build ccache pkg-config python3-venv
     libopenmpi-dev openmpi-bin openssh-client
     libhdf5-dev libyaml-cpp-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
-    libxxhash-dev libzstd-dev zstd libsentencepiece-dev libprotobuf-dev # which 24.04 links sentencepiece with
+    libxxhash-dev libzstd-dev zlib1g-dev zstd libsentencepiece-dev libprotobuf-dev # which 24.04 links sentencepiece with
     libgtest-dev libgmock-dev libbenchmark-dev)
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -49,7 +49,7 @@ CLI::Option* declareAimOptions(CLI::App& app, AimArguments& arguments) {
                              ->delimiter(',');
     app.add_option("--corpus", arguments.corpus,
                    "Text on which the base's activations are measured (default: a general text that comes with aimerge)");
-    app.add_option("--text-key", arguments.textKeys, "Keys of a .jsonl line whose texts are joined")->delimiter(',');
+    app.add_option("--text-key", arguments.textKeys, "Columns whose texts are joined")->delimiter(',');
     app.add_option("--preset", arguments.preset, "paper, or reference-code: the arithmetic of the AIM authors' code");
     app.add_option("--statistics", arguments.statistics, "A log of aimerge calibrate, in place of a text");
     return omega;

@@ -20,7 +20,9 @@ namespace {
 
 void declareEvaluate(CLI::App& app, Options& options) {
     app.add_option("model", options.subject, "Checkpoint folder, or org/name in the local hub cache")->required();
-    app.add_option("--suite", options.suites, "Items to score: .jsonl, or .txt for perplexity (repeatable)")->required();
+    app.add_option("--suite", options.suites,
+                   "Items to score, as .jsonl, .json, .parquet, ..., or .txt for perplexity (repeatable)")
+        ->required();
     app.add_option("--dtype", options.computeDtype, "In what the model runs")
         ->check(CLI::IsMember({"float32", "bfloat16"}))
         ->capture_default_str();

@@ -20,16 +20,17 @@ NamedExpert splitExpert(const std::string& argument) {
     const std::size_t begin = equals == std::string::npos ? 0 : equals + 1;
     if (colon == std::string::npos || colon <= begin || colon + 1 == argument.size())
         throw UsageError(
-            "--expert {}: expected NAME=MODEL:TEXT, such as code=models/code:code.jsonl, where TEXT is a .txt or .jsonl "
-            "file "
-            "with examples of what the expert does",
+            "--expert {}: expected NAME=MODEL:TEXT, such as code=models/code:code.jsonl, where TEXT is a corpus "
+            "(docs/file-formats.md) of examples of what the expert does",
             argument);
     return {argument.substr(begin, colon - begin), argument.substr(colon + 1)};
 }
 
 std::string calibrationText(const FeatcalArguments& arguments, const std::string& corpus) {
-    return fmt::format("{{corpus: {}, text_key: {}, sequences: {}, sequence_length: {}, dtype: {}}}", quoted(corpus),
-                       quotedList(arguments.textKeys), arguments.sequences, arguments.sequenceLength, arguments.dtype);
+    const std::string keys =
+        arguments.textKeys.empty() ? "" : fmt::format("text_key: {}, ", quotedList(arguments.textKeys));
+    return fmt::format("{{corpus: {}, {}sequences: {}, sequence_length: {}, dtype: {}}}", quoted(corpus), keys,
+                       arguments.sequences, arguments.sequenceLength, arguments.dtype);
 }
 
 std::string configText(const Options& options) {
@@ -57,7 +58,7 @@ void declareFeatcal(CLI::App& app, Options& options) {
     FeatcalArguments& arguments = options.featcal;
     app.add_option("merged", options.subject, "The merged model: a folder or a hub name")->required();
     app.add_option("--expert", arguments.experts,
-                   "NAME=MODEL:TEXT: an expert and examples of what it does, .txt or .jsonl (repeatable)")
+                   "NAME=MODEL:TEXT: an expert and examples of what it does: a file, a folder or a pattern (repeatable)")
         ->required();
     app.add_option("--base", arguments.base, "The model that the experts were made from; --rho and --base-text need it");
     app.add_option("--base-text", arguments.baseText, "A text on which the base counts as an expert of its own");
@@ -65,7 +66,7 @@ void declareFeatcal(CLI::App& app, Options& options) {
     app.add_option("--rho", arguments.rho,
                    "1: towards the merged weights; 0: towards the base's; above 1: beyond the merged");
     app.add_option("--alpha", arguments.alpha, "Share of the expert's own input in what its output is computed from");
-    app.add_option("--text-key", arguments.textKeys, "Keys of a .jsonl line whose texts are joined")->delimiter(',');
+    app.add_option("--text-key", arguments.textKeys, "Columns whose texts are joined")->delimiter(',');
     app.add_option("--sequences", arguments.sequences, "Sequences of each text, at most")->check(CLI::PositiveNumber);
     app.add_option("--sequence-length", arguments.sequenceLength, "Tokens of a sequence")->check(CLI::PositiveNumber);
     app.add_option("--dtype", arguments.dtype, "In which the models are run: float32 or bfloat16");

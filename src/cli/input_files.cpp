@@ -2,8 +2,10 @@
 
 #include "aimerge/checkpoint/adapter.h"
 #include "aimerge/core/error.h"
+#include "aimerge/corpus/corpus_files.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 namespace aimerge {
@@ -28,7 +30,8 @@ std::set<fs::path> filesIn(const fs::path& folder) {
 std::vector<fs::path> inputPaths(const MergeConfig& config) {
     std::vector<fs::path> paths;
     const auto addCalibration = [&](const CalibrationConfig& calibration) {
-        paths.emplace_back(calibration.corpus);
+        for (const CorpusSource& source : calibration.corpus)
+            std::ranges::move(findCorpusFiles(source.path), std::back_inserter(paths));
         paths.emplace_back(calibration.tokenIds);
     };
     const auto addModel = [&](const std::string& name) {

@@ -22,7 +22,7 @@ struct FeatcalArguments {
     std::vector<std::string> experts;  // NAME=MODEL:TEXT
     std::string base, baseText;        // empty = none
     double lambda = 0.01, rho = 1, alpha = 1;
-    std::vector<std::string> textKeys{"text"};
+    std::vector<std::string> textKeys;  // empty: by layout
     std::int64_t sequences = 256, sequenceLength = 2048;
     std::string dtype = "bfloat16";
 };

@@ -153,7 +153,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.baseDigest = contentDigestOf(base, threads);
     origin.baseFileStamps = base.fileStamps();
     origin.baseConfig = dumpPythonJson(base.config(), 2);
-    origin.corpus = config.tokenIds.empty() ? config.corpus : config.tokenIds;
+    origin.corpus = config.inputName();
     origin.tokensDigest = digestOf(input.blocks).hex();
     origin.blocks = input.blocks.blocks;
     origin.blockLength = input.blocks.length;

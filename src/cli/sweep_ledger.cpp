@@ -9,6 +9,7 @@
 #include "aimerge/core/hash.h"
 #include "aimerge/core/revision.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/corpus/corpus_files.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -26,7 +27,8 @@ namespace fs = std::filesystem;
 std::string digestOf(const EvaluationSettings& evaluation) {
     Hasher hasher;
     hasher.updateField(fmt::format("scores {}", revision::kScores));
-    for (const std::string& suite : evaluation.suites) hasher.updateField(readTextFile(suite));
+    for (const std::string& suite : evaluation.suites)
+        for (const fs::path& file : corpusFiles(suite)) hasher.updateField(readTextFile(file));
     hasher.updateField(fmt::format("{} {} {} {}", torchName(evaluation.computeDtype), static_cast<int>(evaluation.choices),
                                    evaluation.blockLength, evaluation.tokensPerBatch));
     return hasher.digest().hex();
@@ -210,7 +212,8 @@ double SweepLedger::guessedSeconds(const Checkpoint& base, std::uint64_t bytes) 
     const Hardware hardware = hardwareOf(world_, options_);
     double weights = 0, suiteBytes = 0;
     for (const TensorInfo& tensor : base.tensors()) weights += static_cast<double>(tensor.elements());
-    for (const std::string& suite : sweep_.evaluation.suites) suiteBytes += static_cast<double>(fs::file_size(suite));
+    for (const std::string& suite : sweep_.evaluation.suites)
+        for (const fs::path& file : corpusFiles(suite)) suiteBytes += static_cast<double>(fs::file_size(file));
     const double flops = 2 * weights * suiteBytes / 4 * static_cast<double>(total_);
     return (static_cast<double>(bytes) / hardware.bytesPerSecond + flops / hardware.flopsPerSecond) / world_.size();
 }

@@ -3,16 +3,59 @@
 #include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace aimerge {
+namespace {
+
+CorpusSource readSource(const YamlNode& node, const std::string& name) {
+    if (node.kind == YamlNode::Kind::Sequence)
+        throw UsageError("{}: {} must be a text or a mapping {{path, share}}, found {}", node.mark.text(), name,
+                         describe(node));
+    if (node.kind != YamlNode::Kind::Mapping) return {textsOf(node, name).front()};
+    const MappingReader reader(node, name, {"path", "share"});
+    CorpusSource source;
+    assignIfGiven(source.path, reader.text("path"));
+    if (source.path.empty())
+        throw UsageError("{}: {} needs a 'path': a file, a folder or a pattern", node.mark.text(), name);
+    assignIfGiven(source.share, reader.number("share", 0, std::numeric_limits<double>::max()));
+    if (reader.find("share") != nullptr && source.share == 0)
+        throw UsageError("{}: {}.share must be above 0; leave the file out instead", node.mark.text(), name);
+    return source;
+}
+
+/// A path, or a list of paths and {path, share}.
+std::vector<CorpusSource> readCorpus(const YamlEntry& entry, const std::string& name) {
+    if (entry.value.kind != YamlNode::Kind::Sequence) return {readSource(entry.value, name)};
+    std::vector<CorpusSource> sources;
+    for (std::size_t i = 0; i < entry.value.items.size(); ++i)
+        sources.push_back(readSource(entry.value.items[i], fmt::format("{}[{}]", name, i)));
+    if (sources.empty()) throw UsageError("{}: {} is an empty list", entry.value.mark.text(), name);
+    const auto shares = std::ranges::count_if(sources, [](const CorpusSource& source) { return source.share > 0; });
+    if (shares != 0 && shares != std::ssize(sources))
+        throw UsageError("{}: {} of {} sources of {} have a 'share'; give one to all or to none", entry.value.mark.text(),
+                         shares, sources.size(), name);
+    return sources;
+}
+
+}  // namespace
+
+std::string CalibrationConfig::inputName() const {
+    std::string name = tokenIds;
+    for (const CorpusSource& source : corpus) name += (name.empty() ? "" : ", ") + source.path;
+    return name;
+}
 
 void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, const std::string& name) {
     const MappingReader reader(section.value, name,
-                               {"corpus", "text_key", "token_ids", "sequences", "sequence_length", "seed", "shuffle",
-                                "packing", "dtype", "micro_batch", "sequential"});
+                               {"corpus", "text_key", "chat_template", "token_ids", "sequences", "sequence_length", "seed",
+                                "shuffle", "packing", "dtype", "micro_batch", "sequential"});
     calibration.mark = section.mark;
-    assignIfGiven(calibration.corpus, reader.text("corpus"));
+    if (const YamlEntry* corpus = reader.find("corpus")) calibration.corpus = readCorpus(*corpus, reader.nameOf("corpus"));
     if (const YamlEntry* keys = reader.find("text_key"))
         calibration.textKeys = textsOf(keys->value, reader.nameOf("text_key"));
+    assignIfGiven(calibration.chatTemplate, reader.text("chat_template"));
     assignIfGiven(calibration.tokenIds, reader.text("token_ids"));
     assignIfGiven(calibration.sequences, reader.wholeNumber("sequences", 1));
     assignIfGiven(calibration.sequenceLength, reader.wholeNumber("sequence_length", 1));

@@ -1,126 +1,134 @@
 #include "aimerge/corpus/corpus.h"
 
 #include "aimerge/core/error.h"
-#include "corpus/text_stream.h"
+#include "corpus/chat_renderer.h"
+#include "corpus/row_file.h"
+#include "corpus/row_layout.h"
 #include "core/utf8.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
-#include <memory>
-#include <numeric>
+#include <optional>
 
 namespace aimerge {
 namespace {
 
-enum class Format { Text, JsonLines };
+struct OpenFile {
+    std::unique_ptr<RowFile> rows;
+    std::optional<RowLayout> layout;  // none: rows are texts
+};
 
-/// By the file name: x.txt, x.jsonl, x.txt.zst, x.jsonl.zst.
-Format formatOf(const std::filesystem::path& path) {
-    const std::filesystem::path extension = path.extension() == ".zst" ? path.stem().extension() : path.extension();
-    if (extension == ".txt") return Format::Text;
-    if (extension == ".jsonl") return Format::JsonLines;
-    throw InputError("{}: a corpus is a .txt or .jsonl file, either also as .zst; rename the file to say which it is",
-                     path.string());
-}
-
-std::string keysText(const nlohmann::json& object) {
-    std::string text;
-    for (const auto& [key, value] : object.items()) text += (text.empty() ? "" : ", ") + key;
-    return text.empty() ? "none" : text;
-}
-
-/// @param where "corpus.jsonl:17"
-std::string textOfJsonLine(const std::string& line, const std::vector<std::string>& keys, const std::string& where) {
-    nlohmann::json object;
-    try {
-        object = nlohmann::json::parse(line);
-    } catch (const nlohmann::json::exception& error) {
-        throw InputError("{}: the line is not valid JSON: {}", where, error.what());
+OpenFile openFile(const std::filesystem::path& path, const std::vector<std::string>& textKeys, TextUnit unit,
+                  const std::shared_ptr<TableReader>& tables) {
+    OpenFile file;
+    file.rows = openRowFile(path, unit, tables, [&](const std::string& text, const auto& place) {
+        const nlohmann::json row = parseRow(text, place());
+        if (!file.layout) file.layout = layoutOf(namesOf(row), textKeys, place());
+        plainTextOf(row, *file.layout, place());
+    });
+    if (textFormatOf(path) == TextFormat::Table) {
+        file.layout = layoutOf(file.rows->columns(), textKeys, path.string());
+        file.rows->selectColumns(file.layout->columns());
     }
-    if (!object.is_object()) throw InputError("{}: the line is not a JSON object", where);
-    std::string text;
-    for (const std::string& key : keys) {
-        const auto found = object.find(key);
-        if (found == object.end())
-            throw InputError("{}: the line has no key '{}' (its keys: {}); name the key of the text in calibration.text_key",
-                             where, key, keysText(object));
-        if (!found->is_string()) throw InputError("{}: '{}' is {}, a text was expected", where, key, found->type_name());
-        text += found->get_ref<const std::string&>();
-    }
-    return text;
-}
-
-bool isBlank(const std::string& line) {
-    return line.find_first_not_of(" \t\r") == std::string::npos;
+    return file;
 }
 
 }  // namespace
 
-Corpus Corpus::open(const std::filesystem::path& path, const std::vector<std::string>& textKeys, TextUnit unit) {
-    const Format format = formatOf(path);
-    const bool wholeFile = format == Format::Text && unit == TextUnit::WholeFile;
-    Corpus corpus;
-    corpus.path_ = path;
-    if (format == Format::JsonLines) corpus.textKeys_ = textKeys;
+struct Corpus::Files {
+    std::vector<OpenFile> files;
+    std::vector<std::size_t> first;  // document of each file
+    std::size_t documents = 0;
+    ChatRenderer renderer;
 
-    const std::unique_ptr<TextStream> stream = openTextStream(path);
-    LineReader reader(*stream);
-    std::string line;
-    std::uint64_t textBytes = 0;
-    while (reader.next(line)) {
-        textBytes = reader.offset() + line.size() + (reader.endedByBreak() ? 1 : 0);
-        const auto where = [&] { return fmt::format("{}:{}", path.string(), reader.number()); };
-        if (format == Format::JsonLines) {
-            if (isBlank(line)) continue;
-            textOfJsonLine(line, textKeys, where());
-        } else if (const auto invalid = firstInvalidUtf8(line)) {
-            throw InputError("{}: not valid UTF-8 at byte {} of the line; convert the file to UTF-8", where(), *invalid + 1);
+    std::size_t fileOf(std::size_t document) const {
+        return static_cast<std::size_t>(std::ranges::upper_bound(first, document) - first.begin()) - 1;
+    }
+
+    /// @param texts of rows of the file
+    std::vector<Document> documentsOf(const OpenFile& file, std::vector<std::string> texts,
+                                      const std::vector<std::size_t>& rows) {
+        std::vector<Document> result(texts.size());
+        std::vector<std::size_t> chats;
+        std::vector<std::string> chatRows, places;
+        for (std::size_t i = 0; i < texts.size(); ++i) {
+            if (!file.layout) {
+                result[i].text = std::move(texts[i]);
+                continue;
+            }
+            const std::string place = file.rows->placeOf(rows[i]);
+            if (auto text = plainTextOf(parseRow(texts[i], place), *file.layout, place)) {
+                result[i].text = *std::move(text);
+                continue;
+            }
+            chats.push_back(i);
+            chatRows.push_back(std::move(texts[i]));
+            places.push_back(place);
         }
-        if (!wholeFile) corpus.places_.push_back({reader.offset(), line.size()});
+        if (chats.empty()) return result;
+        std::vector<std::string> rendered = renderer.render(chatRows, *file.layout, places);
+        for (std::size_t i = 0; i < chats.size(); ++i) result[chats[i]] = {std::move(rendered[i]), true};
+        return result;
     }
-    if (wholeFile && textBytes > 0) corpus.places_.push_back({0, textBytes});
-    return corpus;
-}
+};
 
-std::string Corpus::textOf(std::string raw) const {
-    return textKeys_.empty() ? std::move(raw) : textOfJsonLine(raw, textKeys_, path_.string());
-}
+Corpus::Corpus(std::unique_ptr<Files> files) : files_(std::move(files)) {}
+Corpus::Corpus(Corpus&&) noexcept = default;
+Corpus& Corpus::operator=(Corpus&&) noexcept = default;
+Corpus::~Corpus() = default;
 
-std::vector<std::string> Corpus::read(const std::vector<std::size_t>& documents) const {
-    std::vector<std::size_t> byOffset(documents.size());
-    std::iota(byOffset.begin(), byOffset.end(), std::size_t{0});
-    std::sort(byOffset.begin(), byOffset.end(), [&](std::size_t a, std::size_t b) { return documents[a] < documents[b]; });
-
-    std::vector<std::string> texts(documents.size());
-    const std::unique_ptr<TextStream> stream = openTextStream(path_);
-    std::uint64_t position = 0;
-    for (const std::size_t index : byOffset) {
-        const Place& place = places_.at(documents[index]);
-        stream->skip(place.offset - position);
-        std::string raw(place.bytes, '\0');
-        if (stream->read(raw) != raw.size())
-            throw InputError("{}: the file became shorter while it was read", path_.string());
-        position = place.offset + place.bytes;
-        texts[index] = textOf(std::move(raw));
+Corpus Corpus::open(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& textKeys, TextUnit unit,
+                    ChatFormat chat) {
+    std::unique_ptr<Files> opened(new Files{{}, {}, 0, ChatRenderer(std::move(chat))});
+    const auto tables = std::make_shared<TableReader>();
+    for (const std::filesystem::path& path : files) {
+        opened->files.push_back(openFile(path, textKeys, unit, tables));
+        opened->first.push_back(opened->documents);
+        opened->documents += opened->files.back().rows->rows();
     }
-    return texts;
+    return Corpus(std::move(opened));
 }
 
-std::string Corpus::readBeginning(std::size_t document, std::uint64_t limit) const {
-    const Place& place = places_.at(document);
-    const bool isJson = !textKeys_.empty();
-    const std::unique_ptr<TextStream> stream = openTextStream(path_);
-    stream->skip(place.offset);
-    std::string text(isJson ? place.bytes : std::min<std::uint64_t>(place.bytes, limit), '\0');
-    if (stream->read(text) != text.size()) throw InputError("{}: the file became shorter while it was read", path_.string());
-    const bool isCut = text.size() < place.bytes;
-    text = textOf(std::move(text));
-    if (!isCut && text.size() <= limit) return text;
-    const std::size_t bytes = std::min<std::size_t>(text.size(), limit);
-    const std::size_t lineBreak = bytes == 0 ? std::string::npos : text.rfind('\n', bytes - 1);
-    if (lineBreak != std::string::npos) return text.substr(0, lineBreak + 1);
-    return std::string(wholeCharacters(std::string_view(text).substr(0, bytes)));
+std::size_t Corpus::documents() const {
+    return files_->documents;
+}
+
+std::uint64_t Corpus::bytesOf(std::size_t document) const {
+    const std::size_t file = files_->fileOf(document);
+    return files_->files[file].rows->bytesOf(document - files_->first[file]);
+}
+
+std::vector<Document> Corpus::read(const std::vector<std::size_t>& documents) const {
+    std::vector<std::vector<std::size_t>> indices(files_->files.size());  // into `documents`, by file
+    for (std::size_t i = 0; i < documents.size(); ++i) indices[files_->fileOf(documents[i])].push_back(i);
+    std::vector<Document> result(documents.size());
+    for (std::size_t number = 0; number < indices.size(); ++number) {
+        if (indices[number].empty()) continue;
+        const OpenFile& file = files_->files[number];
+        std::vector<std::size_t> rows;
+        for (const std::size_t i : indices[number]) rows.push_back(documents[i] - files_->first[number]);
+        std::vector<Document> own = files_->documentsOf(file, file.rows->read(rows), rows);
+        for (std::size_t i = 0; i < own.size(); ++i) result[indices[number][i]] = std::move(own[i]);
+    }
+    return result;
+}
+
+Corpus::Beginning Corpus::readBeginning(std::size_t document, std::uint64_t limit) const {
+    const std::size_t number = files_->fileOf(document), row = document - files_->first[number];
+    const OpenFile& file = files_->files[number];
+    Beginning beginning;
+    if (file.layout) {
+        beginning.document = std::move(read({document}).front());
+        beginning.isWhole = beginning.document.text.size() <= limit;
+    } else {
+        beginning.document.text = file.rows->readBeginning(row, limit);
+        beginning.isWhole = beginning.document.text.size() == file.rows->bytesOf(row);
+    }
+    std::string& text = beginning.document.text;
+    if (beginning.isWhole) return beginning;
+    text.resize(std::min<std::size_t>(text.size(), limit));
+    const std::size_t lineBreak = text.rfind('\n');
+    text.resize(lineBreak != std::string::npos ? lineBreak + 1 : wholeCharacters(text).size());
+    return beginning;
 }
 
 }  // namespace aimerge

@@ -1,9 +1,7 @@
 #include "corpus/huggingface_tokenizer.h"
 
-#include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <string_view>
@@ -12,17 +10,6 @@ namespace aimerge {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "messages hold little-endian numbers as they lie in memory");
-
-constexpr std::string_view kHint =
-    "run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `tokenizers`";
-
-std::vector<std::string> commandFor(const std::filesystem::path& folder) {
-    const std::filesystem::path script = environment::toolsDirectory() / "encode_documents.py";
-    if (!exists(script))
-        throw RuntimeFault("{}: the script that encodes text is not there; set AIMERGE_TOOLS_DIR to the folder src/tools",
-                           script.string());
-    return {environment::pythonInterpreter(), script.string(), folder.string()};
-}
 
 void appendNumber(std::string& text, std::uint64_t number) {
     text.append(reinterpret_cast<const char*>(&number), sizeof number);
@@ -36,37 +23,21 @@ void take(std::string_view& message, T* out, std::size_t count) {
     message.remove_prefix(count * sizeof(T));
 }
 
-/// The content of an answer, whose first byte says what it is.
-std::string_view contentOf(const std::string& answer) {
-    const std::string_view content = std::string_view(answer).substr(std::min<std::size_t>(1, answer.size()));
-    switch (answer.empty() ? '\0' : answer.front()) {
-        case 'I':
-            return content;
-        case 'E':
-            throw InputError("{}", content);
-        case 'S':
-            throw RuntimeFault("{}", content);
-        default:
-            throw RuntimeFault("encode_documents.py: an answer of unknown kind");
-    }
-}
-
 }  // namespace
 
 HuggingFaceTokenizer::HuggingFaceTokenizer(const std::filesystem::path& folder)
-    : process_(commandFor(folder), std::string(kHint)) {
-    contentOf(process_.receive());
-}
+    : helper_("encode_documents.py", {folder.string()}, "tokenizers") {}
 
-std::vector<TokenIds> HuggingFaceTokenizer::encode(const std::vector<std::string>& documents) {
+std::vector<TokenIds> HuggingFaceTokenizer::encodeWith(const std::vector<std::string>& documents, SpecialTokens special) {
     std::string message;
+    appendNumber(message, special == SpecialTokens::Added ? 1 : 0);
     appendNumber(message, documents.size());
     for (const std::string& document : documents) {
         appendNumber(message, document.size());
         message += document;
     }
-    const std::string answer = process_.request(message);
-    std::string_view content = contentOf(answer);
+    const std::string answer = helper_.request(message);
+    std::string_view content = answer;
     std::vector<TokenIds> encoded(documents.size());
     for (TokenIds& ids : encoded) {
         std::uint64_t count = 0;

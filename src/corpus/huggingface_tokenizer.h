@@ -3,17 +3,18 @@
 // Writing that library's many models, normalisers and pre-tokenisers again would be the surer way to differ from it.
 
 #include "aimerge/corpus/tokenizer.h"
-#include "aimerge/core/helper_process.h"
+#include "corpus/python_helper.h"
 
 namespace aimerge {
 
 class HuggingFaceTokenizer : public Tokenizer {
 public:
     explicit HuggingFaceTokenizer(const std::filesystem::path& folder);
-    std::vector<TokenIds> encode(const std::vector<std::string>& documents) override;
 
 private:
-    HelperProcess process_;
+    std::vector<TokenIds> encodeWith(const std::vector<std::string>& documents, SpecialTokens special) override;
+
+    PythonHelper helper_;
 };
 
 }  // namespace aimerge

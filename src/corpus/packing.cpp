@@ -43,11 +43,27 @@ private:
     std::size_t next_ = 0;
 };
 
+/// One list per document; conversations have their special tokens.
+std::vector<TokenIds> encode(std::vector<Document> documents, Tokenizer& tokenizer) {
+    std::vector<std::string> texts, chats;
+    for (Document& document : documents) (document.isChat ? chats : texts).push_back(std::move(document.text));
+    std::vector<TokenIds> ofTexts, ofChats;
+    if (!texts.empty()) ofTexts = tokenizer.encode(texts);
+    if (!chats.empty()) ofChats = tokenizer.encode(chats, SpecialTokens::None);
+    std::vector<TokenIds> encoded;
+    auto text = ofTexts.begin(), chat = ofChats.begin();
+    for (const Document& document : documents) encoded.push_back(std::move(document.isChat ? *chat++ : *text++));
+    return encoded;
+}
+
 /// The first tokens of a document that is too large to be encoded whole: at least `wanted`, or all there are.
 TokenIds encodeBeginning(const Corpus& corpus, std::size_t document, std::size_t wanted, Tokenizer& tokenizer) {
     for (std::uint64_t limit = std::max(kWholeDocumentBytes, wanted * 2 * kGuessedBytesPerToken);; limit *= 2) {
-        const bool isWhole = limit >= corpus.bytesOf(document);
-        TokenIds ids = tokenizer.encode({corpus.readBeginning(document, limit)}).front();
+        Corpus::Beginning beginning = corpus.readBeginning(document, limit);
+        const bool isWhole = beginning.isWhole;
+        std::vector<Document> one;
+        one.push_back(std::move(beginning.document));
+        TokenIds ids = encode(std::move(one), tokenizer).front();
         if (isWhole) return ids;
         if (ids.size() >= wanted + kSpareTokens) {
             ids.resize(wanted);
@@ -62,7 +78,7 @@ void requireDocuments(const PackingRequest& request) {
 
 TokenBlocks cutIntoBlocks(TokenIds ids, std::int64_t blocks, std::int64_t length) {
     ids.resize(static_cast<std::size_t>(blocks * length));
-    return {.blocks = blocks, .length = length, .ids = std::move(ids)};
+    return {.blocks = blocks, .length = length, .ids = std::move(ids), .unusedTokens = 0};
 }
 
 std::string joined(std::int64_t count, const char* noun) {
@@ -85,14 +101,17 @@ TokenBlocks packStream(const PackingRequest& request, Tokenizer& tokenizer) {
             continue;
         }
         const std::uint64_t bytes = std::clamp(missing * kGuessedBytesPerToken, std::uint64_t{1} << 20, kLargestBatchBytes);
-        for (const TokenIds& document : tokenizer.encode(request.corpus.read(batches.take(bytes, request.order.size()))))
+        for (const TokenIds& document : encode(request.corpus.read(batches.take(bytes, request.order.size())), tokenizer))
             ids.insert(ids.end(), document.begin(), document.end());
     }
     const auto found = static_cast<std::int64_t>(ids.size());
     if (found == 0) throw InputError("{}: the corpus has no tokens", request.corpusName);
     if (found < request.sequenceLength) return cutIntoBlocks(std::move(ids), 1, found);
-    return cutIntoBlocks(std::move(ids), std::min(found / request.sequenceLength, request.sequences),
-                         request.sequenceLength);
+    const std::int64_t blocks = std::min(found / request.sequenceLength, request.sequences);
+    const std::int64_t remainder = ids.size() < needed ? found - blocks * request.sequenceLength : 0;
+    TokenBlocks cut = cutIntoBlocks(std::move(ids), blocks, request.sequenceLength);
+    cut.unusedTokens = remainder;
+    return cut;
 }
 
 TokenBlocks packLines(const PackingRequest& request, Tokenizer& tokenizer) {
@@ -102,9 +121,10 @@ TokenBlocks packLines(const PackingRequest& request, Tokenizer& tokenizer) {
     Batches batches(request);
     while (kept < request.sequences && !batches.done()) {
         const auto wanted = static_cast<std::size_t>(request.sequences - kept);
-        std::vector<std::string> lines = request.corpus.read(batches.take(kLargestBatchBytes, wanted));
-        for (std::string& line : lines) line = std::string(stripWhiteSpace(line));
-        for (const TokenIds& line : tokenizer.encode(lines)) {
+        std::vector<Document> lines = request.corpus.read(batches.take(kLargestBatchBytes, wanted));
+        for (Document& line : lines)
+            if (!line.isChat) line.text = std::string(stripWhiteSpace(line.text));
+        for (const TokenIds& line : encode(std::move(lines), tokenizer)) {
             const bool isTooLong = static_cast<std::int64_t>(line.size()) > request.sequenceLength;
             tooLong += isTooLong ? 1 : 0;
             if (isTooLong || line.empty()) continue;

@@ -69,15 +69,16 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& fold
                      [](const Token& a, const Token& b) { return a.text.size() > b.text.size(); });
 }
 
-std::vector<TokenIds> SentencePieceTokenizer::encode(const std::vector<std::string>& documents) {
+std::vector<TokenIds> SentencePieceTokenizer::encodeWith(const std::vector<std::string>& documents, SpecialTokens special) {
     std::vector<TokenIds> encoded;
     encoded.reserve(documents.size());
-    for (const std::string& document : documents) encoded.push_back(encodeOne(document));
+    for (const std::string& document : documents) encoded.push_back(encodeOne(document, special));
     return encoded;
 }
 
-TokenIds SentencePieceTokenizer::encodeOne(std::string_view text) const {
-    TokenIds ids = before_;
+TokenIds SentencePieceTokenizer::encodeOne(std::string_view text, SpecialTokens special) const {
+    TokenIds ids;
+    if (special == SpecialTokens::Added) ids = before_;
     std::size_t pieceBegin = 0, position = 0;
     while (position < text.size()) {
         const Token* token = splitTokenAt(text.substr(position));
@@ -93,7 +94,7 @@ TokenIds SentencePieceTokenizer::encodeOne(std::string_view text) const {
         pieceBegin = position;
     }
     encodePiece(text.substr(pieceBegin), ids);
-    ids.insert(ids.end(), after_.begin(), after_.end());
+    if (special == SpecialTokens::Added) ids.insert(ids.end(), after_.begin(), after_.end());
     return ids;
 }
 

@@ -16,10 +16,10 @@ namespace aimerge {
 class SentencePieceTokenizer : public Tokenizer {
 public:
     explicit SentencePieceTokenizer(const std::filesystem::path& folder);
-    std::vector<TokenIds> encode(const std::vector<std::string>& documents) override;
 
 private:
-    TokenIds encodeOne(std::string_view text) const;
+    std::vector<TokenIds> encodeWith(const std::vector<std::string>& documents, SpecialTokens special) override;
+    TokenIds encodeOne(std::string_view text, SpecialTokens special) const;
     void encodePiece(std::string_view text, TokenIds& ids) const;
     const Token* splitTokenAt(std::string_view text) const;
 

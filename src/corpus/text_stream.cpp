@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 
+#include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -61,15 +62,6 @@ public:
         return target.pos;
     }
 
-    void skip(std::uint64_t bytes) override {
-        std::vector<char> scrap(static_cast<std::size_t>(std::min<std::uint64_t>(bytes, 1 << 20)));
-        while (bytes > 0) {
-            const std::size_t got = read(std::span(scrap).first(std::min<std::uint64_t>(scrap.size(), bytes)));
-            if (got == 0) return;
-            bytes -= got;
-        }
-    }
-
 private:
     PlainStream compressed_;
     std::string name_;
@@ -79,9 +71,70 @@ private:
     bool frameOpen_ = false, outputMayRemain_ = false;
 };
 
+/// One gzip member after another.
+class GzipStream : public TextStream {
+public:
+    explicit GzipStream(const std::filesystem::path& path)
+        : compressed_(path), name_(path.string()), input_(std::size_t{1} << 17) {
+        constexpr int kGzipWindow = 15 + 16;
+        if (::inflateInit2(&state_, kGzipWindow) != Z_OK) throw RuntimeFault("{}: zlib has no memory", name_);
+    }
+    ~GzipStream() override { ::inflateEnd(&state_); }
+    GzipStream(const GzipStream&) = delete;
+    GzipStream& operator=(const GzipStream&) = delete;
+
+    std::size_t read(std::span<char> out) override {
+        std::size_t filled = 0;
+        while (filled < out.size()) {
+            if (state_.avail_in == 0) {
+                state_.next_in = reinterpret_cast<Bytef*>(input_.data());
+                state_.avail_in = static_cast<uInt>(compressed_.read(input_));
+                if (state_.avail_in == 0 && memberOpen_)
+                    throw InputError("{}: the gzip data ends in the middle; the file was probably cut short", name_);
+                if (state_.avail_in == 0) break;
+            }
+            const auto room = static_cast<uInt>(std::min<std::size_t>(out.size() - filled, std::size_t{1} << 30));
+            state_.next_out = reinterpret_cast<Bytef*>(out.data() + filled);
+            state_.avail_out = room;
+            memberOpen_ = true;
+            const int status = ::inflate(&state_, Z_NO_FLUSH);
+            filled += room - state_.avail_out;
+            if (status == Z_STREAM_END) {
+                memberOpen_ = false;
+                ::inflateReset(&state_);
+            } else if (status != Z_OK) {
+                throw InputError("{}: damaged gzip data: {}; fetch or compress the file again", name_,
+                                 state_.msg != nullptr ? state_.msg : "no reason given");
+            }
+        }
+        return filled;
+    }
+
+private:
+    PlainStream compressed_;
+    std::string name_;
+    std::vector<char> input_;
+    z_stream state_{};
+    bool memberOpen_ = false;
+};
+
+bool isJsonSpace(int byte) {
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
 }  // namespace
 
+void TextStream::skip(std::uint64_t bytes) {
+    std::vector<char> scrap(static_cast<std::size_t>(std::min<std::uint64_t>(bytes, 1 << 20)));
+    while (bytes > 0) {
+        const std::size_t got = read(std::span(scrap).first(std::min<std::uint64_t>(scrap.size(), bytes)));
+        if (got == 0) return;
+        bytes -= got;
+    }
+}
+
 std::unique_ptr<TextStream> openTextStream(const std::filesystem::path& path) {
+    if (path.extension() == ".gz") return std::make_unique<GzipStream>(path);
     if (path.extension() == ".zst") return std::make_unique<ZstdStream>(path);
     return std::make_unique<PlainStream>(path);
 }
@@ -109,6 +162,64 @@ bool LineReader::next(std::string& line) {
     }
     nextOffset_ = offset_ + line.size() + (endedByBreak_ ? 1 : 0);
     if (line.empty() && !endedByBreak_) return false;
+    ++number_;
+    return true;
+}
+
+int JsonListReader::peek() {
+    if (begin_ == buffer_.size()) {
+        begin_ = 0;
+        buffer_.resize(std::size_t{1} << 20);
+        buffer_.resize(stream_.read(buffer_));
+    }
+    return buffer_.empty() ? -1 : static_cast<unsigned char>(buffer_[begin_]);
+}
+
+int JsonListReader::peekBehindSpace() {
+    while (isJsonSpace(peek())) take();
+    return peek();
+}
+
+void JsonListReader::fail(const char* what) const {
+    throw InputError("{}: not a JSON list: {} at byte {}, behind {} elements", name_, what, position_ + 1, number_);
+}
+
+bool JsonListReader::next(std::string& element) {
+    if (number_ == 0 && !isOpen_) {
+        if (peekBehindSpace() != '[') fail("it does not begin with '['");
+        take();
+        isOpen_ = true;
+    }
+    int byte = peekBehindSpace();
+    if (byte == ',' && number_ > 0) {
+        take();
+        byte = peekBehindSpace();
+    } else if (byte == ']') {
+        take();
+        if (peekBehindSpace() != -1) fail("something follows it");
+        return false;
+    } else if (number_ > 0) {
+        fail(byte == -1 ? "it ends in the middle" : "a comma is missing");
+    }
+    element.clear();
+    offset_ = position_;
+    bool inString = false, isEscaped = false;
+    for (int depth = 0;; take()) {
+        byte = peek();
+        if (byte == -1) fail("it ends in the middle");
+        if (depth == 0 && !inString && (byte == ',' || byte == ']')) break;
+        element.push_back(static_cast<char>(byte));
+        if (inString) {
+            inString = isEscaped || byte != '"';
+            isEscaped = !isEscaped && byte == '\\';
+        } else if (byte == '"') {
+            inString = true;
+        } else if (byte == '{' || byte == '[') {
+            ++depth;
+        } else if (byte == '}' || byte == ']') {
+            --depth;
+        }
+    }
     ++number_;
     return true;
 }

@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
 
+#include <charconv>
 #include <limits>
 #include <span>
 #include <string>
@@ -17,11 +18,12 @@ namespace aimerge {
 namespace {
 
 constexpr const char* kDigestKey = "content_digest";
+constexpr const char* kUnusedKey = "unused_tokens";
 
 std::string safetensorsText(const TokenBlocks& blocks) {
     const std::span<const std::int32_t> ids(blocks.ids);
     nlohmann::ordered_json header;
-    header["__metadata__"] = {{kDigestKey, digestOf(blocks).hex()}};
+    header["__metadata__"] = {{kDigestKey, digestOf(blocks).hex()}, {kUnusedKey, std::to_string(blocks.unusedTokens)}};
     header["input_ids"] = {
         {"dtype", "I32"}, {"shape", {blocks.blocks, blocks.length}}, {"data_offsets", {std::uint64_t{0}, ids.size_bytes()}}};
     std::string json = header.dump();
@@ -50,6 +52,8 @@ std::optional<TokenBlocks> TokenCache::find(const Digest& key) const {
         const auto metadata = readSafetensorsHeader(path).metadata;
         TokenBlocks blocks = readTokenIds(path, std::numeric_limits<std::int64_t>::max());
         const auto written = metadata.find(kDigestKey);
+        if (const auto unused = metadata.find(kUnusedKey); unused != metadata.end())
+            std::from_chars(unused->second.data(), unused->second.data() + unused->second.size(), blocks.unusedTokens);
         if (written != metadata.end() && written->second == digestOf(blocks).hex()) return blocks;
         spdlog::warn("{}: the cached token ids do not match their checksum; the corpus is encoded again", path.string());
     } catch (const InputError& error) {

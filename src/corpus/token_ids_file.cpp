@@ -1,8 +1,8 @@
 #include "aimerge/corpus/token_ids_file.h"
 
-#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/safetensors/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -131,7 +131,7 @@ TokenBlocks readTokenIds(const std::filesystem::path& path, std::int64_t vocabSi
         throw InputError("{}: ready token ids are a .safetensors or .npy file", path.string());
     const IdArray array = extension == ".npy" ? findInNpy(path) : findInSafetensors(path);
     requireBlocks(array, path);
-    TokenBlocks blocks{.blocks = array.shape[0], .length = array.shape[1], .ids = {}};
+    TokenBlocks blocks{.blocks = array.shape[0], .length = array.shape[1], .ids = {}, .unusedTokens = 0};
     const File file = File::openForReading(path);
     if (array.dtype == Dtype::I64) {
         readIds<std::int64_t>(file, array, vocabSize, blocks);

@@ -1,8 +1,8 @@
 #include "aimerge/evaluation/requests.h"
 
-#include "aimerge/corpus/tokenizer.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
+#include "aimerge/corpus/tokenizer.h"
 #include "core/utf8.h"
 
 #include <algorithm>
@@ -54,7 +54,7 @@ public:
                 if (item.kind == ItemKind::Text)
                     addText(i, queued_[pending]);
                 else
-                    addPair({i, c, contextOf(item, queued_[pending]), wantedOf(item, c, queued_[pending])});
+                    addPair({i, c, contextOf(item.contextOf(c), queued_[pending]), wantedOf(item, c, queued_[pending])});
             }
         }
         return std::move(requests_);
@@ -68,13 +68,14 @@ private:
 
     void queue(std::size_t i) {
         const SuiteItem& item = requests_.items[i];
-        for (const SuiteText& continuation : item.continuations) {
+        for (std::size_t c = 0; c < item.continuations.size(); ++c) {
+            const SuiteText &continuation = item.continuations[c], &prompt = item.contextOf(c);
             Queued place;
-            if (continuation.isEncoded != item.context.isEncoded && item.kind != ItemKind::Text)
+            if (continuation.isEncoded != prompt.isEncoded && item.kind != ItemKind::Text)
                 throw InputError("{}: prompt and continuation must both be text or both be token ids", item.place);
             if (!continuation.isEncoded) {
-                const std::string_view context = stripWhiteSpaceRight(item.context.text);
-                place.whole = encodings_.add(item.context.text + continuation.text);
+                const std::string_view context = stripWhiteSpaceRight(prompt.text);
+                place.whole = encodings_.add(prompt.text + continuation.text);
                 if (!context.empty()) place.context = encodings_.add(std::string(context));
             }
             queued_.push_back(place);
@@ -92,9 +93,9 @@ private:
                          model_.name());
     }
 
-    TokenIds contextOf(const SuiteItem& item, const Queued& place) const {
+    TokenIds contextOf(const SuiteText& prompt, const Queued& place) const {
         if (place.context) return encodings_[*place.context];
-        if (item.context.isEncoded && !item.context.ids.empty()) return item.context.ids;
+        if (prompt.isEncoded && !prompt.ids.empty()) return prompt.ids;
         return {prefixToken()};
     }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -22,7 +23,9 @@ std::size_t characters(const std::string& text) {
         std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0u) != 0x80u; }));
 }
 
-double lengthOf(const SuiteText& choice) {
+double lengthOf(const SuiteItem& item, std::size_t number) {
+    if (!item.lengths.empty()) return item.lengths[number];
+    const SuiteText& choice = item.continuations[number];
     return static_cast<double>(choice.isEncoded ? choice.ids.size() : characters(choice.text));
 }
 
@@ -30,7 +33,7 @@ double lengthOf(const SuiteText& choice) {
 std::size_t bestChoice(const SuiteItem& item, const ItemRuns& own, const std::vector<RunScore>& runs, ChoiceMetric metric) {
     const auto value = [&](std::size_t choice) {
         const double sum = runs[own[choice]].logLikelihood;
-        return metric == ChoiceMetric::Acc ? sum : sum / lengthOf(item.continuations[choice]);
+        return metric == ChoiceMetric::Acc ? sum : sum / lengthOf(item, choice);
     };
     std::size_t best = 0;
     for (std::size_t choice = 1; choice < own.size(); ++choice)
@@ -139,7 +142,12 @@ std::vector<nlohmann::ordered_json> samplesOf(const EvaluationRequests& requests
         line["loglikelihood"] = isOne ? values.front() : values;
         line["is_greedy"] = isOne ? greedy.front() : greedy;
         line["tokens"] = isOne ? tokens.front() : tokens;
-        if (item.kind == ItemKind::Choices) line["answer"] = item.answer;
+        if (item.kind == ItemKind::Choices) {
+            line["answer"] = item.answer;
+            for (const auto& [name, metric] :
+                 {std::pair("acc", ChoiceMetric::Acc), std::pair("acc_norm", ChoiceMetric::AccNorm)})
+                line[name] = bestChoice(item, byItem[i], runs, metric) == item.answer ? 1 : 0;
+        }
         lines.push_back(std::move(line));
     }
     return lines;

@@ -1,11 +1,13 @@
 #include "aimerge/evaluation/suite.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/core/file.h"
+#include "aimerge/corpus/corpus_files.h"
+#include "aimerge/corpus/rows.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <set>
@@ -19,7 +21,7 @@ using Json = nlohmann::json;
 /// One line of a suite.
 class ItemReader {
 public:
-    ItemReader(std::string place, const std::string& line) : place_(std::move(place)) {
+    ItemReader(const std::string& line, std::string place) : place_(std::move(place)) {
         try {
             line_ = Json::parse(line);
         } catch (const Json::exception& error) {
@@ -102,7 +104,7 @@ private:
 
     void readChoices(SuiteItem& item) {
         item.kind = ItemKind::Choices;
-        item.context = textAt("prompt", "context_ids");
+        if (!has("prompts")) item.context = textAt("prompt", "context_ids");
         const bool isEncoded = has("continuation_ids");
         const char* const key = isEncoded ? "continuation_ids" : "choices";
         const Json& choices = at(key);
@@ -111,11 +113,29 @@ private:
         for (const Json& choice : choices)
             item.continuations.push_back(isEncoded ? SuiteText{{}, asIds(choice, key), true}
                                                    : SuiteText{asString(choice, key), {}, false});
+        if (has("prompts")) {
+            for (const Json& prompt : listPerChoice("prompts", choices.size()))
+                item.ownContexts.push_back({asString(prompt, "prompts"), {}, false});
+        }
+        if (has("lengths")) {
+            for (const Json& length : listPerChoice("lengths", choices.size())) {
+                if (!length.is_number() || length.get<double>() <= 0)
+                    throw InputError("{}: lengths: {} is no number above 0", place_, length.dump());
+                item.lengths.push_back(length.get<double>());
+            }
+        }
         const Json& answer = at("answer");
         if (!answer.is_number_unsigned() || answer.get<std::uint64_t>() >= choices.size())
             throw InputError("{}: answer is {}, expected the number of a choice, 0 to {}", place_, answer.dump(),
                              choices.size() - 1);
         item.answer = answer.get<std::size_t>();
+    }
+
+    const Json& listPerChoice(const char* key, std::size_t choices) {
+        const Json& list = at(key);
+        if (!list.is_array() || list.size() != choices)
+            throw InputError("{}: {} is {}, expected a list of {}, one per choice", place_, key, list.dump(), choices);
+        return list;
     }
 
     std::string place_;
@@ -133,32 +153,32 @@ void requireOneKind(const std::vector<SuiteItem>& items) {
     }
 }
 
+/// "general" of general.txt and general.txt.gz.
+std::string taskOf(const std::filesystem::path& file) {
+    const std::filesystem::path stem = file.stem();
+    return stem.extension() == ".txt" ? stem.stem().string() : stem.string();
+}
+
 }  // namespace
 
-std::vector<SuiteItem> readSuite(const std::filesystem::path& path) {
-    const std::string content = readTextFile(path);
+std::vector<SuiteItem> readSuite(const std::string& path) {
     std::vector<SuiteItem> items;
-    if (path.extension() == ".txt") {
-        if (content.empty()) throw InputError("{}: is empty", path.string());
-        items.push_back({.task = path.stem().string(),
-                         .kind = ItemKind::Text,
-                         .place = path.string(),
-                         .context = {},
-                         .continuations = {{content, {}, false}}});
-        return items;
+    for (const std::filesystem::path& file : corpusFiles(path)) {
+        if (textFormatOf(file) != TextFormat::Text) {
+            forEachRow(file, [&](const std::string& row, const std::string& place) {
+                items.push_back(ItemReader(row, place).read());
+            });
+            continue;
+        }
+        std::string content = readWholeText(file);
+        if (content.empty()) throw InputError("{}: is empty", file.string());
+        SuiteItem& item = items.emplace_back();
+        item.task = taskOf(file);
+        item.kind = ItemKind::Text;
+        item.place = file.string();
+        item.continuations = {{std::move(content), {}, false}};
     }
-    if (path.extension() != ".jsonl")
-        throw InputError("{}: a suite is a .jsonl file of items or a .txt file that is one text", path.string());
-    std::size_t number = 0;
-    for (std::size_t begin = 0; begin < content.size();) {
-        const std::size_t end = std::min(content.find('\n', begin), content.size());
-        const std::string line = content.substr(begin, end - begin);
-        begin = end + 1;
-        ++number;
-        if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-        items.push_back(ItemReader(fmt::format("{}:{}", path.string(), number), line).read());
-    }
-    if (items.empty()) throw InputError("{}: has no items", path.string());
+    if (items.empty()) throw InputError("{}: has no items", path);
     requireOneKind(items);
     return items;
 }

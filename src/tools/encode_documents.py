@@ -1,61 +1,21 @@
 """Encodes documents with a model folder's tokenizer.json. Started by aimerge, which talks to it over a socket.
 
-Every message, both ways, is a length (8 bytes, little-endian) and that many bytes. The first byte sent back says what
-follows: b"I" ids; b"E" an error in the tokenizer's files or b"S" one in the set-up of Python, as UTF-8 text, after which the
-process ends. At the start one b"I" without ids tells that the tokenizer is loaded.
+Messages are as helper_messages.py has them.
 
-  request   count (8 bytes), then per document its length (8 bytes) and its UTF-8 bytes
-  ids       per document the number of tokens (8 bytes) and the ids (int32), in the order of the request
+  request   whether special tokens are added (8 bytes, 0 or 1), count (8 bytes), then per document its length (8 bytes) and its
+            UTF-8 bytes
+  answer    per document the number of tokens (8 bytes) and the ids (int32), in the order of the request
 
-Special tokens are added as transformers adds them: the post-processor of tokenizer.json decides, unless
+Special tokens, where they are, are added as transformers adds them: the post-processor of tokenizer.json decides, unless
 tokenizer_config.json has add_bos_token or add_eos_token.
 """
 
 import array
-import json
 import os
 import struct
 import sys
 
-
-class Failure(Exception):
-    """A message for the user about the tokenizer's files."""
-
-    kind = b"E"
-
-
-class SetUpFailure(Failure):
-    """A message for the user about this Python installation."""
-
-    kind = b"S"
-
-
-def read_exactly(stream, count):
-    data = stream.read(count)
-    if len(data) != count:
-        raise EOFError
-    return data
-
-
-def read_length(stream):
-    return struct.unpack("<Q", read_exactly(stream, 8))[0]
-
-
-def send(stream, kind, payload=b""):
-    stream.write(struct.pack("<Q", len(payload) + 1) + kind + payload)
-    stream.flush()
-
-
-def load_json(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise Failure(f"{path}: {error}") from error
-
-
-def token_text(entry):
-    return entry.get("content") if isinstance(entry, dict) else entry
+from helper_messages import Failure, load_json, missing_package, run, token_text
 
 
 def add_missing_tokens(tokenizer, config, added_token):
@@ -97,8 +57,7 @@ def load_tokenizer(folder):
     try:
         from tokenizers import AddedToken, Tokenizer, processors
     except ImportError as error:
-        raise SetUpFailure(f"the Python package `tokenizers` is missing for {sys.executable} ({error}): run "
-                           "./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter that has it") from error
+        raise missing_package("tokenizers", error) from error
     path = os.path.join(folder, "tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(path)
@@ -113,38 +72,24 @@ def load_tokenizer(folder):
     return tokenizer
 
 
-def serve(tokenizer, requests, answers):
-    while True:
-        try:
-            size = read_length(requests)
-        except EOFError:
-            return
-        request = memoryview(read_exactly(requests, size))
-        count, position, documents = struct.unpack_from("<Q", request)[0], 8, []
-        for _ in range(count):
-            length = struct.unpack_from("<Q", request, position)[0]
-            documents.append(str(request[position + 8:position + 8 + length], "utf-8"))
-            position += 8 + length
-        parts = []
-        for encoding in tokenizer.encode_batch(documents, add_special_tokens=True):
-            ids = array.array("i", encoding.ids)
-            parts += (struct.pack("<Q", len(ids)), ids.tobytes())
-        send(answers, b"I", b"".join(parts))
+def encode(tokenizer, request):
+    adds_special, count = struct.unpack_from("<QQ", request)
+    position, documents = 16, []
+    for _ in range(count):
+        length = struct.unpack_from("<Q", request, position)[0]
+        documents.append(str(request[position + 8:position + 8 + length], "utf-8"))
+        position += 8 + length
+    parts = []
+    for encoding in tokenizer.encode_batch(documents, add_special_tokens=bool(adds_special)):
+        ids = array.array("i", encoding.ids)
+        parts += (struct.pack("<Q", len(ids)), ids.tobytes())
+    return b"".join(parts)
 
 
 def main():
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    try:
-        tokenizer = load_tokenizer(sys.argv[1])
-        send(answers, b"I")
-        serve(tokenizer, requests, answers)
-    except Failure as failure:
-        send(answers, failure.kind, str(failure).encode())
-        return 1
-    except BrokenPipeError:  # aimerge has ended
-        return 1
-    return 0
+    tokenizer = load_tokenizer(sys.argv[1])
+    return lambda request: encode(tokenizer, request)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

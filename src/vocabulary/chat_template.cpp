@@ -136,4 +136,8 @@ void setChatTemplate(std::vector<TokenizerFile>& files, const std::string& chatT
     *config = {kConfigName, {}, root.dump(2) + "\n"};
 }
 
+std::string chatTemplateIn(const fs::path& folder) {
+    return templateIn(folder);
+}
+
 }  // namespace aimerge

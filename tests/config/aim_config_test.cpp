@@ -26,8 +26,8 @@ TEST(AimConfig, HasTheDefaultsOfThePaper) {
     EXPECT_FALSE(aim.roundBeforeRelaxing);
     EXPECT_TRUE(aim.hasCalibration);
     EXPECT_EQ(aim.mark.text(), "merge.yaml:4:1");
-    EXPECT_EQ(aim.calibration.corpus, "pile.jsonl");
-    EXPECT_EQ(aim.calibration.textKeys, std::vector<std::string>{"text"});
+    EXPECT_EQ(aim.calibration.inputName(), "pile.jsonl");
+    EXPECT_TRUE(aim.calibration.textKeys.empty());
     EXPECT_EQ(aim.calibration.sequences, 256);
     EXPECT_EQ(aim.calibration.sequenceLength, 2048);
     EXPECT_EQ(aim.calibration.seed, 42u);
@@ -87,6 +87,7 @@ TEST(AimConfig, ReadsEveryKey) {
   calibration:
     token_ids: ids.npy
     text_key: body
+    chat_template: chatml
     sequences: 8
     sequence_length: 16
     seed: 18446744073709551615
@@ -106,6 +107,7 @@ TEST(AimConfig, ReadsEveryKey) {
     EXPECT_TRUE(aim.roundBeforeRelaxing);
     EXPECT_EQ(aim.calibration.tokenIds, "ids.npy");
     EXPECT_EQ(aim.calibration.textKeys, std::vector<std::string>{"body"});
+    EXPECT_EQ(aim.calibration.chatTemplate, "chatml");
     EXPECT_EQ(aim.calibration.sequences, 8);
     EXPECT_EQ(aim.calibration.sequenceLength, 16);
     EXPECT_EQ(aim.calibration.seed, ~std::uint64_t{0});

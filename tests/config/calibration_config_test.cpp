@@ -16,7 +16,7 @@ using testing::ThrowsMessage;
 std::string corpusOf(const MergeConfig& config, std::size_t model) {
     const std::vector<ModelEntry>& listed = config.slices.at(0).sources;
     const CalibrationConfig* calibration = expertCalibration(config, model < listed.size() ? &listed[model] : nullptr);
-    return calibration ? calibration->corpus : "none";
+    return calibration ? calibration->inputName() : "none";
 }
 
 TEST(ExpertCalibration, IsTheModelsOwnElseTheFilesElseThatOfAim) {
@@ -53,6 +53,31 @@ TEST(ExpertCalibration, HasTheKeysAndDefaultsOfAims) {
     EXPECT_EQ(config.calibration->microBatch, 3);
     EXPECT_EQ(config.calibration->sequences, 256);
     EXPECT_EQ(config.calibration->sequenceLength, 2048);
+}
+
+std::vector<CorpusSource> sourcesOf(const std::string& corpus) {
+    return parsed(kThreeLines + "calibration: {corpus: " + corpus + "}\n").calibration->corpus;
+}
+
+TEST(CalibrationCorpus, IsAPathOrAListWithOrWithoutShares) {
+    EXPECT_EQ(sourcesOf("'data/*.parquet'").at(0).path, "data/*.parquet");
+    EXPECT_EQ(sourcesOf("[a, {path: b}]").at(1).path, "b");
+    EXPECT_EQ(sourcesOf("[a, {path: b}]").at(1).share, 0);
+    EXPECT_EQ(sourcesOf("[{path: a, share: 0.75}, {path: b, share: 3}]").at(1).share, 3);
+    EXPECT_EQ(parsed(kThreeLines + "calibration: {corpus: [a, {path: b}]}\n").calibration->inputName(), "a, b");
+}
+
+TEST(CalibrationCorpus, MistakesAreNamed) {
+    for (const auto& [corpus, message] : std::vector<std::pair<std::string, std::string>>{
+             {"[]", "calibration.corpus is an empty list"},
+             {"[a, '']", "calibration.corpus[1] must be a text"},
+             {"[[a]]", "calibration.corpus[0] must be a text"},
+             {"{share: 1}", "calibration.corpus needs a 'path'"},
+             {"[{path: a, weight: 1}]", "unknown key 'weight' in calibration.corpus[0]"},
+             {"[{path: a, share: 0}]", "calibration.corpus[0].share must be above 0"},
+             {"[{path: a, share: -1}]", "calibration.corpus[0].share must be"},
+             {"[{path: a, share: 1}, b]", "1 of 2 sources of calibration.corpus have a 'share'"}})
+        EXPECT_THAT([&] { sourcesOf(corpus); }, ThrowsMessage<UsageError>(HasSubstr(message))) << corpus;
 }
 
 TEST(ExpertCalibration, MistakesAreFoundWhereTheyStand) {

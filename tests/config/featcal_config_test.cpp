@@ -47,7 +47,7 @@ featcal:
     EXPECT_THAT(featcal.experts[1].calibration->textKeys, testing::ElementsAre("prompt", "target"));
     EXPECT_EQ(featcal.base->model, "d");
     EXPECT_EQ(featcal.base->weight, 3);
-    EXPECT_EQ(featcal.base->calibration->corpus, "d.txt");
+    EXPECT_EQ(featcal.base->calibration->inputName(), "d.txt");
 }
 
 TEST(FeatcalConfig, MayNameAnEarlierDocument) {

@@ -28,7 +28,7 @@ protected:
     CalibrationConfig configFor(const std::string& file, Packing packing, std::int64_t sequences,
                                 std::int64_t length) const {
         CalibrationConfig config;
-        config.corpus = (folder_ / file).string();
+        config.corpus = {{(folder_ / file).string()}};
         config.packing = packing;
         config.sequences = sequences;
         config.sequenceLength = length;
@@ -166,6 +166,57 @@ TEST_F(LoadTokenBlocks, UsesACorpusThatIsTooShortAsFarAsItGoes) {
     EXPECT_LT(blocks.length, 64);
     EXPECT_EQ(loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 64), base_), blocks);  // from the cache
     EXPECT_EQ(cacheEntries(), 1u);
+}
+
+TEST_F(LoadTokenBlocks, CountsTheTokensBeyondWholeSequences) {
+    writeBytes(folder_ / "a.txt", "!!!!!!");
+    const auto config = configFor("a.txt", Packing::Stream, 4, 3);
+    EXPECT_EQ(loadTokenBlocks(config, base_),
+              (TokenBlocks{.blocks = 2, .length = 3, .ids = {0, 3, 3, 3, 3, 3}, .unusedTokens = 1}));
+    EXPECT_EQ(loadTokenBlocks(config, base_).unusedTokens, 1);  // from the cache
+    EXPECT_EQ(loadTokenBlocks(configFor("a.txt", Packing::Stream, 2, 3), base_).unusedTokens, 0);
+}
+
+TEST_F(LoadTokenBlocks, TakesSourcesInTurnByTheirShares) {
+    writeBytes(folder_ / "a.txt", std::string(40, '!'));
+    writeBytes(folder_ / "b.txt", std::string(40, '"'));
+    auto config = configFor("a.txt", Packing::Stream, 4, 3);
+    config.corpus = {{(folder_ / "a.txt").string(), 3}, {(folder_ / "b.txt").string(), 1}};
+
+    // Blocks of a.txt at 1/6, 3/6 and 5/6 of the way, that of b.txt at 1/2.
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{0, 3, 3, 3, 3, 3, 0, 4, 4, 3, 3, 3}));
+}
+
+TEST_F(LoadTokenBlocks, RefusesASourceThatCannotGiveItsShare) {
+    writeBytes(folder_ / "a.txt", std::string(40, '!'));
+    writeBytes(folder_ / "b.txt", "!");
+    auto config = configFor("a.txt", Packing::Stream, 4, 3);
+    config.corpus = {{(folder_ / "a.txt").string(), 1}, {(folder_ / "b.txt").string(), 1}};
+    EXPECT_THAT([&] { loadTokenBlocks(config, base_); },
+                testing::ThrowsMessage<InputError>(testing::HasSubstr("b.txt: has 2 tokens, fewer than one sequence of 3")));
+    config.corpus[1].share = 0.01;
+    EXPECT_THAT([&] { loadTokenBlocks(config, base_); },
+                testing::ThrowsMessage<InputError>(testing::HasSubstr("b.txt: its share of 4 sequences is less than one")));
+}
+
+TEST_F(LoadTokenBlocks, AListOfFilesIsOneCorpusInItsOrder) {
+    writeBytes(folder_ / "a1.txt", "!!");
+    writeBytes(folder_ / "a2.txt", "\"\"");
+    auto config = configFor("a[12].txt", Packing::Stream, 2, 3);
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{0, 3, 3, 0, 4, 4}));
+    config.corpus = {{(folder_ / "a2.txt").string()}, {(folder_ / "a1.txt").string()}};
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{0, 4, 4, 0, 3, 3}));
+    EXPECT_EQ(cacheEntries(), 2u);
+}
+
+TEST_F(LoadTokenBlocks, EncodesAgainWithAnotherChatTemplate) {
+    writeBytes(folder_ / "a.jsonl",
+               R"({"messages": [{"role": "user", "content": "!"}, {"role": "assistant", "content": "!!"}]})");
+    auto config = configFor("a.jsonl", Packing::Stream, 1, 64);
+    config.chatTemplate = "{{ bos_token }}{% for turn in messages %}{{ turn.content }}{% endfor %}";
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{0, 3, 3, 3}));
+    config.chatTemplate = "{% for turn in messages %}{{ turn.content }}{% endfor %}{{ eos_token }}";
+    EXPECT_EQ(loadTokenBlocks(config, base_).ids, (std::vector<std::int32_t>{3, 3, 3, 1}));
 }
 
 TEST_F(LoadTokenBlocks, JoinsTheTextsOfSeveralKeys) {

@@ -51,6 +51,18 @@ TEST(Scores, ChoicesCountAsTheyAreOrByTheirCharacters) {
     EXPECT_EQ(scoreTasks(requests, runs, ChoiceMetric::AccNorm).at(0).value, 1);  // -1 against -0.9
     EXPECT_EQ(scoreTasks(requests, runs, ChoiceMetric::AccNorm).at(0).metric, "acc_norm");
     EXPECT_EQ(scoreTasks(requests, runs, ChoiceMetric::AccNorm).at(0).standardError, 0);
+    EXPECT_EQ(samplesOf(requests, runs).at(0).at("acc"), 0);
+    EXPECT_EQ(samplesOf(requests, runs).at(0).at("acc_norm"), 1);
+}
+
+TEST(Scores, LengthsOfTheSuiteCountInPlaceOfTheCharacters) {
+    SuiteItem item{.task = "t", .kind = ItemKind::Choices, .place = "", .context = {}, .continuations = {}, .answer = 0};
+    item.continuations = {{"abc", {}, false}, {"abcde", {}, false}};
+    item.lengths = {3, 4};
+    const EvaluationRequests requests = requestsOf({item}, {{0, 1}, {0, 1}});
+
+    const std::vector<RunScore> runs = scoreRuns(requests, {{-3.0f, false}, {-4.5f, false}});
+    EXPECT_EQ(scoreTasks(requests, runs, ChoiceMetric::AccNorm).at(0).value, 1);  // -1 against -1.125
 }
 
 TEST(Scores, OfEqualChoicesTheFirstCounts) {

@@ -53,6 +53,25 @@ TEST_F(Suite, TakesTokenIdsInPlaceOfText) {
     EXPECT_THAT(items[1].continuations.at(1).ids, ElementsAre(3, 4));
 }
 
+TEST_F(Suite, ChoicesMayHavePromptsAndLengthsOfTheirOwn) {
+    const std::vector<SuiteItem> items =
+        readSuite(write(R"({"task": "a", "prompts": ["p", "q"], "choices": ["x", "x"], "lengths": [1, 2.5], "answer": 1})"));
+
+    EXPECT_EQ(items[0].contextOf(0).text, "p");
+    EXPECT_EQ(items[0].contextOf(1).text, "q");
+    EXPECT_THAT(items[0].lengths, ElementsAre(1, 2.5));
+}
+
+TEST_F(Suite, MayBeAJsonListOrAFolderOfFiles) {
+    const std::string item = R"({"task": "a", "prompt": "p", "target": "x"})";
+    const std::string list = write("[" + item + ",\n" + item + "]", "s.json").string();
+    write(item, "t.jsonl");
+
+    EXPECT_EQ(readSuite(list).size(), 2u);
+    EXPECT_EQ(readSuite(list).back().place, list + ": element 2");
+    EXPECT_EQ(readSuites({std::filesystem::path(list).parent_path().string()}).size(), 3u);
+}
+
 TEST_F(Suite, ATextFileIsOneText) {
     const std::vector<SuiteItem> items = readSuite(write("all of it\n", "general.txt"));
 
@@ -75,6 +94,12 @@ TEST_F(Suite, NamesThePlaceOfWhatIsWrong) {
              {R"({"task": "u", "prompt": "p", "choices": ["x", "y"], "answer": 2})", "the number of a choice, 0 to 1"},
              {R"({"task": "u", "prompt": "p", "choices": ["x", "y"], "answer": -1})", "the number of a choice, 0 to 1"},
              {R"({"task": "u", "prompt": "p", "choices": ["x", "y"]})", "s.jsonl:2: has no key \"answer\""},
+             {R"({"task": "u", "prompts": ["p"], "choices": ["x", "y"], "answer": 0})",
+              "expected a list of 2, one per choice"},
+             {R"({"task": "u", "prompt": "p", "prompts": ["p", "q"], "choices": ["x", "y"], "answer": 0})",
+              "unknown key \"prompt\""},
+             {R"({"task": "u", "prompt": "p", "lengths": [1, 0], "choices": ["x", "y"], "answer": 0})",
+              "lengths: 0 is no number above 0"},
              {R"({"task": "u", "context_ids": [1.5], "continuation_ids": [1]})", "context_ids: 1.5 is no token id"},
              {R"({"task": "u", "prompt": "p", "context_ids": [1], "target": "x"})", "has both \"prompt\" and"},
              {R"({"task": "t", "text": "x"})", "task t has items of another kind at"}}) {
@@ -82,7 +107,8 @@ TEST_F(Suite, NamesThePlaceOfWhatIsWrong) {
         EXPECT_THAT([&] { readSuite(write(text)); }, ThrowsMessage<InputError>(HasSubstr(message))) << line;
     }
     EXPECT_THAT([&] { readSuite(write("\n")); }, ThrowsMessage<InputError>(HasSubstr("has no items")));
-    EXPECT_THAT([&] { readSuite(write("x", "s.csv")); }, ThrowsMessage<InputError>(HasSubstr("a suite is a .jsonl file")));
+    EXPECT_THAT([&] { readSuite(write("x", "s.csv")); },
+                ThrowsMessage<InputError>(HasSubstr("a file of this name is not known as text")));
 }
 
 TEST_F(Suite, ATaskStandsInOneFile) {

@@ -78,7 +78,7 @@ TEST(SweepConfig, APointIsTheMergeConfigThatMakesIt) {
     const MergeConfig again = parseMergeConfig(relaxed.config->text, "again.yaml", {}, ConfigUse::Merge);
     EXPECT_EQ(again.method, "ties");
     EXPECT_THAT(again.aim->omegas, ElementsAre(0.4));
-    EXPECT_EQ(again.aim->calibration.corpus, "text.txt");
+    EXPECT_EQ(again.aim->calibration.inputName(), "text.txt");
 }
 
 TEST(SweepConfig, AMethodMayBeRelaxedInAnotherWay) {
@@ -93,7 +93,7 @@ TEST(SweepConfig, AMethodMayBeRelaxedInAnotherWay) {
     const AimConfig& other = *configOf("other-code+math-omega-0.4").aim;
     EXPECT_EQ(other.statistic, Statistic::Rms);
     EXPECT_EQ(other.control, AimControl::Shuffled);
-    EXPECT_EQ(other.calibration.corpus, "text.txt");
+    EXPECT_EQ(other.calibration.inputName(), "text.txt");
     EXPECT_EQ(configOf("other-code+math-omega-1.0").text, configOf("plain-code+math-omega-1.0").text);
 }
 

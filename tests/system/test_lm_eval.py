@@ -121,9 +121,8 @@ class PaperPrompt(unittest.TestCase):
 @unittest.skipUnless(HAS_LM_EVAL, "lm-eval is not installed: ./launch/setup.sh --lm-eval")
 class WithLmEval(AimergeTest):
     def python(self, *arguments):
-        environment = {**os.environ, **lm_eval_run.OFFLINE, "HF_HOME": str(self.folder / "hf")}
         return subprocess.run([sys.executable, *map(str, arguments)], cwd=self.folder, text=True, capture_output=True, check=True,
-                              env=environment, timeout=300).stdout
+                              env=lm_eval_run.environment(self.folder), timeout=300).stdout
 
     def test_every_option_is_one_of_lm_eval(self):
         (self.folder / "config.json").write_text("{}")
@@ -161,6 +160,31 @@ class WithLmEval(AimergeTest):
         self.assertEqual(again, "")
 
 
+    def test_a_suite_of_its_tasks_is_the_one_that_is_kept(self):
+        lm_eval_run.write_suite(self.folder, self.folder / "suite.jsonl")
+        self.assertEqual((self.folder / "suite.jsonl").read_text(), (lm_eval_run.DATA / "suite.jsonl").read_text())
+        scores, goldens = lm_eval_run.suite_scores(FAMILY, self.folder), json.loads((lm_eval_run.DATA / "suite_goldens.json").read_text())
+        for task, rows in goldens.items():
+            for got, want in zip(scores[task], rows, strict=True):
+                self.assertEqual((got["acc"], got["acc_norm"]), (want["acc"], want["acc_norm"]))
+
+    def test_requests_and_plain_choices_come_back_as_the_items_they_were_made_of(self):
+        lm_eval_run.write_tasks(self.folder)
+        self.python(lm_eval_run.WRITE_SUITE, "requests", "choices", "--include", self.folder, "--out", "suite.jsonl")
+        self.assertEqual([json.loads(line) for line in (self.folder / "suite.jsonl").read_text().splitlines()], lm_eval_run.items())
+
+    def test_what_is_no_suite_is_refused(self):
+        (self.folder / "written.yaml").write_text("task: written\ndataset_path: json\ntest_split: test\noutput_type: generate_until\n"
+                                                  f"dataset_kwargs: {{data_files: {{test: {lm_eval_run.DATA / 'blanks.jsonl'}}}}}\n"
+                                                  "doc_to_text: first\ndoc_to_target: end\n")
+        for task, message in (("written", "its items are of the kind generate_until"), ("no_such_task", "no_such_task: lm-eval cannot load it")):
+            result = subprocess.run([sys.executable, lm_eval_run.WRITE_SUITE, task, "--include", self.folder, "--out", self.folder / "s.jsonl"],
+                                    text=True, capture_output=True, env=lm_eval_run.environment(self.folder))
+            self.assertEqual(result.returncode, 3, result.stderr)
+            self.assertIn(message, result.stderr)
+            self.assertFalse((self.folder / "s.jsonl").exists())
+
+
 class EvaluateSaysWhatLmEvalSays(AimergeTest):
     def goldens(self):
         return json.loads((lm_eval_run.DATA / "goldens.json").read_text())
@@ -178,6 +202,19 @@ class EvaluateSaysWhatLmEvalSays(AimergeTest):
         for number, ((value, greedy), (wanted_value, wanted_greedy)) in enumerate(zip(got, wanted)):
             self.assertAlmostEqual(value, wanted_value, delta=1e-3, msg=f"request {number}")
             self.assertEqual(greedy, wanted_greedy, f"request {number}")
+
+
+    def test_acc_and_acc_norm_of_a_suite_from_its_tasks(self):
+        samples = self.folder / "samples.jsonl"
+        self.aimerge("evaluate", FAMILY / "base", "--suite", lm_eval_run.DATA / "suite.jsonl", "--dtype", "float32", "--samples", samples, timeout=300)
+        goldens = json.loads((lm_eval_run.DATA / "suite_goldens.json").read_text())
+        got = list(map(json.loads, samples.read_text().splitlines()))
+        wanted = [(task, row) for task, rows in goldens.items() for row in rows]
+        self.assertEqual([row["task"] for row in got], [task for task, _ in wanted])
+        for row, (_, want) in zip(got, wanted):
+            for value, wanted_value in zip(row["loglikelihood"], want["loglikelihood"], strict=True):
+                self.assertAlmostEqual(value, wanted_value, delta=1e-3, msg=row["place"])
+            self.assertEqual((row["acc"], row["acc_norm"]), (want["acc"], want["acc_norm"]), row["place"])
 
 
 USE_TASKS = """

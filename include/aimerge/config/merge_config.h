@@ -66,10 +66,17 @@ enum class Packing {
     Lines  // reference code: stripped lines of at most sequenceLength tokens, at most `sequences` of them, concatenated, cut
 };
 
+/// Files of text (aimerge/corpus/corpus_files.h), and how much of a calibration they make up.
+struct CorpusSource {
+    std::string path;  // a file, a folder or a pattern
+    double share = 0;  // above 0, relative to those of the other sources; 0: none has a share
+};
+
 struct CalibrationConfig {
-    std::string corpus;                         // path; empty when tokenIds is given
-    std::vector<std::string> textKeys{"text"};  // of .jsonl corpora; a document is what stands under them, one after another
-    std::string tokenIds;  // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
+    std::vector<CorpusSource> corpus;   // empty when tokenIds is given
+    std::vector<std::string> textKeys;  // columns; a document is what stands under them, one after another. Empty: by layout
+    std::string chatTemplate;           // of conversations, as MergeConfig::chatTemplate; empty: the model's own
+    std::string tokenIds;               // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
     std::int64_t sequences = 256;
     std::int64_t sequenceLength = 2048;  // 512 under the reference-code preset
     std::uint64_t seed = 42;
@@ -79,6 +86,9 @@ struct CalibrationConfig {
     std::int64_t microBatch = 1;  // sequences per forward step; part of what fixes the bits
     bool sequential = false;      // of aim.calibration alone: what enters a layer has passed the merged layers below it
     SourceMark mark;
+
+    /// What is read, for messages: "a.txt, b.parquet".
+    std::string inputName() const;
 };
 
 /// Layers [from, to) of a model.

@@ -1,47 +1,66 @@
 #pragma once
-// A text corpus as numbered documents: .txt or .jsonl, either also compressed as .zst. Opening reads the file once and
-// checks all of it; afterwards documents are read by number, so that a large corpus is neither held nor encoded whole.
+// A text corpus as numbered documents, of one or more files: .txt, .jsonl, .json, Parquet, Arrow. Opening looks at all of a
+// text file and at the columns of a table; afterwards documents are read by number, so that a large corpus is neither held
+// nor encoded whole.
+
+#include "aimerge/corpus/corpus_files.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace aimerge {
 
+/// How conversations become text.
+struct ChatFormat {
+    std::filesystem::path tokenizerFolder;  // whose special tokens the template may write
+    std::string chatTemplate;               // Jinja; empty: there is none
+};
+
+struct Document {
+    std::string text;
+    bool isChat = false;  // written by a chat template, special tokens included
+};
+
 class Corpus {
 public:
-    /// What a .txt file consists of. A .jsonl file has one document per line either way; its blank lines are skipped.
-    enum class TextUnit { WholeFile, Line };
+    using TextUnit = aimerge::TextUnit;
 
-    /// @param textKeys of a .jsonl line: its text is what stands under them, one after another
-    /// @throws InputError: unknown extension, invalid UTF-8, JSON or zstd data, line without the key; names file and line
-    static Corpus open(const std::filesystem::path& path, const std::vector<std::string>& textKeys, TextUnit unit);
+    /// @param unit elsewhere than in .txt a line, element or row is a document; blank lines of .jsonl are skipped
+    /// @param textKeys of rows with columns: their text is what stands under them, one after another; empty: by the layouts
+    ///        of corpus/row_layout.h
+    /// @throws InputError: unknown name, invalid UTF-8, JSON or compressed data, a row without the keys; names file and line
+    static Corpus open(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& textKeys,
+                       TextUnit unit, ChatFormat chat = {});
 
-    std::size_t documents() const { return places_.size(); }
+    Corpus(Corpus&&) noexcept;
+    Corpus& operator=(Corpus&&) noexcept;
+    ~Corpus();
 
-    /// Bytes of the document in the file; for .jsonl those of its line, an upper bound of the text's.
-    std::uint64_t bytesOf(std::size_t document) const { return places_.at(document).bytes; }
+    std::size_t documents() const;
 
-    /// The texts, in the order asked for; each document at most once. One pass over the file, as far as the last of them.
-    std::vector<std::string> read(const std::vector<std::size_t>& documents) const;
+    /// About; of a plain text what it has.
+    std::uint64_t bytesOf(std::size_t document) const;
 
+    /// In the order asked for; each document at most once. One pass over each file, as far as the last of them.
+    /// @throws InputError for a row of a table that has no text, and for a conversation that the chat template refuses
+    std::vector<Document> read(const std::vector<std::size_t>& documents) const;
+
+    struct Beginning {
+        Document document;
+        bool isWhole = false;
+    };
     /// The document's first bytes, at most `limit`, cut after a line break where there is one, else between two characters.
-    std::string readBeginning(std::size_t document, std::uint64_t limit) const;
+    Beginning readBeginning(std::size_t document, std::uint64_t limit) const;
 
 private:
-    struct Place {
-        std::uint64_t offset = 0;  // in the uncompressed file
-        std::uint64_t bytes = 0;
-    };
+    struct Files;
+    explicit Corpus(std::unique_ptr<Files> files);
 
-    std::string textOf(std::string raw) const;
-
-    std::filesystem::path path_;
-    std::vector<std::string> textKeys_;  // empty for .txt
-    std::vector<Place> places_;
+    std::unique_ptr<Files> files_;
 };
 
 }  // namespace aimerge

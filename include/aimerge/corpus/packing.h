@@ -24,9 +24,9 @@ struct PackingRequest {
 /// @throws InputError when there is no token
 TokenBlocks packStream(const PackingRequest& request, Tokenizer& tokenizer);
 
-/// Packing::Lines, as in the AIM authors' code: each document without white space at its ends; those of more than
-/// sequenceLength tokens, or of none, are skipped; the first `sequences` others are concatenated and cut, the remainder
-/// dropped.
+/// Packing::Lines, as in the AIM authors' code: each document (of texts, not of conversations) without white space at its
+/// ends; those of more than sequenceLength tokens, or of none, are skipped; the first `sequences` others are concatenated
+/// and cut, the remainder dropped.
 /// @throws InputError when they do not fill one block
 TokenBlocks packLines(const PackingRequest& request, Tokenizer& tokenizer);
 

@@ -15,6 +15,7 @@ struct TokenBlocks {
     std::int64_t blocks = 0;
     std::int64_t length = 0;
     std::vector<std::int32_t> ids;
+    std::int64_t unusedTokens = 0;  // of a text that is shorter than asked for: those that fill no block
 
     bool operator==(const TokenBlocks&) const = default;
 };
@@ -24,7 +25,8 @@ Digest digestOf(const TokenBlocks& blocks);
 
 /// Local; meant for rank 0. Encodes the corpus, or takes the blocks of an earlier run with the same corpus, tokenizer and
 /// settings from the cache. With `tokenIds` the file decides the number and the length of the blocks: all are taken.
-/// A corpus that is too short for `sequences` is used as far as it goes, with a warning.
+/// A corpus that is too short for `sequences` is used as far as it goes, with a warning. Sources with shares give their
+/// parts of the sequences (of the lines), each packed by itself, and their blocks take turns.
 /// @throws InputError: corpus or tokenizer missing, damaged or empty; with packing by lines, no block is filled; an id
 /// outside
 ///         the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.

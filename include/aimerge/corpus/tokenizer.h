@@ -11,12 +11,20 @@ namespace aimerge {
 
 using TokenIds = std::vector<std::int32_t>;
 
+/// Whether those are added that the model expects around a text. A rendered conversation has its own.
+enum class SpecialTokens { Added, None };
+
 class Tokenizer {
 public:
     virtual ~Tokenizer() = default;
 
     /// One list per document. @pre documents are valid UTF-8
-    virtual std::vector<TokenIds> encode(const std::vector<std::string>& documents) = 0;
+    std::vector<TokenIds> encode(const std::vector<std::string>& documents, SpecialTokens special = SpecialTokens::Added) {
+        return encodeWith(documents, special);
+    }
+
+private:
+    virtual std::vector<TokenIds> encodeWith(const std::vector<std::string>& documents, SpecialTokens special) = 0;
 };
 
 /// tokenizer.json is encoded by the Hugging Face `tokenizers` library in a Python process of its own, tokenizer.model by

@@ -42,7 +42,7 @@ std::vector<TaskScore> scoreTasks(const EvaluationRequests& requests, const std:
                                   ChoiceMetric choices);
 
 /// The lines of --samples, one per item: its task and place, `loglikelihood`, `is_greedy` and `tokens`; lists of them for
-/// choices and for the blocks of a text.
+/// choices and for the blocks of a text. Of choices also `answer`, and whether it is the best one by `acc` and `acc_norm`.
 std::vector<nlohmann::ordered_json> samplesOf(const EvaluationRequests& requests, const std::vector<RunScore>& runs);
 
 }  // namespace aimerge

@@ -24,4 +24,8 @@ std::optional<std::string> chatTemplateOf(const std::string& setting, const Sour
 /// would prefer to it.
 void setChatTemplate(std::vector<TokenizerFile>& files, const std::string& chatTemplate);
 
+/// The folder's own template, as transformers would take it; empty where it has none.
+/// @throws InputError when a tokenizer_config.json is damaged
+std::string chatTemplateIn(const std::filesystem::path& folder);
+
 }  // namespace aimerge
