@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::string_view kPickle = "data.pkl", kByteOrder = "byteorder", kVersion = "version", kProgram = "constants.pkl";
 constexpr std::string_view kStorages = "data/";
-constexpr std::string_view kLfsPointer = "version https://git-lfs";
 constexpr int kLatestVersion = 10;  // of the archive, that torch reads
 
 /// What lies in the only folder of the archive, whatever its name, by the rest of the path.
@@ -109,8 +108,9 @@ std::vector<ByteRange> storagePlaces(const std::vector<PickledStorage>& storages
 TensorInfo placed(const PickledTensor& tensor, const PickledStorage& storage, ByteRange place, const std::string& fileName) {
     const auto elements = static_cast<std::uint64_t>(elementCount(tensor.shape));
     if (elements > storage.elements || tensor.firstElement > storage.elements - elements)
-        throw InputError("{}: tensor {} of shape {} begins at element {} of storage {}, which has {}", fileName, tensor.name,
-                         shapeText(tensor.shape), tensor.firstElement, inQuotes(storage.key), storage.elements);
+        throw InputError("{}: tensor {} of shape {} begins at element {} of storage {}, which has {}", fileName,
+                         inQuotes(tensor.name), shapeText(tensor.shape), tensor.firstElement, inQuotes(storage.key),
+                         storage.elements);
     const std::uint64_t width = bytesPerElement(storage.dtype);
     TensorInfo info;
     info.name = tensor.name;
@@ -128,7 +128,7 @@ void checkOverlaps(const std::vector<TensorInfo>& tensors, const std::string& fi
         if (tensor.bytes.size() == 0) continue;
         if (last != nullptr && tensor.bytes != last->bytes && tensor.bytes.begin < last->bytes.end)
             throw InputError("{}: tensors {} and {} have only a part of their bytes in common; convert the file: {}",
-                             fileName, last->name, tensor.name, conversionCommand(fileName));
+                             fileName, inQuotes(last->name), inQuotes(tensor.name), conversionCommand(fileName));
         last = &tensor;
     }
 }
@@ -136,10 +136,8 @@ void checkOverlaps(const std::vector<TensorInfo>& tensors, const std::string& fi
 /// Says what a file is that is no zip archive.
 void checkBeginning(HeaderSource& source) {
     const std::string fileName = source.fileName();
-    const std::string beginning = source.read(0, std::min<std::uint64_t>(source.fileBytes(), kLfsPointer.size()));
+    const std::string beginning = source.readBeginning();
     if (beginsAsZip(beginning)) return;
-    if (beginning == kLfsPointer)
-        throw InputError("{}: is a git-lfs pointer instead of the weights; run `git lfs pull` in its folder", fileName);
     if (beginning.starts_with("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"))
         throw InputError("{}: is in the format of torch before 1.6, expected the zip archive of later ones; convert it: {}",
                          fileName, conversionCommand(fileName));

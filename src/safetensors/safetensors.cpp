@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLargestInt64 = std::numeric_limits<std::int64_t>::max();
-constexpr std::string_view kLfsPointer = "version https://git-lfs";
 
 [[noreturn]] void throwCutShort(const std::string& fileName, std::uint64_t present, std::uint64_t needed) {
     const double percent = 100.0 * static_cast<double>(needed - present) / static_cast<double>(needed);
@@ -95,9 +94,7 @@ void checkCoverage(const std::vector<TensorInfo>& tensors, std::uint64_t dataBeg
 std::uint64_t readHeaderLength(HeaderSource& source) {
     const std::string fileName = source.fileName();
     const std::uint64_t fileBytes = source.fileBytes();
-    const std::string beginning = source.read(0, std::min<std::uint64_t>(fileBytes, kLfsPointer.size()));
-    if (beginning == kLfsPointer)
-        throw InputError("{}: is a git-lfs pointer instead of the weights; run `git lfs pull` in its folder", fileName);
+    const std::string beginning = source.readBeginning();
     if (fileBytes < kLengthBytes)
         throw InputError(
             "{}: has {} bytes, a safetensors file has at least {} for the length of its header; the download was "

@@ -13,7 +13,8 @@ void fuzzOne(std::string_view input) {
     HeaderSource source(file);
     for (const TensorInfo& tensor : readTorchFile(source)) {
         const auto bytes = static_cast<std::uint64_t>(tensor.elements()) * bytesPerElement(tensor.dtype);
-        if (tensor.bytes.end > input.size() || tensor.bytes.begin > tensor.bytes.end || tensor.bytes.size() != bytes) std::abort();
+        if (tensor.bytes.end > input.size() || tensor.bytes.begin > tensor.bytes.end || tensor.bytes.size() != bytes)
+            std::abort();
     }
 }
 

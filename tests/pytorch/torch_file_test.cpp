@@ -93,8 +93,9 @@ TEST(TorchFile, IsRefusedWithWhatItHolds) {
         return messageOf<InputError>([&] { read(File::openForReading(seed(name))); });
     };
 
-    EXPECT_THAT(message("nested"), HasSubstr("its dict has \"state_dict\" (a dict), \"epoch\" (a number), \"loss\" (a number "
-                                             "with a point), \"groups\" (a list), expected tensors by name"));
+    EXPECT_THAT(message("nested"),
+                HasSubstr("its dict has \"state_dict\" (a dict), \"epoch\" (a number), \"loss\" (a number "
+                          "with a point), \"groups\" (a list), expected tensors by name"));
     EXPECT_THAT(message("strides"), HasSubstr("tensor \"t\" of shape [3, 2] has strides [1, 3]"));
     EXPECT_THAT(message("before_1.6"), HasSubstr("is in the format of torch before 1.6"));
 }

@@ -2,6 +2,7 @@
 import collections
 import json
 import os
+import pathlib
 import re
 import shutil
 import struct
@@ -140,6 +141,17 @@ class Twins(AimergeTest):
                 tensors = json.loads(self.aimerge("inspect", folder, "--json").stdout)["tensors"]
                 self.assertEqual("lm_head.weight" in [tensor["name"] for tensor in tensors], expected)
 
+    def test_the_recorder_of_statistics_finds_the_same_tensors(self):
+        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "src/tools"))
+        self.addCleanup(sys.path.pop, 0)
+        from file_parameters import read_file_tensors
+
+        self.family(torch.float16, save_sharded, False)
+        safe, torches = (read_file_tensors(self.folder / form / "base") for form in ("safe", "bin"))
+        self.assertEqual([(tensor.name, tensor.shape) for tensor in torches], [(tensor.name, tensor.shape) for tensor in safe])
+        for ours, theirs in zip(torches, safe):
+            self.assertTrue(all(map(torch.equal, ours.ends(0), theirs.ends(0))), ours.name)
+
     def test_an_adapter(self):
         self.family(torch.float32, save_single, False)
         adapter = self.folder / "adapter"
@@ -258,7 +270,7 @@ PICKLES = {
     "a name twice": (pickled(state_dict("w", tensor(), "w", tensor())), ['"w" is set twice']),
     "a name that is no text": (pickled(state_dict(b"w\xff", tensor())), ['"w\\xff"', "UTF-8"]),
     "a negative offset": (calling(tensor(first=-1)), ["element -1"]),
-    "an offset beyond the storage": (calling(tensor(first=1)), ['tensor w of shape [4] begins at element 1 of storage "0", which has 4']),
+    "an offset beyond the storage": (calling(tensor(first=1)), ['tensor "w" of shape [4] begins at element 1 of storage "0", which has 4']),
     "an offset that overflows": (calling(tensor(first=2**63 - 1)), ["9223372036854775807"]),
     "a shape beyond the storage": (calling(tensor((5,))), ["shape [5]"]),
     "a negative dimension": (calling(tensor((-4,))), ["-4 in the shape"]),
@@ -284,8 +296,8 @@ PICKLES = {
     "a storage that is longer": (pickled(ONE, **{"0": bytes(20)}), ["20 bytes", "4 elements of float32"]),
     "a storage that overflows": (calling(tensor((1,), elements=2**62)), ["4611686018427387904 elements"]),
     "a storage of no tensor": (pickled(ONE, **{"0": bytes(16), "1": bytes(16)}), ["2 storages"]),
-    "tensors that overlap in part": (pickled(state_dict("a", tensor((3,)), "b", tensor((3,), first=1))), ["tensors a and b", "save_pretrained"]),
-    "a tensor within another": (pickled(state_dict("a", tensor(), "b", tensor((2,), first=1))), ["tensors a and b"]),
+    "tensors that overlap in part": (pickled(state_dict("a", tensor((3,)), "b", tensor((3,), first=1))), ['tensors "a" and "b"', "save_pretrained"]),
+    "a tensor within another": (pickled(state_dict("a", tensor(), "b", tensor((2,), first=1))), ['tensors "a" and "b"']),
 }
 
 

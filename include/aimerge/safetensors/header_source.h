@@ -21,6 +21,9 @@ public:
     std::string fileName() const { return file_.path().string(); }  // for messages
     std::uint64_t fileBytes() const { return fileBytes_; }
 
+    /// The first 22 bytes, or what the file has. @throws InputError for a git-lfs pointer in the place of the weights
+    std::string readBeginning();
+
     /// @throws InputError when the file is shorter
     std::string read(std::uint64_t offset, std::uint64_t bytes);
 
