@@ -8,6 +8,10 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 namespace aimerge {
 
 namespace {
@@ -26,12 +30,18 @@ void requireOneConfig(const Options& options) {
             "--set aim.omega=0.4");
 }
 
-std::vector<MergeConfig> checkedConfigs(const Options& options, const std::string& text, const std::string& name,
-                                        ConfigUse use) {
+std::vector<MergeConfig> checkedConfigs(const World& world, const Options& options, const std::string& text,
+                                        const std::string& name, ConfigUse use) {
     std::vector<MergeConfig> documents = parseMergeConfigs(text, name, options.overrides, use);
-    if (use == ConfigUse::Merge)
-        for (const MergeConfig& document : documents)
-            checkMergeConfig(findMethod(document.method, document.methodMark), document);
+    UnreadKeys unread;
+    for (MergeConfig& document : documents) {
+        document.allowsCrimes = options.allowsCrimes;
+        std::ranges::move(use == ConfigUse::Merge
+                              ? checkMergeConfig(findMethod(document.method, document.methodMark), document)
+                              : document.unread,
+                          std::back_inserter(unread));
+    }
+    sayUnread(world, options, unread);
     return documents;
 }
 
@@ -46,7 +56,7 @@ std::vector<MergeConfig> shareConfigs(World& world, const Options& options, Conf
     };
     const std::string text = world.broadcast(world.isRoot() ? textOf() : "");
     if (isMade) return shareMadeConfig(world, options, text, "--method");
-    return openInTurn(world, [&] { return checkedConfigs(options, text, options.subject, use); });
+    return openInTurn(world, [&] { return checkedConfigs(world, options, text, options.subject, use); });
 }
 
 std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, const std::string& text,
@@ -56,7 +66,7 @@ std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, c
     };
     const auto open = [&] {
         try {
-            return checkedConfigs(options, text, command, ConfigUse::Merge);
+            return checkedConfigs(world, options, text, command, ConfigUse::Merge);
         } catch (const UsageError&) {
             show(text);  // what is wrong is said by its lines
             throw;
@@ -70,6 +80,23 @@ std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, c
             "base "
             "is used for is better");
     return documents;
+}
+
+void sayUnread(const World& world, const Options& options, const UnreadKeys& unread) {
+    if (options.strict && !unread.empty())
+        throw UsageError("{}: {} (an error with --strict)", unread.front().mark.text(), unread.front().reason);
+    if (!world.isRoot()) return;
+    std::vector<std::pair<const UnreadKey*, std::size_t>> said;  // and how often more
+    for (const UnreadKey& key : unread) {
+        const auto known = std::ranges::find_if(said, [&](const auto& entry) { return entry.first->reason == key.reason; });
+        if (known == said.end())
+            said.emplace_back(&key, 0);
+        else
+            ++known->second;
+    }
+    for (const auto& [key, more] : said)
+        spdlog::warn("{}: {}{}", key->mark.text(), key->reason,
+                     more == 0 ? "" : fmt::format(" (and in {} more place{})", more, more == 1 ? "" : "s"));
 }
 
 void announceDocument(const std::vector<MergeConfig>& documents, std::size_t index, const std::string& whither) {

@@ -25,13 +25,16 @@ auto openInTurn(World& world, Open&& open) {
 }
 
 /// Collective. Rank 0 reads the file, or makes and shows what --method stands for; all parse its text, apply --set and
-/// check each document that is merged against its method, before the first one is.
+/// check each document that is merged against its method, before the first one is. What nothing reads is said.
 std::vector<MergeConfig> shareConfigs(World& world, const Options& options, ConfigUse use);
 
 /// Collective. The config that a command line stands for, the same on every rank: shown, and checked as a file would be.
 /// @param command what messages name in place of a file: "aimerge relax"
 std::vector<MergeConfig> shareMadeConfig(World& world, const Options& options, const std::string& text,
                                          const std::string& command);
+/// Rank 0 warns once of what nothing reads, with a count where it is many times the same.
+/// @throws UsageError with --strict, when there is anything
+void sayUnread(const World& world, const Options& options, const UnreadKeys& unread);
 
 /// Says which document's turn it is, when there are several: "document 1 of 3: math -> out.intermediate/math".
 /// @param whither empty when nothing is written
