@@ -1,6 +1,7 @@
 #pragma once
-// tokenizer.json, encoded by the Hugging Face `tokenizers` library in a Python process (src/tools/encode_documents.py).
-// Writing that library's many models, normalisers and pre-tokenisers again would be the surer way to differ from it.
+// tokenizer.json, or vocab.json with merges.txt, encoded by the Hugging Face `tokenizers` library in a Python process
+// (src/tools/encode_documents.py). Writing that library's many models, normalisers and pre-tokenisers again would be the
+// surer way to differ from it.
 
 #include "aimerge/corpus/tokenizer.h"
 #include "corpus/python_helper.h"
