@@ -309,8 +309,7 @@ bool isAdapterFolder(const fs::path& folder) {
 }
 
 bool holdsAdapter(const fs::path& folder) {
-    return fs::exists(folder / kConfigName) &&
-           (fs::exists(folder / kWeightsName) || fs::exists(folder / kTorchWeightsName));
+    return fs::exists(folder / kConfigName) && (fs::exists(folder / kWeightsName) || fs::exists(folder / kTorchWeightsName));
 }
 
 Adapter readAdapter(const fs::path& folder) {

@@ -27,8 +27,7 @@ NamedExpert splitExpert(const std::string& argument) {
 }
 
 std::string calibrationText(const FeatcalArguments& arguments, const std::string& corpus) {
-    const std::string keys =
-        arguments.textKeys.empty() ? "" : fmt::format("text_key: {}, ", quotedList(arguments.textKeys));
+    const std::string keys = arguments.textKeys.empty() ? "" : fmt::format("text_key: {}, ", quotedList(arguments.textKeys));
     return fmt::format("{{corpus: {}, {}sequences: {}, sequence_length: {}, dtype: {}}}", quoted(corpus), keys,
                        arguments.sequences, arguments.sequenceLength, arguments.dtype);
 }

@@ -1,10 +1,10 @@
 #include "aimerge/corpus/corpus.h"
 
 #include "aimerge/core/error.h"
+#include "core/utf8.h"
 #include "corpus/chat_renderer.h"
 #include "corpus/row_file.h"
 #include "corpus/row_layout.h"
-#include "core/utf8.h"
 
 #include <algorithm>
 #include <optional>

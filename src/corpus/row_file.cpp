@@ -2,8 +2,8 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/corpus/rows.h"
-#include "corpus/text_stream.h"
 #include "core/utf8.h"
+#include "corpus/text_stream.h"
 
 #include <algorithm>
 #include <numeric>
