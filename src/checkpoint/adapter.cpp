@@ -61,10 +61,6 @@ bool namesModel(const std::string& text) {
     return fs::is_directory(text, ignored) || isHubName(text);
 }
 
-bool hasModelWeights(const fs::path& folder) {
-    return fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
-}
-
 /// Sorts the tensors of the weight files into factors by module, rows of tokens, and parameters stored in full.
 class TensorSorter {
 public:

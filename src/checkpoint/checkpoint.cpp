@@ -239,7 +239,7 @@ std::vector<std::pair<fs::path, Digest>> Checkpoint::fileSamples() const {
     for (std::size_t i = 0; i < files_.size(); ++i) {
         const std::uint64_t size = files_[i].size();
         Hasher hasher;
-        hasher.updateField(std::to_string(size)).updateField(headers_[i].hex());
+        hasher.updateField(std::to_string(size)).updateField(headers_[i].digest.hex());
         std::array<std::byte, kBytes> bytes;
         for (std::uint64_t place = 0; place < kPlaces && size >= kBytes; ++place) {
             files_[i].readAt((size - kBytes) / kPlaces * place + (size - kBytes) / (2 * kPlaces), bytes);
