@@ -60,11 +60,11 @@ Source sourceOf(const CalibrationInput& input, bool wantsSensitivity, const Opti
     return input.isCached ? Source::Cached : Source::Calibration;
 }
 
-/// @throws UsageError when the base is the result of an earlier document, which calibrate does not make
+/// @throws UsageError when the base is the result of another document, which calibrate does not make
 void refuseMadeBase(const MergeConfig& config) {
     if (std::ranges::none_of(config.uses, [&](const auto& name) { return refersToDocument(config.baseModel, name); }))
         return;
-    throw UsageError("{}: base_model {} is made by an earlier document; merge that one alone and name its folder here",
+    throw UsageError("{}: base_model {} is made by another document; merge that one alone and name its folder here",
                      config.baseModelMark.text(), config.baseModel);
 }
 

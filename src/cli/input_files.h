@@ -10,7 +10,7 @@
 namespace aimerge {
 
 /// Folders and files that the job reads and the output must not touch. Names that are no local paths are in the hub cache,
-/// or are those of earlier documents.
+/// or are those of other documents.
 std::vector<std::filesystem::path> inputPaths(const MergeConfig& config);
 
 /// Digest of the job as it is asked for, and of names, sizes and times of all files it reads. Known before any of them is

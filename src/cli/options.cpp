@@ -83,7 +83,7 @@ void declareTimesAsJson(CLI::App& app, Options& options) {
 void declareJobOptions(CLI::App& app, Options& options) {
     declareComputeOptions(app, options);
     app.add_option("--set", options.overrides,
-                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the last")
+                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the result's")
         ->type_name("path.to.key=value");
     app.add_option("--stages", options.stages, "Stages of the pipeline that calibrates (default: all ranks / --replicas)")
         ->check(CLI::Range(1, 65536));

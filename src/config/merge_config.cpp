@@ -84,13 +84,17 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
 }
 
 /// @param place the file; of several documents, where this one begins
-MergeConfig parseDocument(const YamlText& document, const std::string& fileName, const std::vector<std::string>& overrides,
-                          ConfigUse use, const std::string& place) {
+YamlNode parseDocument(const YamlText& document, const std::string& fileName, const std::string& place) {
     YamlNode root = parseYaml(document, fileName);
     if (root.kind == YamlNode::Kind::Null) {
         if (place == fileName) throw UsageError("{}: the file is empty; a merge configuration was expected", fileName);
         throw UsageError("{}: this document is empty; write a merge configuration or remove its line '---'", place);
     }
+    return root;
+}
+
+MergeConfig configOf(YamlNode root, const YamlText& document, const std::string& fileName,
+                     const std::vector<std::string>& overrides, ConfigUse use, const std::string& place) {
     if (root.kind == YamlNode::Kind::Mapping)
         for (const std::string& override : overrides) applyOverride(root, override);
     MergeConfig config = readConfig(root, use);
@@ -159,17 +163,35 @@ std::string readMergeConfigText(const std::filesystem::path& file) {
 std::vector<MergeConfig> parseMergeConfigs(const std::string& text, const std::string& fileName,
                                            const std::vector<std::string>& overrides, ConfigUse use) {
     const std::vector<YamlText> texts = splitDocuments(text);
-    if (texts.size() == 1) return {parseDocument(texts[0], fileName, overrides, use, fileName)};
-    std::vector<MergeConfig> documents;
+    if (texts.size() == 1)
+        return {configOf(parseDocument(texts[0], fileName, fileName), texts[0], fileName, overrides, use, fileName)};
+
+    std::vector<YamlNode> roots;
+    std::vector<SourceMark> begins;
     for (const YamlText& document : texts) {
-        const bool isLast = documents.size() + 1 == texts.size();
-        const SourceMark begin{.file = fileName, .line = document.firstLine, .column = 1};
-        documents.push_back(isLast ? parseDocument(document, fileName, overrides, use, begin.text())
-                                   : parseDocument(document, fileName, {}, ConfigUse::Merge, begin.text()));
-        if (!isLast) checkEarlierDocument(documents.back(), begin);
+        begins.push_back({.file = fileName, .line = document.firstLine, .column = 1});
+        roots.push_back(parseDocument(document, fileName, begins.back().text()));
     }
-    linkDocuments(documents);
-    return documents;
+    const auto resultFrom = [&](std::size_t i) {
+        return configOf(roots[i], texts[i], fileName, overrides, use, begins[i].text());
+    };
+    const auto usableFrom = [&](std::size_t i) {
+        MergeConfig config = configOf(roots[i], texts[i], fileName, {}, ConfigUse::Merge, begins[i].text());
+        checkUsableDocument(config);
+        return config;
+    };
+
+    const std::optional<std::size_t> nameless = documentWithoutName(roots, begins);
+    std::size_t result = nameless.value_or(texts.size() - 1);
+    std::vector<MergeConfig> documents(texts.size());
+    for (std::size_t i = 0; i < texts.size(); ++i)
+        if (i != result) documents[i] = usableFrom(i);
+    if (!nameless && isUsed(roots[result].find("name")->value.text, documents)) {
+        documents[result] = usableFrom(result);
+        result = unusedDocument(documents).value_or(result);
+    }
+    documents[result] = resultFrom(result);
+    return inOrderOfUse(std::move(documents), result);
 }
 
 MergeConfig mergeConfigOf(const YamlNode& root, const std::string& fileName) {

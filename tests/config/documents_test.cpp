@@ -50,7 +50,67 @@ TEST(Documents, CarryTheTextThatMakesThemAgain) {
     EXPECT_EQ(documentsOf(documents[3].text).back().text, documents[3].text);
 }
 
-TEST(Documents, OverridesChangeTheLast) {
+TEST(Documents, ComeInTheOrderInWhichTheyAreUsed) {
+    const std::vector<MergeConfig> documents = documentsOf(kLast + kBoth + kCode + "---\n" + kMath);
+
+    ASSERT_EQ(documents.size(), 4u);
+    EXPECT_EQ(documents[0].name, "code") << "otherwise as in the file";
+    EXPECT_EQ(documents[1].name, "math");
+    EXPECT_EQ(documents[2].name, "both");
+    EXPECT_EQ(documents[3].name, "");
+    EXPECT_THAT(documents[3].uses, ElementsAre("math", "both"));
+    EXPECT_EQ(documents[3].text, "---\n" + kMath + kBoth + kLast);
+    EXPECT_EQ(documents[3].methodMark.text(), "merge.yaml:2:15");
+}
+
+TEST(Documents, CanBePutInAnotherOrderWhateverTheyBeginAndEndWith) {
+    const std::string last = "# the result\nmerge_method: ties\nbase_model: math\nmodels: [{model: math}]\n";
+    const std::string math = "---\nname: math\nmerge_method: linear\nmodels: [{model: a}]";  // no line end
+
+    const std::vector<MergeConfig> documents = documentsOf(last + math);
+
+    EXPECT_EQ(documents.back().text, math + "\n---\n" + last);
+    const std::vector<MergeConfig> again = documentsOf(documents.back().text);
+    EXPECT_EQ(again.back().text, documents.back().text);
+    EXPECT_EQ(again.front().text, math + "\n");
+    EXPECT_EQ(documentsOf(last + math, {"dtype=float16"}).back().dtype, Dtype::F16);
+    EXPECT_EQ(documentsOf(documentsOf(last + math, {"dtype=float16"}).back().text).back().dtype, Dtype::F16);
+}
+
+TEST(Documents, WithNamesAllHaveTheOneThatNoOtherUsesForTheirResult) {
+    const auto named = [](const std::string& name, const std::string& model) {
+        return "---\nname: " + name + "\nmerge_method: linear\nmodels: [{model: " + model + "}]\n";
+    };
+    const auto resultOf = [](const std::string& text) { return documentsOf(text, {"dtype=float16"}).back(); };
+
+    EXPECT_EQ(resultOf(named("top", "mid") + named("mid", "low") + named("low", "a")).name, "top");
+    EXPECT_EQ(resultOf(named("mid", "low") + named("top", "mid+adapter") + named("low", "a")).name, "top");
+    EXPECT_EQ(resultOf(named("top", "low") + named("low", "a")).dtype, Dtype::F16);
+    EXPECT_EQ(resultOf(named("a", "x") + named("b", "y")).name, "b") << "the last, where it is one of several";
+    EXPECT_THAT([&] { resultOf(named("one", "low") + named("two", "low") + named("low", "a")); },
+                testing::ThrowsMessage<UsageError>(
+                    testing::StartsWith("merge.yaml:6:7: no other document uses 'two', and none uses 'one'")));
+}
+
+TEST(Documents, RefusesCircles) {
+    const std::string last = "merge_method: linear\nmodels: [{model: x}]\n";
+    const auto named = [](const std::string& name, const std::string& model) {
+        return "---\nname: " + name + "\nmerge_method: linear\nmodels: [{model: " + model + "}]\n";
+    };
+    const std::vector<std::pair<std::string, std::string>> rows{
+        {last + named("x", "y") + named("y", "z") + named("z", "x"),
+         ":4:7: documents cannot be made from each other in a circle: 'x' uses 'y', 'y' uses 'z', 'z' uses 'x' (a folder"},
+        {last + named("x", "y") + named("y", "z") + named("z", "y+adapter"), "'y' uses 'z', 'z' uses 'y' (a folder"},
+        {named("x", "y") + named("y", "x"), "'x' uses 'y', 'y' uses 'x' (a folder of that name is ./x)"},
+        {last + named("x", "x"), "'x' uses 'x' (a folder of that name is ./x)"},
+        {named("y", "a") + named("x", "x"), "'x' uses 'x'"},
+    };
+    for (const auto& [text, message] : rows)
+        EXPECT_THAT([&text = text] { documentsOf(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message)))
+            << text;
+}
+
+TEST(Documents, OverridesChangeTheResult) {
     const std::vector<MergeConfig> documents = documentsOf(kMath + kCode, {"dtype=float16"});
 
     EXPECT_EQ(documents[0].dtype, std::nullopt);
@@ -86,7 +146,9 @@ TEST(Documents, CalibrateNeedsLittleOfTheLastAlone) {
 TEST(Documents, RefusesWhatCannotBeMeant) {
     const std::string body = "merge_method: ties\nmodels: [{model: a}]\n", second = "---\n" + body;
     const std::vector<std::pair<std::string, std::string>> rows{
-        {body + second, ":1:1: this document needs a 'name', by which a later one can use it"},
+        {body + second,
+         ":1:1: this document needs a 'name', by which others can use it; the result alone goes without, and "
+         "there is another one at merge.yaml:3:1"},
         {"name: a\n" + body + second + second, ":4:1: this document needs a 'name'"},
         {"name:\n" + body + second, ":1:1: this document needs a 'name'"},
         {"name: a/b\n" + body + second, ":1:7: name becomes a folder and stands for a model: it cannot begin with '.' nor"},
@@ -98,7 +160,7 @@ TEST(Documents, RefusesWhatCannotBeMeant) {
          ":5:7: the name 'a' is taken, by the document with merge.yaml:1:7"},
         {"name: a\n" + body + "---\nname: a\n" + body, ":5:7: the name 'a' is taken"},
         {"name: a\n" + body + "aim: {omega: [0.4], statistics: log.h5}\n" + second,
-         ":4:1: aim.omega is a list, but this document, as others follow it, has one result"},
+         ":4:1: aim.omega is a list, but this document is made for others and has one result"},
         {"name: a\nmodels: [{model: a}]\n" + second, ":1:1: 'merge_method' is missing"},
         {"name: a\n" + body + "---\nmerge_method: ties\n", ":4:1: 'models' is missing or empty"},
         {"name: a\n" + body + "---\n# nothing\n", ":4:1: this document is empty"},

@@ -61,6 +61,27 @@ class Documents(AimergeTest):
                 self.assertFalse(self.intermediate.exists())
                 self.assertFalse((self.folder / "out.partial").exists())
 
+    def test_are_merged_in_the_order_in_which_they_are_used(self):
+        expected = self.one_by_one(SUM, TRIMMED, LAST)
+        for documents in ((LAST, TRIMMED, SUM), ({**LAST, "name": "top"}, SUM, TRIMMED)):
+            result = self.merge(*documents, options=["--overwrite"])
+            for number, name in enumerate(("sum", "trimmed"), start=1):
+                self.assertIn(f"document {number} of 3: {name} -> {self.intermediate.resolve() / name}\n", result.stderr)
+            self.assertEqual(file_bytes(self.out), expected)
+        again = self.folder / "again"
+        self.aimerge("merge", self.out / "mergekit_config.yml", "--out", again)
+        self.assertEqual(file_bytes(again), expected)
+
+        self.merge(LAST, TRIMMED, SUM, options=["--overwrite", "--set", "parameters.t=0.5"])
+        self.assertEqual(file_bytes(self.out), self.one_by_one(SUM, TRIMMED, {**LAST, "parameters": {"t": 0.5}}))
+
+        missing = {**LAST, "base_model": "not-there", "merge_method": "linear", "parameters": {"weight": 1}}
+        self.merge(missing, TRIMMED, SUM, options=["--overwrite"], expect=3)
+        result = self.merge(TRIMMED, LAST, SUM, options=["--overwrite"])
+        for name in ("sum", "trimmed"):
+            self.assertIn(f"out.intermediate/{name}: complete, from the same document and inputs; taken over", result.stderr)
+        self.assertEqual(file_bytes(self.out), expected)
+
     def test_are_recorded_in_the_result_by_name_and_with_what_makes_them_again(self):
         unused = {**SUM, "name": "unused"}
         self.merge(SUM, unused, LAST | {"models": [source("sum")], "merge_method": "linear", "slices": None, "parameters": {
@@ -140,13 +161,15 @@ class Documents(AimergeTest):
         aim = {"base_model": "sum", "aim": {"calibration": {"token_ids": str(self.blocks())}}}
         for row, documents, code, message in [
                 ("later name", (TRIMMED, {**SUM, "name": "other"}, last), 3, "sum: no such folder"),
+                ("circle", ({**SUM, "models": [source("trimmed", weight=1)]}, TRIMMED, last), 2,
+                 "in a circle: 'sum' uses 'trimmed', 'trimmed' uses 'sum' (a folder of that name is ./sum)"),
                 ("first model", (broken_first, last), 3, "not-there: no such folder"),
                 ("no name", ({**SUM, "name": None}, last), 2, "documents.yaml:1:1: this document needs a 'name'")]:
             with self.subTest(row):
                 self.assertIn(message, self.merge(*documents, expect=code).stderr)
                 self.assertFalse(self.intermediate.exists())
         refused = self.aimerge("calibrate", self.documents(SUM, aim), "--out", "stats.h5", expect=2)
-        self.assertIn("base_model sum is made by an earlier document", refused.stderr)
+        self.assertIn("base_model sum is made by another document", refused.stderr)
         foreign.mkdir(parents=True)
         self.assertIn("was not made by aimerge", self.merge(SUM, last, expect=2).stderr)
         inside = {**last, "models": [source(str(foreign), weight=1)]}

@@ -183,7 +183,7 @@ struct MergeConfig {
     std::string text;  // the YAML as given (with --set applied), after that of the documents in `uses`: makes the same again
     std::string method;                     // merge_method
     std::string name;                       // of the document; empty when absent
-    std::vector<std::string> uses;          // names of the earlier documents that it is made from, also through others
+    std::vector<std::string> uses;          // names of the documents that it is made from, also through others
     std::filesystem::path documentsFolder;  // where their results lie: withDocumentsIn(); empty before
     std::string baseModel;                  // empty when absent
     std::vector<Slice> slices;              // in the order of the output's layers
@@ -200,7 +200,7 @@ struct MergeConfig {
 
     /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.
     const std::string& baseOf(const Slice& slice) const;
-    /// A model's name as the file has it: that of an earlier document for a folder of withDocumentsIn().
+    /// A model's name as the file has it: that of another document for a folder of withDocumentsIn().
     std::string nameInFile(const std::string& model) const;
 };
 
@@ -218,15 +218,15 @@ enum class ConfigUse {
 /// The text of a config file. @throws InputError when it cannot be read, or is too large for a config
 std::string readMergeConfigText(const std::filesystem::path& file);
 
-/// The documents of a file, in order; most have one. Each but the last has a name, and writes one checkpoint. Later ones may
-/// write the name wherever a model is named, also with an adapter: NAME+ADAPTER.
-/// @param overrides `--set path.to.key=value`, applied in order to the YAML tree of the last document before it is validated
-/// @param use of the last document; the others are merged
+/// The documents of a file, each after those it uses, the result last: that without a name, else the file's last unless
+/// another uses it, else the only unused one. A name (NAME, NAME+ADAPTER) stands for a model wherever one is named.
+/// @param overrides `--set path.to.key=value`, applied in order to the YAML tree of the result before it is validated
+/// @param use of the result; the others are merged
 /// @throws UsageError with file, line and column
 std::vector<MergeConfig> parseMergeConfigs(const std::string& text, const std::string& fileName,
                                            const std::vector<std::string>& overrides, ConfigUse use);
 
-/// The last of them.
+/// The result of them.
 MergeConfig parseMergeConfig(const std::string& text, const std::string& fileName, const std::vector<std::string>& overrides,
                              ConfigUse use);
 
@@ -236,7 +236,7 @@ bool refersToDocument(const std::string& model, const std::string& documentName)
 /// The config with `rename` of each name of a model in its place.
 MergeConfig withModels(const std::function<std::string(const std::string& model)>& rename, MergeConfig config);
 
-/// The config with the folder of its result, `folder`/NAME, in place of the name of each earlier document.
+/// The config with the folder of its result, `folder`/NAME, in place of the name of each document that it uses.
 MergeConfig withDocumentsIn(const std::filesystem::path& folder, MergeConfig config);
 
 }  // namespace aimerge
