@@ -10,7 +10,8 @@ namespace aimerge {
 namespace {
 
 bool hasTokenizer(const std::filesystem::path& folder) {
-    return exists(folder / "tokenizer.json") || exists(folder / "tokenizer.model");
+    return exists(folder / "tokenizer.json") || exists(folder / "tokenizer.model") ||
+           (exists(folder / "vocab.json") && exists(folder / "merges.txt"));
 }
 
 bool isOfModule(std::string_view parameter, const std::string& end) {

@@ -2,6 +2,7 @@
 
 #include "aimerge/checkpoint/adapter.h"
 #include "aimerge/core/error.h"
+#include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <algorithm>
 #include <set>
@@ -65,7 +66,10 @@ std::string inputDigest(const MergeJob& job) {
     hasher.updateField(jobDigest(job, {}, {}));
     std::set<fs::path> files;
     for (const Checkpoint& model : job.models.models)
-        for (const fs::path& folder : {model.folder(), model.tokenizerFolder()}) files.merge(filesIn(folder));
+        for (const fs::path& folder : {model.folder(), model.tokenizerFolder()}) {
+            files.merge(filesIn(folder));
+            for (const std::string& name : additionalChatTemplates(folder)) files.insert(folder / name);
+        }
     for (const fs::path& path : inputPaths(job.config))
         if (fs::is_regular_file(path)) files.insert(path);
     for (const fs::path& file : files) addStamp(file, hasher);

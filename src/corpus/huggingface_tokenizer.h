@@ -1,9 +1,10 @@
 #pragma once
-// tokenizer.json, encoded by the Hugging Face `tokenizers` library in a Python process (src/tools/encode_documents.py).
-// Writing that library's many models, normalisers and pre-tokenisers again would be the surer way to differ from it.
+// tokenizer.json, or vocab.json with merges.txt, encoded by the Hugging Face `tokenizers` library in a Python process
+// (src/tools/encode_documents.py). Writing that library's many models, normalisers and pre-tokenisers again would be the
+// surer way to differ from it.
 
-#include "aimerge/corpus/tokenizer.h"
 #include "aimerge/core/helper_process.h"
+#include "aimerge/corpus/tokenizer.h"
 
 namespace aimerge {
 

@@ -46,8 +46,12 @@ Digest cacheKey(const CalibrationConfig& config, const std::filesystem::path& fo
     const std::filesystem::path corpus = config.corpus;
     hasher.updateField(corpus.stem().extension().string() + corpus.extension().string());
     hasher.updateField(digestOfFile(corpus).hex());
-    for (const char* name : kTokenizerFiles)
+    const auto addFile = [&](const char* name) {
         hasher.updateField(name).updateField(exists(folder / name) ? digestOfFile(folder / name).hex() : "absent");
+    };
+    for (const char* name : kTokenizerFiles) addFile(name);
+    if (!exists(folder / "tokenizer.json") && !exists(folder / "tokenizer.model"))
+        for (const char* name : {"vocab.json", "merges.txt", "config.json"}) addFile(name);
     hasher.updateField(fmt::format("packing {} sequences {} length {} seed {} shuffle {}", static_cast<int>(config.packing),
                                    config.sequences, config.sequenceLength, config.seed, config.shuffle));
     for (const std::string& key : config.textKeys) hasher.updateField(key);

@@ -43,9 +43,15 @@ ManifestModel modelFrom(const ordered_json& json) {
     return {json.at("name"), digestFrom(json.at("header_digest")), json.at("bytes")};
 }
 
+/// A manifest must not lead the reader out of its folder.
+void requireInside(const std::string& name) {
+    const std::filesystem::path path = std::filesystem::path(name).lexically_normal();
+    const bool isFile = name == path.string() && path.has_filename() && path != "." && path.is_relative();
+    if (!isFile || *path.begin() == "..") throw std::invalid_argument("not a file name: " + name);
+}
+
 ManifestFile fileFrom(const std::string& name, const ordered_json& json) {
-    // A manifest must not lead the reader out of its folder.
-    if (name.empty() || name.find('/') != std::string::npos) throw std::invalid_argument("not a file name: " + name);
+    requireInside(name);
     ManifestFile file{name, json.at("bytes"), digestFrom(json.at("checksum")), std::nullopt};
     if (!json.contains("tensors")) return file;
     file.shard.emplace();

@@ -8,19 +8,12 @@ namespace aimerge {
 namespace fs = std::filesystem;
 namespace {
 
-bool isTokenizerFile(const std::string& name) {
-    return std::ranges::count(tokenizerFileNames(), name) > 0 || name.ends_with(".tiktoken");
-}
-
 /// Names of the files to copy, sorted.
 std::vector<std::string> namesToCopy(const SideFiles& files) {
     std::vector<std::string> names;
-    for (const fs::directory_entry& entry : fs::directory_iterator(files.copyFrom)) {
-        const std::string name = entry.path().filename().string();
-        const bool tokenizer = files.tokenizer == TokenizerCopy::FromSource && isTokenizerFile(name);
-        if (name == kGenerationConfigFileName || tokenizer) names.push_back(name);
-    }
-    std::sort(names.begin(), names.end());
+    if (files.tokenizer == TokenizerCopy::FromSource) names = tokenizerFilesIn(files.copyFrom);
+    if (fs::exists(files.copyFrom / kGenerationConfigFileName)) names.emplace_back(kGenerationConfigFileName);
+    std::ranges::sort(names);
     return names;
 }
 
@@ -34,7 +27,9 @@ nlohmann::ordered_json withDtype(nlohmann::ordered_json config, Dtype dtype) {
 }
 
 ManifestFile writeSideFile(const fs::path& folder, const std::string& name, std::string_view contents) {
-    writeTextFile(folder / name, contents);
+    const fs::path path = folder / name;
+    fs::create_directories(path.parent_path());
+    writeTextFile(path, contents);
     return {name, contents.size(), digestOf(contents), std::nullopt};
 }
 

@@ -1,11 +1,11 @@
 #include "aimerge/output/verify.h"
 
-#include "aimerge/output/manifest.h"
-#include "aimerge/safetensors/safetensors.h"
-#include "aimerge/output/side_files.h"
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/thread_pool.h"
+#include "aimerge/output/manifest.h"
+#include "aimerge/output/side_files.h"
+#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/safetensors/tensor_digest.h"
 #include "output/consistency.h"
 
 #include <fmt/format.h>
@@ -53,7 +53,10 @@ public:
     }
 
 private:
-    bool has(const std::string& name) const { return std::binary_search(names_.begin(), names_.end(), name); }
+    bool has(const std::string& name) const {
+        if (name.find('/') != std::string::npos) return fs::is_regular_file(folder_ / name);
+        return std::binary_search(names_.begin(), names_.end(), name);
+    }
 
     void add(const std::string& file, const std::string& fault) {
         report_.findings.push_back({file, "", std::nullopt, fmt::format("{}: {}", file, fault)});
@@ -163,7 +166,7 @@ private:
 
     void checkUnlistedFiles(const Manifest& manifest) {
         std::set<std::string> listed{kManifestFileName};
-        for (const ManifestFile& file : manifest.files) listed.insert(file.name);
+        for (const ManifestFile& file : manifest.files) listed.insert(file.name.substr(0, file.name.find('/')));
         for (const std::string& name : names_) {
             if (listed.contains(name)) continue;
             if (isShardName(name)) {

@@ -1,4 +1,4 @@
-"""Encodes documents with a model folder's tokenizer.json. Started by aimerge, which talks to it over a socket.
+"""Encodes documents with a model folder's tokenizer.json, or vocab.json and merges.txt. Started by aimerge, which talks to it over a socket.
 
 Every message, both ways, is a length (8 bytes, little-endian) and that many bytes. The first byte sent back says what
 follows: b"I" ids; b"E" an error in the tokenizer's files or b"S" one in the set-up of Python, as UTF-8 text, after which the
@@ -16,6 +16,8 @@ import json
 import os
 import struct
 import sys
+
+import vocabulary_and_merges
 
 
 class Failure(Exception):
@@ -95,21 +97,25 @@ def apply_explicit_flags(tokenizer, config, processors, folder):
 
 def load_tokenizer(folder):
     try:
-        from tokenizers import AddedToken, Tokenizer, processors
+        import tokenizers
     except ImportError as error:
         raise SetUpFailure(f"the Python package `tokenizers` is missing for {sys.executable} ({error}): run "
                            "./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter that has it") from error
-    path = os.path.join(folder, "tokenizer.json")
+    path, config_path = (os.path.join(folder, name) for name in ("tokenizer.json", "tokenizer_config.json"))
+    config = load_json(config_path) if os.path.exists(config_path) else {}
     try:
-        tokenizer = Tokenizer.from_file(path)
+        if os.path.exists(path):
+            tokenizer = tokenizers.Tokenizer.from_file(path)
+        else:
+            tokenizer, config = vocabulary_and_merges.tokenizer_from(folder, config, tokenizers)
+    except vocabulary_and_merges.UnknownTokenizer as error:
+        raise Failure(str(error)) from error
     except Exception as error:  # the library raises plain Exception
-        raise Failure(f"{path}: {error}") from error
+        raise Failure(f"{path if os.path.exists(path) else folder}: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    config_path = os.path.join(folder, "tokenizer_config.json")
-    config = load_json(config_path) if os.path.exists(config_path) else {}
-    add_missing_tokens(tokenizer, config, AddedToken)
-    apply_explicit_flags(tokenizer, config, processors, folder)
+    add_missing_tokens(tokenizer, config, tokenizers.AddedToken)
+    apply_explicit_flags(tokenizer, config, tokenizers.processors, folder)
     return tokenizer
 
 

@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
+#include "vocabulary/named_chat_templates.h"
 
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
@@ -18,53 +19,10 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr const char* kConfigName = "tokenizer_config.json";
+constexpr const char* kJinjaName = "chat_template.jinja";
+constexpr const char* kProcessorName = "chat_template.json";
 constexpr const char* kKey = "chat_template";
-
-struct NamedTemplate {
-    const char* name;
-    const char* jinja;
-};
-
-// The formats as their makers publish them, told turn by turn.
-constexpr NamedTemplate kTemplates[] = {
-    {"chatml",
-     "{%- for turn in messages -%}\n"
-     "{{- '<|im_start|>' + turn['role'] + '\\n' + turn['content'] + '<|im_end|>\\n' -}}\n"
-     "{%- endfor -%}\n"
-     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}\n"},
-    {"alpaca",
-     "{%- for turn in messages -%}\n"
-     "{%- if turn['role'] == 'system' -%}{{- turn['content'] + '\\n\\n' -}}\n"
-     "{%- elif turn['role'] == 'user' -%}{{- '### Instruction:\\n' + turn['content'] + '\\n\\n' -}}\n"
-     "{%- elif turn['role'] == 'assistant' -%}{{- '### Response:\\n' + turn['content'] + eos_token + '\\n\\n' -}}\n"
-     "{%- endif -%}\n"
-     "{%- endfor -%}\n"
-     "{%- if add_generation_prompt -%}{{- '### Response:\\n' -}}{%- endif -%}\n"},
-    {"llama3",
-     "{{- bos_token -}}\n"
-     "{%- for turn in messages -%}\n"
-     "{{- '<|start_header_id|>' + turn['role'] + '<|end_header_id|>\\n\\n' + turn['content'] | trim + '<|eot_id|>' -}}\n"
-     "{%- endfor -%}\n"
-     "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}\n"},
-    {"mistral",
-     "{{- bos_token -}}\n"
-     "{%- set before = namespace(text='') -%}\n"
-     "{%- for turn in messages -%}\n"
-     "{%- if turn['role'] == 'system' -%}{%- set before.text = turn['content'] + '\\n\\n' -%}\n"
-     "{%- elif turn['role'] == 'user' -%}\n"
-     "{{- '[INST] ' + before.text + turn['content'] + ' [/INST]' -}}{%- set before.text = '' -%}\n"
-     "{%- elif turn['role'] == 'assistant' -%}{{- ' ' + turn['content'] | trim + eos_token -}}\n"
-     "{%- endif -%}\n"
-     "{%- endfor -%}\n"},
-    {"exaone",
-     "{%- for turn in messages -%}\n"
-     "{%- if loop.first and turn['role'] != 'system' -%}{{- '[|system|][|endofturn|]\\n' -}}{%- endif -%}\n"
-     "{{- '[|' + turn['role'] + '|]' + turn['content'] -}}\n"
-     "{%- if turn['role'] != 'user' -%}{{- '[|endofturn|]' -}}{%- endif -%}\n"
-     "{{- '\\n' -}}\n"
-     "{%- endfor -%}\n"
-     "{%- if add_generation_prompt -%}{{- '[|assistant|]' -}}{%- endif -%}\n"},
-};
+constexpr const char* kDefault = "default";
 
 ordered_json parseConfig(const fs::path& path, const std::string& text) {
     ordered_json root = ordered_json::parse(text, nullptr, false);
@@ -72,21 +30,39 @@ ordered_json parseConfig(const fs::path& path, const std::string& text) {
     return root;
 }
 
-/// Empty when the folder has none. Of several named templates, the default one.
-std::string templateIn(const fs::path& folder) {
-    if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) return readTextFile(file);
-    const fs::path file = folder / kConfigName;
+/// What Python's strip() leaves of ASCII text; mergekit's `auto` counts templates without the white space around them.
+std::string stripped(const std::string& text) {
+    constexpr const char* kWhiteSpace = " \t\n\v\f\r";
+    const std::size_t begin = text.find_first_not_of(kWhiteSpace);
+    return begin == std::string::npos ? std::string() : text.substr(begin, text.find_last_not_of(kWhiteSpace) + 1 - begin);
+}
+
+/// The value of `chat_template` in a JSON file: a text, a list of {name, template}, or an object of them. Of several the
+/// default one; empty when there is none.
+std::string templateInJson(const fs::path& file) {
     if (!fs::exists(file)) return {};
-    const ordered_json root = parseConfig(file, readTextFile(file));
-    ordered_json found = root.value(kKey, ordered_json());
+    ordered_json found = parseConfig(file, readTextFile(file)).value(kKey, ordered_json());
     if (found.is_array()) {
         const auto isDefault = [](const ordered_json& entry) {
-            return entry.is_object() && entry.value("name", ordered_json()) == "default";
+            return entry.is_object() && entry.value("name", ordered_json()) == kDefault;
         };
         const auto entry = std::ranges::find_if(found, isDefault);
         found = entry != found.end() ? entry->value("template", ordered_json()) : ordered_json();
+    } else if (found.is_object()) {
+        found = found.value(kDefault, ordered_json());
     }
     return found.is_string() ? found.get<std::string>() : std::string();
+}
+
+/// The template that transformers uses when none is named: files of templates hide that of tokenizer_config.json, also
+/// where none of them is the default one. Else that of chat_template.json, which processors of images and sound use. Empty
+/// when the folder has none.
+std::string templateIn(const fs::path& folder) {
+    const std::vector<std::string> named = additionalChatTemplates(folder);
+    for (const fs::path& file : {folder / kAdditionalChatTemplates / "default.jinja", folder / kJinjaName})
+        if (fs::exists(file)) return stripped(readTextFile(file));
+    const std::string own = named.empty() ? stripped(templateInJson(folder / kConfigName)) : std::string();
+    return own.empty() ? stripped(templateInJson(folder / kProcessorName)) : own;
 }
 
 std::optional<std::string> mostCommon(std::span<const fs::path> folders) {
@@ -115,7 +91,7 @@ std::optional<std::string> chatTemplateOf(const std::string& setting, const Sour
         return found;
     }
     std::vector<std::string> names{"auto"};
-    for (const NamedTemplate& known : kTemplates) {
+    for (const NamedChatTemplate& known : kNamedChatTemplates) {
         if (setting == known.name) return known.jinja;
         names.emplace_back(known.name);
     }
@@ -127,13 +103,15 @@ std::optional<std::string> chatTemplateOf(const std::string& setting, const Sour
 
 void setChatTemplate(std::vector<TokenizerFile>& files, const std::string& chatTemplate) {
     std::erase_if(files, [](const TokenizerFile& file) {
-        return file.name == "chat_template.jinja" || file.name == "chat_template.json";
+        return file.name == kJinjaName || file.name == kProcessorName ||
+               fs::path(file.name).parent_path() == kAdditionalChatTemplates;
     });
     auto config = std::ranges::find(files, kConfigName, &TokenizerFile::name);
     if (config == files.end()) config = files.insert(files.end(), {kConfigName, {}, "{}"});
     ordered_json root = parseConfig(config->copyOf, config->copyOf.empty() ? config->text : readTextFile(config->copyOf));
     root[kKey] = chatTemplate;
     *config = {kConfigName, {}, root.dump(2) + "\n"};
+    files.push_back({kJinjaName, {}, chatTemplate});
 }
 
 }  // namespace aimerge

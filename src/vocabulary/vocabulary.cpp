@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -65,6 +66,22 @@ public:
         insert(std::move(token));
     }
 
+    /// A token that the tokenizer names for a purpose, such as bos_token: it is special, and gets the next id where the
+    /// vocabulary lacks it.
+    /// @param entry its text, or an object as for addAdded()
+    void addSpecial(const json& entry) {
+        const json content = entry.is_object() ? entry.value("content", json()) : entry;
+        if (!content.is_string()) return;
+        const auto known = byText_.find(content.get<std::string>());
+        if (known != byText_.end() && tokens_[known->second].added) {
+            tokens_[known->second].special = true;
+            return;
+        }
+        json token = entry.is_object() ? entry : json{{"content", content}};
+        token["special"] = true;
+        addAdded(token, nextId_);
+    }
+
     void readFrom(const std::filesystem::path& path) { path_ = path; }
     std::vector<Token> take() { return std::move(tokens_); }
 
@@ -81,6 +98,7 @@ private:
     void insert(Token token) {
         const auto [place, isNew] = byText_.try_emplace(token.text, tokens_.size());
         if (isNew) {
+            nextId_ = std::max(nextId_, token.id + 1);
             tokens_.push_back(std::move(token));
             return;
         }
@@ -93,6 +111,7 @@ private:
     std::filesystem::path path_;
     std::vector<Token> tokens_;
     std::unordered_map<std::string, std::size_t> byText_;
+    std::int64_t nextId_ = 0;
 };
 
 void collectTrained(Collector& collector, const json& vocabulary, const std::filesystem::path& path) {
@@ -135,18 +154,52 @@ void collectFromSentencePiece(Collector& collector, const std::filesystem::path&
         collector.addTrained(processor.IdToPiece(id), id, processor.IsControl(id) || processor.IsUnknown(id));
 }
 
-void collectAddedTokensJson(Collector& collector, const std::filesystem::path& path) {
+void collectFromVocabJson(Collector& collector, const std::filesystem::path& path) {
     const json root = parseWithoutMerges(path);
     if (!root.is_object()) throw InputError("{}: expected an object of token: id", path.string());
-    for (const auto& [text, id] : root.items())
-        collector.addAdded({{"content", text}, {"normalized", true}}, tokenId(id, path, text));
+    collectTrained(collector, root, path);
 }
 
-void collectDecoder(Collector& collector, const std::filesystem::path& path) {
+/// The tokens that a tokenizer's settings name for a purpose; those of transformers' own names first, as it gives them ids.
+std::vector<json> namedTokens(const json& config) {
+    constexpr std::array kFirst = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                   "pad_token", "cls_token", "mask_token"};
+    std::vector<json> named;
+    for (const char* key : kFirst)
+        if (const auto found = config.find(key); found != config.end()) named.push_back(*found);
+    for (const auto& [key, value] : config.items())
+        if (key.ends_with("_token") && std::ranges::find(kFirst, key) == kFirst.end()) named.push_back(value);
+    for (const char* key : {"additional_special_tokens", "extra_special_tokens"})
+        if (const auto found = config.find(key); found != config.end() && found->is_array())
+            named.insert(named.end(), found->begin(), found->end());
+    return named;
+}
+
+std::string_view textOf(const json& token) {
+    const json* const content = token.is_object() && token.contains("content") ? &token["content"] : &token;
+    return content->is_string() ? std::string_view(content->get_ref<const std::string&>()) : std::string_view();
+}
+
+/// The file has no flags: a token is special where `named` has it.
+void collectAddedTokensJson(Collector& collector, const std::filesystem::path& path, const std::vector<json>& named) {
     const json root = parseWithoutMerges(path);
+    if (!root.is_object()) throw InputError("{}: expected an object of token: id", path.string());
+    for (const auto& [text, id] : root.items()) {
+        const bool special = std::ranges::find(named, std::string_view(text), textOf) != named.end();
+        collector.addAdded({{"content", text}, {"normalized", !special}, {"special", special}}, tokenId(id, path, text));
+    }
+}
+
+json parseConfig(const std::filesystem::path& path) {
+    if (!exists(path)) return json::object();
+    json root = parseWithoutMerges(path);
     if (!root.is_object()) throw InputError("{}: expected an object", path.string());
-    const auto decoder = root.find("added_tokens_decoder");
-    if (decoder == root.end()) return;
+    return root;
+}
+
+void collectDecoder(Collector& collector, const json& config, const std::filesystem::path& path) {
+    const auto decoder = config.find("added_tokens_decoder");
+    if (decoder == config.end()) return;
     if (!decoder->is_object()) throw InputError("{}: 'added_tokens_decoder' is not an object", path.string());
     for (const auto& [key, entry] : decoder->items()) {
         std::int32_t id = -1;
@@ -155,6 +208,21 @@ void collectDecoder(Collector& collector, const std::filesystem::path& path) {
             throw InputError("{}: the key '{}' of added_tokens_decoder is not a token id", path.string(), key);
         collector.addAdded(entry, id);
     }
+}
+
+/// As in transformers, the decoder of tokenizer_config.json makes special_tokens_map.json and added_tokens.json count for
+/// nothing.
+void collectBesideVocabJson(Collector& collector, json config, const std::filesystem::path& folder) {
+    collector.readFrom(folder / "tokenizer_config.json");
+    if (config.contains("added_tokens_decoder")) {
+        collectDecoder(collector, config, folder / "tokenizer_config.json");
+    } else {
+        config.update(parseConfig(folder / "special_tokens_map.json"));
+        const std::filesystem::path added = folder / "added_tokens.json";
+        collector.readFrom(added);
+        if (exists(added)) collectAddedTokensJson(collector, added, namedTokens(config));
+    }
+    for (const json& token : namedTokens(config)) collector.addSpecial(token);
 }
 
 }  // namespace
@@ -167,20 +235,28 @@ Vocabulary::Vocabulary(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
 
 Vocabulary Vocabulary::read(const std::filesystem::path& folder) {
     const std::filesystem::path tokenizerJson = folder / "tokenizer.json", model = folder / "tokenizer.model";
-    const std::filesystem::path addedJson = folder / "added_tokens.json", config = folder / "tokenizer_config.json";
+    const std::filesystem::path vocabJson = folder / "vocab.json", configFile = folder / "tokenizer_config.json";
+    const std::filesystem::path addedJson = folder / "added_tokens.json";
+    const json config = parseConfig(configFile);
     Collector collector(tokenizerJson);
     if (exists(tokenizerJson)) {
         collectFromTokenizerJson(collector, tokenizerJson);
     } else if (exists(model)) {
         collectFromSentencePiece(collector, model);
         collector.readFrom(addedJson);
-        if (exists(addedJson)) collectAddedTokensJson(collector, addedJson);
+        if (exists(addedJson)) collectAddedTokensJson(collector, addedJson, {});
+    } else if (exists(vocabJson) && exists(folder / "merges.txt")) {
+        collectFromVocabJson(collector, vocabJson);
+        collectBesideVocabJson(collector, config, folder);
+        return Vocabulary(collector.take());
     } else {
-        throw InputError("{}: no tokenizer: neither tokenizer.json nor tokenizer.model is there; fetch it with the model",
-                         folder.string());
+        throw InputError(
+            "{}: no tokenizer: neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt is there; fetch it "
+            "with the model",
+            folder.string());
     }
-    collector.readFrom(config);
-    if (exists(config)) collectDecoder(collector, config);
+    collector.readFrom(configFile);
+    collectDecoder(collector, config, configFile);
     return Vocabulary(collector.take());
 }
 

@@ -52,14 +52,28 @@ struct OutputVocabulary {
     std::unordered_set<std::string_view> known;
     OutputTokenizer tokenizer;
 
-    void addNew(const Token& token) {
+    /// @param token of an input, or of who else outlives this
+    void addNew(const Token& token, bool normalized) {
         if (!known.insert(token.text).second) return;
-        Token added = token;
-        added.id = static_cast<std::int64_t>(texts.size());
-        added.added = true;
+        const std::int64_t id = static_cast<std::int64_t>(texts.size());
         texts.push_back(&token.text);
-        tokenizer.newTokens.push_back(std::move(added));
+        tokenizer.newTokens.push_back(asAdded(token, id, normalized));
     }
+
+    /// The owner's trained token with this id becomes an added one.
+    void mark(const Token& token, std::int64_t id, bool normalized) {
+        if (marked.insert(token.text).second) tokenizer.marked.push_back(asAdded(token, id, normalized));
+    }
+
+private:
+    static Token asAdded(Token token, std::int64_t id, bool normalized) {
+        token.id = id;
+        token.added = true;
+        token.normalized = normalized;
+        return token;
+    }
+
+    std::unordered_set<std::string_view> marked;
 };
 
 OutputVocabulary vocabularyOfOwner(const Inputs& inputs, std::size_t owner) {
@@ -80,12 +94,38 @@ OutputVocabulary vocabularyOfOwner(const Inputs& inputs, std::size_t owner) {
     return output;
 }
 
+/// A token that some model was given beside its trained vocabulary.
+bool isAdded(const Token& token) {
+    return token.added || token.special;
+}
+
 /// Trained tokens of all the other models first, then the added and special ones; models in their order.
+///
+/// The other models' trained tokens can only become added tokens, too, which a tokenizer takes out of a text before its own
+/// model sees it, longest first from the left. An ordinary "(<" would so take the beginning of "(<tool>". Tokenizers take
+/// out the tokens that are not normalised before all normalised ones: the former are therefore what some model has as an
+/// added token.
 void addUnion(OutputVocabulary& output, const Inputs& inputs) {
-    for (const bool addedOnes : {false, true})
-        for (const VocabularyInput& input : inputs)
-            for (const Token& token : input.vocabulary->tokens())
-                if ((token.added || token.special) == addedOnes && token.id < input.rows()) output.addNew(token);
+    std::unordered_set<std::string_view> added;
+    for (const VocabularyInput& input : inputs)
+        for (const Token& token : input.vocabulary->tokens())
+            if (isAdded(token) && token.id < input.rows()) added.insert(token.text);
+
+    for (const VocabularyInput& input : inputs)
+        for (const Token& token : input.vocabulary->tokens())
+            if (token.id < input.rows() && !added.contains(token.text)) output.addNew(token, true);
+    output.tokenizer.ownTokensFirst = !output.tokenizer.newTokens.empty();
+
+    for (const VocabularyInput& input : inputs)
+        for (const Token& token : input.vocabulary->tokens()) {
+            if (token.id >= input.rows() || !isAdded(token)) continue;
+            const Token* const known = tokenWithRow(inputs[output.owner], token.text);
+            const bool normalized = token.normalized && !output.tokenizer.ownTokensFirst;
+            if (known == nullptr)
+                output.addNew(token, normalized);
+            else if (!isAdded(*known))
+                output.mark(token, known->id, normalized);
+        }
 }
 
 /// Names under `tokens` that no tokenizer has become plain added tokens. `storage` owns their texts.
@@ -94,8 +134,7 @@ void addNamedTokens(OutputVocabulary& output, const VocabularyConfig& config, st
     for (const auto& [text, override] : config.tokens) {
         Token token;
         token.text = text;
-        token.normalized = true;
-        output.addNew(storage.emplace_back(std::move(token)));
+        output.addNew(storage.emplace_back(std::move(token)), !output.tokenizer.ownTokensFirst);
     }
 }
 

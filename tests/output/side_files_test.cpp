@@ -21,9 +21,11 @@ TEST(SideFiles, AreWrittenAndCopiedByTheStatedList) {
     const TempFolder temp;
     const auto source = temp.path() / "source", target = temp.path() / "target";
     std::filesystem::create_directories(source / "onnx");
+    std::filesystem::create_directories(source / "additional_chat_templates");
     std::filesystem::create_directories(target);
-    for (const char* name : {"generation_config.json", "merges.txt", "qwen.tiktoken", "chat_template.jinja",
-                             "model.safetensors", "config.json", "README.md", "modeling_custom.py"}) {
+    for (const char* name :
+         {"generation_config.json", "merges.txt", "qwen.tiktoken", "chat_template.jinja",
+          "additional_chat_templates/rag.jinja", "model.safetensors", "config.json", "README.md", "modeling_custom.py"}) {
         writeTextFile(source / name, std::string("contents of ") + name);
     }
     const SideFiles files{nlohmann::ordered_json{{"z", 1e-05}, {"a", true}}, source, TokenizerCopy::FromSource, "# card\n",
@@ -31,8 +33,9 @@ TEST(SideFiles, AreWrittenAndCopiedByTheStatedList) {
 
     const std::vector<ManifestFile> entries = writeSideFiles(target, test::smallLayout(), files);
 
-    EXPECT_THAT(namesOf(entries), ElementsAre(kIndexFileName, "config.json", "chat_template.jinja", "generation_config.json",
-                                              "merges.txt", "qwen.tiktoken", "README.md", "mergekit_config.yml"));
+    EXPECT_THAT(namesOf(entries),
+                ElementsAre(kIndexFileName, "config.json", "additional_chat_templates/rag.jinja", "chat_template.jinja",
+                            "generation_config.json", "merges.txt", "qwen.tiktoken", "README.md", "mergekit_config.yml"));
     EXPECT_EQ(readTextFile(target / "config.json"), "{\n  \"z\": 1e-05,\n  \"a\": true\n}\n");
     EXPECT_EQ(readTextFile(target / "merges.txt"), "contents of merges.txt");
     for (const ManifestFile& entry : entries) EXPECT_EQ(entry, fileEntry(target, entry.name));

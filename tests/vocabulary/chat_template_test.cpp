@@ -36,6 +36,34 @@ TEST(ChatTemplate, AutoIsTheMostCommonOneAndTheFirstOfEquals) {
     EXPECT_THAT(log.text(), HasSubstr("merge.yaml:3:16: no model has a chat template"));
 }
 
+TEST(ChatTemplate, IsTheOneThatTransformersWouldUse) {
+    struct Row {
+        std::vector<std::pair<const char*, const char*>> files;
+        std::optional<std::string> expected;
+    };
+    const std::pair<const char*, const char*> config{"tokenizer_config.json", R"({"chat_template": "{{config}}"})"},
+        jinja{"chat_template.jinja", "\n{{jinja}}\n"}, named{"additional_chat_templates/rag.jinja", "{{rag}}"},
+        namedDefault{"additional_chat_templates/default.jinja", "{{named default}}"},
+        processor{"chat_template.json", R"({"chat_template": "{{processor}}"})"},
+        object{"tokenizer_config.json", R"({"chat_template": {"default": "{{object}}", "rag": "{{rag}}"}})"};
+    const Row rows[] = {
+        {{config}, "{{config}}"},
+        {{object}, "{{object}}"},
+        {{config, jinja}, "{{jinja}}"},
+        {{config, jinja, named, processor}, "{{jinja}}"},
+        {{jinja, named, namedDefault}, "{{named default}}"},
+        {{config, named}, std::nullopt},
+        {{config, processor}, "{{config}}"},
+        {{processor}, "{{processor}}"},
+    };
+    for (const Row& row : rows) {
+        const TempFolder folder;
+        for (const auto& [name, text] : row.files) writeBytes(folder / name, text);
+        const fs::path model = folder.path();
+        EXPECT_EQ(chatTemplateOf("auto", kMark, std::span(&model, 1)), row.expected) << row.files.back().first;
+    }
+}
+
 TEST(ChatTemplate, ThatIsNoTextIsNone) {
     const TempFolder folder;
     int number = 0;
@@ -58,18 +86,23 @@ TEST(ChatTemplate, IsKnownByNameOrGivenAsJinja) {
         "found 'chatlm'; did you mean 'chatml'?");
 }
 
-TEST(ChatTemplate, StandsInTheConfigOfTheTokenizerAlone) {
+TEST(ChatTemplate, IsTheOnlyOneWhereverLoadersLook) {
     const TempFolder folder;
     writeBytes(folder / "tokenizer_config.json", R"({"bos_token": "<s>", "chat_template": "old"})");
     std::vector<TokenizerFile> files{{"tokenizer_config.json", folder / "tokenizer_config.json", {}},
-                                     {"chat_template.jinja", folder / "chat_template.jinja", {}}};
+                                     {"chat_template.json", folder / "chat_template.json", {}},
+                                     {"chat_template.jinja", folder / "chat_template.jinja", {}},
+                                     {"additional_chat_templates/rag.jinja", folder / "rag.jinja", {}}};
 
     setChatTemplate(files, "{{new}}");
 
-    ASSERT_EQ(files.size(), 1u);
+    ASSERT_EQ(files.size(), 2u);
     EXPECT_TRUE(files[0].copyOf.empty());
     EXPECT_EQ(nlohmann::ordered_json::parse(files[0].text),
               nlohmann::ordered_json({{"bos_token", "<s>"}, {"chat_template", "{{new}}"}}));
+    EXPECT_EQ(files[1].name, "chat_template.jinja");
+    EXPECT_TRUE(files[1].copyOf.empty());
+    EXPECT_EQ(files[1].text, "{{new}}");
     std::vector<TokenizerFile> none;
     setChatTemplate(none, "{{new}}");
     EXPECT_EQ(none.at(0).name, "tokenizer_config.json");

@@ -84,6 +84,40 @@ TEST(VocabularyAlignment, OfTheUnionPutsTrainedTokensBeforeAddedOnesAndAveragesH
     EXPECT_TRUE(alignment.tokenizer.newTokens[2].special);
 }
 
+TEST(VocabularyAlignment, OfTheUnionPutsWhatAnyModelHasAddedBeforeOrdinaryTokensOfOthers) {
+    Token plain = added("<tool>", 2), named = added("b", 2);
+    plain.special = named.special = false;
+    plain.normalized = named.normalized = true;
+    const Vocabulary base{{trained("a", 0), trained("b", 1), plain}};
+    const Vocabulary other{{trained("(<", 0), trained("a", 1), named, added("<eot>", 3)}};
+    const std::vector<VocabularyInput> inputs{{"base", {3, 2}, &base}, {"other", {4, 2}, &other}};
+
+    const auto alignment = alignVocabularies(inputs, 0, sourceOf(VocabularySource::Union), kTensor);
+
+    EXPECT_TRUE(alignment.tokenizer.ownTokensFirst);
+    ASSERT_EQ(alignment.tokenizer.newTokens.size(), 2u);
+    EXPECT_EQ(alignment.tokenizer.newTokens[0].text, "(<");
+    EXPECT_TRUE(alignment.tokenizer.newTokens[0].normalized);
+    EXPECT_EQ(alignment.tokenizer.newTokens[1].text, "<eot>");
+    EXPECT_FALSE(alignment.tokenizer.newTokens[1].normalized);
+    ASSERT_EQ(alignment.tokenizer.marked.size(), 1u);
+    EXPECT_EQ(alignment.tokenizer.marked[0].text, "b");
+    EXPECT_EQ(alignment.tokenizer.marked[0].id, 1);
+    EXPECT_FALSE(alignment.tokenizer.marked[0].normalized);
+}
+
+TEST(VocabularyAlignment, OfTheUnionLeavesTheFlagsOfAddedTokensWhereNoOrdinaryOneIsNew) {
+    Token plain = added("<tool>", 1);
+    plain.normalized = true;
+    const Vocabulary base{{trained("a", 0)}}, other{{trained("a", 0), plain}};
+    const std::vector<VocabularyInput> inputs{{"base", {1, 2}, &base}, {"other", {2, 2}, &other}};
+
+    const auto alignment = alignVocabularies(inputs, 0, sourceOf(VocabularySource::Union), kTensor);
+
+    EXPECT_FALSE(alignment.tokenizer.ownTokensFirst);
+    EXPECT_TRUE(alignment.tokenizer.newTokens.at(0).normalized);
+}
+
 TEST(VocabularyAlignment, ToAModelTakesItsVocabulary) {
     const Family family;
     VocabularyConfig config = sourceOf(VocabularySource::Model);

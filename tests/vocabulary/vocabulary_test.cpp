@@ -63,6 +63,50 @@ TEST(Vocabulary, ReadsSentencePieceWithAddedTokens) {
     EXPECT_FALSE(vocabulary.find("<tool>")->special);
 }
 
+TEST(Vocabulary, ReadsVocabJsonWithTheTokensThatOlderFilesName) {
+    const TempFolder folder;
+    writeBytes(folder / "vocab.json", R"({"a": 0, "b": 1, "<end>": 2})");
+    writeBytes(folder / "merges.txt", "#version: 0.2\n");
+    writeBytes(folder / "tokenizer_config.json",
+               R"({"bos_token": "<replaced>", "image_token": "<image>", "add_bos_token": true})");
+    writeBytes(
+        folder / "special_tokens_map.json",
+        R"({"bos_token": "<end>", "pad_token": {"content": "<pad>", "lstrip": true}, "additional_special_tokens": ["<user>"]})");
+    writeBytes(folder / "added_tokens.json", R"({"<user>": 4, "plain": 3})");
+
+    const Vocabulary vocabulary = Vocabulary::read(folder.path());
+
+    const auto token = [&](const char* text) { return *vocabulary.find(text); };
+    EXPECT_EQ(vocabulary.tokens().size(), 7u);
+    EXPECT_FALSE(token("a").added);
+    EXPECT_EQ(token("<end>").id, 2);
+    EXPECT_TRUE(token("<end>").special);
+    EXPECT_EQ(token("plain").id, 3);
+    EXPECT_FALSE(token("plain").special);
+    EXPECT_TRUE(token("plain").normalized);
+    EXPECT_EQ(token("<user>").id, 4);
+    EXPECT_TRUE(token("<user>").special);
+    EXPECT_FALSE(token("<user>").normalized);
+    EXPECT_EQ(token("<pad>").id, 5) << "the next id";
+    EXPECT_TRUE(token("<pad>").stripsLeft);
+    EXPECT_EQ(token("<image>").id, 6);
+}
+
+TEST(Vocabulary, ReadsVocabJsonWithADecoderBesideWhichOlderFilesCountForNothing) {
+    const TempFolder folder;
+    writeBytes(folder / "vocab.json", R"({"a": 0})");
+    writeBytes(folder / "merges.txt", "#version: 0.2\n");
+    writeBytes(folder / "tokenizer_config.json",
+               R"({"added_tokens_decoder": {"1": {"content": "<x>"}}, "eos_token": "<x>"})");
+    writeBytes(folder / "special_tokens_map.json", R"({"bos_token": "<y>"})");
+    writeBytes(folder / "added_tokens.json", R"({"<z>": 2})");
+
+    const Vocabulary vocabulary = Vocabulary::read(folder.path());
+
+    EXPECT_EQ(vocabulary.tokens().size(), 2u);
+    EXPECT_TRUE(vocabulary.find("<x>")->special);
+}
+
 TEST(Vocabulary, KeepsTheTrainedIdOfATokenThatIsAlsoAdded) {
     const TempFolder folder;
     writeBytes(folder / "tokenizer.json",

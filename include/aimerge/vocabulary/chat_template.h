@@ -1,8 +1,8 @@
 #pragma once
 // The chat template that the output's tokenizer gets: mergekit's key `chat_template`.
 
-#include "aimerge/vocabulary/tokenizer_files.h"
 #include "aimerge/config/parameter.h"
+#include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <filesystem>
 #include <optional>
@@ -12,16 +12,18 @@
 
 namespace aimerge {
 
-/// @param setting "auto": the template that most of the folders have, the first of them where several are as common; a name
-///        (chatml, alpaca, llama3, mistral, exaone); or a Jinja text, which is what has a '{' in it
+/// @param setting "auto": the template that most of the folders have, without white space around it, the first of them where
+///        several are as common; a name (chatml, alpaca, llama3, mistral, exaone); or a Jinja text, which is what has a '{'
+///        in it
 /// @param folders of the models, in the order of the config
 /// @return nullopt with a warning when "auto" finds none
 /// @throws UsageError with the mark when the setting is none of these; InputError when a tokenizer_config.json is damaged
 std::optional<std::string> chatTemplateOf(const std::string& setting, const SourceMark& mark,
                                           std::span<const std::filesystem::path> folders);
 
-/// Puts the template into tokenizer_config.json, which is made where there is none, and takes the files away that loaders
-/// would prefer to it.
+/// Makes the template the only one: in tokenizer_config.json, which is made where there is none and which every reader
+/// knows, and in chat_template.jinja, where processors of images and sound look. All other files of templates are taken
+/// away.
 void setChatTemplate(std::vector<TokenizerFile>& files, const std::string& chatTemplate);
 
 }  // namespace aimerge

@@ -30,9 +30,10 @@ public:
     Vocabulary(Vocabulary&&) noexcept = default;
     Vocabulary& operator=(Vocabulary&&) noexcept = default;
 
-    /// Reads tokenizer.json (BPE, WordPiece, WordLevel, Unigram) or else tokenizer.model (SentencePiece) with
-    /// added_tokens.json, and added_tokens_decoder of tokenizer_config.json with either.
-    /// @throws InputError when neither file is there, or one is damaged; names file and key
+    /// Reads tokenizer.json (BPE, WordPiece, WordLevel, Unigram), or else tokenizer.model (SentencePiece) with
+    /// added_tokens.json, and added_tokens_decoder of tokenizer_config.json with either; or else vocab.json, where merges.txt is
+    /// beside it, with added_tokens_decoder, or, where that is not, special_tokens_map.json and added_tokens.json.
+    /// @throws InputError when none of them is there, or one is damaged; names file and key
     static Vocabulary read(const std::filesystem::path& folder);
 
     const std::vector<Token>& tokens() const { return tokens_; }  // by ascending id

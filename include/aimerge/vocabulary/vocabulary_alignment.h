@@ -2,10 +2,10 @@
 // Brings vocabularies that differ between the inputs to one: which tokens the output has, and from which rows every input's
 // embedding and head are put together before the merge. docs/methods.md has the rules. Pure: no tensor is read here.
 
-#include "aimerge/vocabulary/row_map.h"
-#include "aimerge/safetensors/safetensors.h"
-#include "aimerge/vocabulary/vocabulary.h"
 #include "aimerge/config/merge_config.h"
+#include "aimerge/safetensors/safetensors.h"
+#include "aimerge/vocabulary/row_map.h"
+#include "aimerge/vocabulary/vocabulary.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -27,9 +27,11 @@ struct VocabularyInput {
 struct OutputTokenizer {
     std::size_t input = 0;                 // the model whose files they are
     std::optional<std::int64_t> dropFrom;  // tokens with ids from here on have no row and leave the files
-    std::vector<Token> newTokens;          // join the added tokens, with these ids
+    std::vector<Token> newTokens = {};     // join the added tokens, with these ids
+    std::vector<Token> marked = {};        // of its trained vocabulary: become added tokens, too, with the ids they have
+    bool ownTokensFirst = false;           // its added tokens are not normalised: ordinary tokens among the new ones are
 
-    bool unchanged() const { return !dropFrom && newTokens.empty(); }
+    bool unchanged() const { return !dropFrom && newTokens.empty() && marked.empty(); }
 };
 
 struct VocabularyAlignment {
