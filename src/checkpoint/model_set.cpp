@@ -71,21 +71,26 @@ void checkAlone(const Checkpoint& model) {
 /// Compares a model with the reference, key by key.
 class Comparison {
 public:
-    Comparison(const Checkpoint& model, const Checkpoint& reference) : model_(model), reference_(reference) {}
+    Comparison(const Checkpoint& model, const Checkpoint& reference, bool allowsCrimes)
+        : model_(model), reference_(reference), allowsCrimes_(allowsCrimes) {}
 
     template <typename Value>
     void require(const char* key, Value ModelConfig::*field) const {
         const Value &found = model_.modelConfig().*field, &expected = reference_.modelConfig().*field;
-        if (found != expected)
-            throw InputError("{}: {} is {}, but {} has {}; only models of the same architecture and size can be merged",
-                             model_.name(), key, found, reference_.name(), expected);
+        if (found == expected) return;
+        if (allowsCrimes_) return notice(key, field);
+        throw InputError(
+            "{}: {} is {}, but {} has {}; only models of the same architecture and size can be merged. --allow-crimes "
+            "merges "
+            "what has equal names and shapes",
+            model_.name(), key, found, reference_.name(), expected);
     }
 
     /// @throws InputError saying how a model of another class that has one of several stacks can give that
     void requireClass() const {
         const std::string &found = model_.modelConfig().architecture, &expected = reference_.modelConfig().architecture;
         const std::vector<Stack>& stacks = reference_.architecture().stacks();
-        if (found == expected || stacks.size() < 2 || !findStackLike(model_.architecture(), stacks.front()))
+        if (found == expected || allowsCrimes_ || stacks.size() < 2 || !findStackLike(model_.architecture(), stacks.front()))
             return require("architecture", &ModelConfig::architecture);
         throw InputError(
             "{}: architecture is {}, but {} has {}; only models of the same architecture and size can be merged as a whole. "
@@ -112,11 +117,12 @@ public:
 private:
     const Checkpoint& model_;
     const Checkpoint& reference_;
+    bool allowsCrimes_;
 };
 
 /// @param wholeModels all layers are merged with all, so that their number must be the same
-void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wholeModels) {
-    const Comparison comparison(model, reference);
+void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wholeModels, bool allowsCrimes) {
+    const Comparison comparison(model, reference, allowsCrimes);
     comparison.requireClass();
     comparison.require("model_type", &ModelConfig::modelType);
     if (wholeModels) comparison.require("num_hidden_layers", &ModelConfig::layers);
@@ -297,6 +303,8 @@ void arrangeLayers(ModelSet& set, const MergeConfig& config) {
             for (std::int64_t layer = 0; layer < set.slices[i].layers; ++layer)
                 from.push_back({&set.models[input.model].architecture(), input.firstLayer + layer});
         }
+        if (from.empty())
+            throw UsageError("{}: the slices have no layer among them", config.slices[module.firstSlice].mark.text());
         if (const std::string why = reference.whyNotRenumbered(stack, from); !why.empty())
             throw UsageError("{}: the layers of {} ({}) cannot be taken out and renumbered: {}",
                              config.slices[module.firstSlice].mark.text(), set.reference().name(), reference.modelType(),
@@ -309,12 +317,13 @@ void arrangeLayers(ModelSet& set, const MergeConfig& config) {
 
 ModelSet ModelSet::open(const MergeConfig& config) {
     ModelSet set;
+    set.allowsCrimes = config.allowsCrimes;
     openModels(set, config);
     takeReferenceNames(set);
     for (const Checkpoint& model : set.models) {
         // First of all: a model of another kind fails other checks too, with less helpful words.
         if (&model != &set.reference() && !givesModulesAlone(config, model))
-            checkTogether(model, set.reference(), config.slices.front().wholeModels);
+            checkTogether(model, set.reference(), config.slices.front().wholeModels, config.allowsCrimes);
     }
     for (const Checkpoint& model : set.models) checkAlone(model);
     resolveModules(set, config);

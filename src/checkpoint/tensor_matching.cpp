@@ -135,11 +135,12 @@ std::string whyUnknown(const Checkpoint& model, const TensorInfo& tensor, const 
             "which in turn has {}: the two were saved by different tools. Load and save both with one version of "
             "transformers (save_pretrained)",
             lacking->name);
-    return "so there is nothing to merge it with; remove it from the model, or choose a base that has it";
+    return "so there is nothing to merge it with; remove it from the model, choose a base that has it, or leave it out by "
+           "--allow-crimes";
 }
 
 void rejectUnknownTensors(const ModelSet& set) {
-    Tally dropped, predictions;
+    Tally dropped, predictions, unknown;
     std::string hasPredictions;
     for (const Checkpoint& model : set.models)
         for (const TensorInfo& tensor : model.tensors())
@@ -159,14 +160,19 @@ void rejectUnknownTensors(const ModelSet& set) {
                     hasPredictions = model.name();
                     continue;
                 }
-                throw InputError("{}: tensor {} is not in {}, {}", fileOf(model, tensor), tensor.name, reference.name(),
-                                 whyUnknown(model, tensor, reference));
+                if (!set.allowsCrimes)
+                    throw InputError("{}: tensor {} is not in {}, {}", fileOf(model, tensor), tensor.name, reference.name(),
+                                     whyUnknown(model, tensor, reference));
+                unknown.add(tensor.name);
             }
         }
     }
     if (dropped.count > 0)
         spdlog::info("{} buffers that loaders derive by themselves are left out ({}{})", dropped.count, dropped.first,
                      dropped.count > 1 ? ", ..." : "");
+    if (unknown.count > 0)
+        spdlog::warn("{} tensors that {} has not are left out ({}{})", unknown.count, set.reference().name(), unknown.first,
+                     unknown.count > 1 ? ", ..." : "");
     if (predictions.count > 0)
         spdlog::warn("{}: {} tensors of layers for multi-token prediction are left out, which the base has not ({}{})",
                      hasPredictions, predictions.count, predictions.first, predictions.count > 1 ? ", ..." : "");
@@ -192,7 +198,7 @@ std::string fileOf(const ModelSet& set, const MatchedInput& input) {
 void checkShapes(const ModelSet& set, const MatchedTensor& tensor) {
     const MatchedInput& expected = referenceOf(set, tensor);
     for (const MatchedInput& found : tensor.inputs) {
-        if (!shapesFit(tensor, found.tensor->shape, expected.tensor->shape))
+        if (found.tensor != nullptr && !shapesFit(tensor, found.tensor->shape, expected.tensor->shape))
             throw InputError("{}: tensor {} has shape {}, but {} in {}", fileOf(set, found), found.tensor->name,
                              shapeText(found.tensor->shape), shapeText(expected.tensor->shape), fileOf(set, expected));
     }
@@ -203,6 +209,7 @@ Action actionFor(const ModelSet& set, const MatchedTensor& tensor) {
     const MatchedInput& reference = referenceOf(set, tensor);
     const Dtype expected = reference.tensor->dtype;
     for (const MatchedInput& input : tensor.inputs) {
+        if (input.tensor == nullptr) continue;
         const Dtype found = input.tensor->dtype;
         if (isFloating(found) && !isMergeable(found))
             throw InputError("{}: tensor {} is {}, which cannot be merged; expected BF16, F16, F32 or F64",
@@ -255,12 +262,15 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
                              set.models[only.model].name(), only.tensor->name);
         return tensor;
     }
-    if (missing > 0) {
+    const bool mayLack = set.allowsCrimes && reference.tensor != nullptr && !tensor.parameter.hasVocabularyRows;
+    if (missing > 0 && !mayLack) {
         const auto lacking = std::ranges::find(tensor.inputs, nullptr, &MatchedInput::tensor);
-        throw InputError("{}: tensor {} is missing, but {} of the {} models have it; the weights are incomplete",
-                         set.models[lacking->model].name(),
-                         nameInInput(set, slice.inputs[static_cast<std::size_t>(lacking - tensor.inputs.begin())], place),
-                         tensor.inputs.size() - missing, tensor.inputs.size());
+        throw InputError(
+            "{}: tensor {} is missing, but {} of the {} models have it; the weights are incomplete, or "
+            "--allow-crimes merges those that have it",
+            set.models[lacking->model].name(),
+            nameInInput(set, slice.inputs[static_cast<std::size_t>(lacking - tensor.inputs.begin())], place),
+            tensor.inputs.size() - missing, tensor.inputs.size());
     }
     tensor.action = actionFor(set, tensor);
     checkShapes(set, tensor);
@@ -272,15 +282,20 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
 std::vector<MatchedTensor> matchTensors(const ModelSet& set) {
     rejectUnknownTensors(set);
     std::vector<MatchedTensor> tensors;
-    Tally copied;
+    Tally copied, partial;
     std::string copiedFrom;
     for (const OutputPlace& place : outputPlaces(set)) {
         tensors.push_back(match(set, place));
         const MatchedTensor& tensor = tensors.back();
+        if (tensor.action == Action::Merge && std::ranges::count(tensor.inputs, nullptr, &MatchedInput::tensor) > 0)
+            partial.add(tensor.name);
         if (tensor.action != Action::CopyFromBase || set.modules[set.slices[tensor.slice].module].isCopied) continue;
         copied.add(tensor.name);
         copiedFrom = set.models[referenceOf(set, tensor).model].name();
     }
+    if (partial.count > 0)
+        spdlog::warn("{} tensors are not in all models and are merged from those that have them ({}{})", partial.count,
+                     partial.first, partial.count > 1 ? ", ..." : "");
     if (copied.count > 0)
         spdlog::warn("{} tensors are only in {} and are copied from it unmerged ({}{})", copied.count, copiedFrom,
                      copied.first, copied.count > 1 ? ", ..." : "");

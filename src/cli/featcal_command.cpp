@@ -89,7 +89,9 @@ void runFeatcalCommand(World& world, const Options& options) {
     const std::string text = configText(options);
     const auto documents = openInTurn(world, [&] {
         std::vector<MergeConfig> parsed = parseMergeConfigs(text, "aimerge featcal", options.overrides, ConfigUse::Merge);
-        checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back());
+        parsed.back().allowsCrimes = options.allowsCrimes;
+        sayUnread(world, options,
+                  checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back()));
         return parsed;
     });
     if (world.isRoot()) fmt::print(stderr, "{}\n", documents.back().text);

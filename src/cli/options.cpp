@@ -92,6 +92,12 @@ void declareJobOptions(CLI::App& app, Options& options) {
            "Replicas of that pipeline, each on its share of the corpus (default: as many as calibrate fastest within "
            "the memory limit; without one 1)")
         ->check(CLI::Range(1, kMostReplicas));
+    app.add_flag("--strict", options.strict,
+                 "Keys and parameters of the config that nothing reads are errors, not warnings");
+    app.add_flag(
+        "--allow-crimes", options.allowsCrimes,
+        "Merge models of other architectures or sizes by config.json, where tensors fit, and tensors that only some "
+        "models have");
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }
 

@@ -41,6 +41,7 @@ struct Options {
     std::string logLevel = "info";
     std::string logDirectory;  // empty = none
     bool dryRun = false;
+    bool strict = false, allowsCrimes = false;
     bool overwrite = false;
     bool json = false;
     bool timesAsJson = false;

@@ -7,6 +7,7 @@
 #include "aimerge/corpus/token_blocks.h"
 #include "aimerge/merge/coverage.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/merge/resolve_parameters.h"
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
@@ -91,7 +92,8 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         std::vector<MatrixPart> parts = job.models.output.partsOf(tensor.name, job.outputs[i].shape);
         if (parts.empty()) parts.push_back({tensor.name, 0, 0, job.outputs[i].shape});
         std::uint64_t bytes = 0;
-        for (const MatrixPart& part : parts) bytes += job.method->workingBytes(tensor.parameter.role, part.shape, values);
+        const Method& method = *methodFor(*job.method, job.models.slices[tensor.slice], tensor).method;
+        for (const MatrixPart& part : parts) bytes += method.workingBytes(tensor.parameter.role, part.shape, values);
         workingBytes.push_back(bytes);
     }
     settings.mergeParameterBytes = mergeParameterBytes(workingBytes);

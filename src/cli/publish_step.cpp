@@ -127,7 +127,8 @@ nlohmann::ordered_json effectiveParameters(const MergeJob& job) {
                                                         std::vector<std::set<double>>(job.models.models.size()));
     for (const MatchedTensor& tensor : job.tensors) {
         if (tensor.action != MatchedTensor::Action::Merge) continue;
-        const std::vector<std::size_t> inputs = methodInputs(job.method->info(), job.models.slices[tensor.slice]);
+        const auto [method, inputs] = methodFor(*job.method, job.models.slices[tensor.slice], tensor);
+        if (method != job.method) continue;
         const ResolvedParameters values = tensorParameters(*job.method, job.config, job.models, tensor);
         for (std::size_t p = 0; p < specs.size(); ++p) {
             if (specs[p].scope == ParameterScope::Shared) {

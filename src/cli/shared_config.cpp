@@ -1,9 +1,14 @@
 #include "cli/shared_config.h"
 
+#include "aimerge/core/error.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
 
 namespace aimerge {
 
@@ -11,11 +16,34 @@ std::vector<MergeConfig> shareConfigs(World& world, const Options& options, Conf
     const std::string text = world.broadcast(world.isRoot() ? readMergeConfigText(options.subject) : "");
     return openInTurn(world, [&] {
         std::vector<MergeConfig> documents = parseMergeConfigs(text, options.subject, options.overrides, use);
-        if (use == ConfigUse::Merge)
-            for (const MergeConfig& document : documents)
-                checkMergeConfig(findMethod(document.method, document.methodMark), document);
+        UnreadKeys unread;
+        for (MergeConfig& document : documents) {
+            document.allowsCrimes = options.allowsCrimes;
+            std::ranges::move(use == ConfigUse::Merge
+                                  ? checkMergeConfig(findMethod(document.method, document.methodMark), document)
+                                  : document.unread,
+                              std::back_inserter(unread));
+        }
+        sayUnread(world, options, unread);
         return documents;
     });
+}
+
+void sayUnread(const World& world, const Options& options, const UnreadKeys& unread) {
+    if (options.strict && !unread.empty())
+        throw UsageError("{}: {} (an error with --strict)", unread.front().mark.text(), unread.front().reason);
+    if (!world.isRoot()) return;
+    std::vector<std::pair<const UnreadKey*, std::size_t>> said;  // and how often more
+    for (const UnreadKey& key : unread) {
+        const auto known = std::ranges::find_if(said, [&](const auto& entry) { return entry.first->reason == key.reason; });
+        if (known == said.end())
+            said.emplace_back(&key, 0);
+        else
+            ++known->second;
+    }
+    for (const auto& [key, more] : said)
+        spdlog::warn("{}: {}{}", key->mark.text(), key->reason,
+                     more == 0 ? "" : fmt::format(" (and in {} more place{})", more, more == 1 ? "" : "s"));
 }
 
 void announceDocument(const std::vector<MergeConfig>& documents, std::size_t index, const std::string& whither) {

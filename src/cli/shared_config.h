@@ -25,8 +25,12 @@ auto openInTurn(World& world, Open&& open) {
 }
 
 /// Collective. Rank 0 reads the file; all parse its text, apply --set and check each document that is merged against its
-/// method, before the first one is.
+/// method, before the first one is. What nothing reads is said.
 std::vector<MergeConfig> shareConfigs(World& world, const Options& options, ConfigUse use);
+
+/// Rank 0 warns once of what nothing reads, with a count where it is many times the same.
+/// @throws UsageError with --strict, when there is anything
+void sayUnread(const World& world, const Options& options, const UnreadKeys& unread);
 
 /// Says which document's turn it is, when there are several: "document 1 of 3: math -> out.intermediate/math".
 /// @param whither empty when nothing is written

@@ -472,7 +472,13 @@ void listCombinations(const SweepConfig& sweep) {
 
 void runSweep(World& world, const Options& options) {
     const std::string text = world.broadcast(world.isRoot() ? readMergeConfigText(options.subject) : "");
-    const SweepConfig sweep = openInTurn(world, [&] { return parseSweepConfig(text, options.subject, options.overrides); });
+    const SweepConfig sweep = openInTurn(world, [&] {
+        SweepConfig parsed = parseSweepConfig(text, options.subject, options.overrides);
+        for (SweepPoint& point : parsed.points)
+            if (point.config) point.config->allowsCrimes = options.allowsCrimes;
+        sayUnread(world, options, parsed.unread);
+        return parsed;
+    });
     if (!options.listCombinations) return SweepRun(world, options, sweep).run();
     if (world.isRoot()) listCombinations(sweep);
 }

@@ -1,5 +1,6 @@
 #include "aimerge/config/mapping_reader.h"
 
+#include "config/misplaced_keys.h"
 #include "config/scalar_text.h"
 
 namespace aimerge {
@@ -36,13 +37,18 @@ std::vector<std::string> textsOf(const YamlNode& node, std::string_view name) {
     return texts;
 }
 
-MappingReader::MappingReader(const YamlNode& node, std::string name, const std::vector<std::string>& knownKeys)
+MappingReader::MappingReader(const YamlNode& node, std::string name, const std::vector<std::string>& knownKeys,
+                             UnreadKeys* unread)
     : node_(node), name_(std::move(name)) {
     if (node.kind != YamlNode::Kind::Mapping)
         throw UsageError("{}: {} must be a mapping with the keys {}, found {}", node.mark.text(),
                          name_.empty() ? "the file" : name_, fmt::join(knownKeys, ", "), describe(node));
     for (const YamlEntry& entry : node.entries) {
         if (std::find(knownKeys.begin(), knownKeys.end(), entry.key) != knownKeys.end()) continue;
+        if (unread != nullptr) {
+            noteUnread(entry, name_, knownKeys, *unread);
+            continue;
+        }
         throw UsageError("{}: unknown key '{}' {}{} (known keys: {})", entry.mark.text(), entry.key,
                          name_.empty() ? "at the top level" : "in " + name_, suggestion(entry.key, knownKeys),
                          fmt::join(knownKeys, ", "));

@@ -9,6 +9,7 @@
 #include "config/calibration_config.h"
 #include "config/documents.h"
 #include "config/featcal_config.h"
+#include "config/misplaced_keys.h"
 #include "config/parameter_reader.h"
 #include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
@@ -27,8 +28,14 @@ const std::vector<std::string> kTopLevelKeys{"merge_method", "base_model",    "m
                                              "seed",         "name",          "aim",
                                              "featcal",      "calibration"};
 
+/// mergekit takes torch's names, too: torch.bfloat16.
 std::optional<Dtype> readDtype(const MappingReader& file, std::string_view key) {
-    return file.choice<Dtype>(key, {{"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}});
+    const std::vector<std::pair<std::string, Dtype>> names{
+        {"bfloat16", Dtype::BF16}, {"float16", Dtype::F16}, {"float32", Dtype::F32}};
+    if (const YamlEntry* entry = file.find(key); entry && entry->value.kind == YamlNode::Kind::Scalar)
+        for (const auto& [name, dtype] : names)
+            if (entry->value.text == "torch." + name) return dtype;
+    return file.choice<Dtype>(key, names);
 }
 
 SourceMark valueMark(const MappingReader& file, std::string_view key) {
@@ -58,21 +65,22 @@ std::vector<std::string> topLevelKeys(ConfigUse use) {
 }
 
 MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
-    const MappingReader file(root, "", topLevelKeys(use));
     MergeConfig config;
+    const MappingReader file(root, "", topLevelKeys(use), &config.unread);
     config.method = file.text("merge_method").value_or("");
     config.methodMark = valueMark(file, "merge_method");
     config.name = file.text("name").value_or("");
     config.nameMark = valueMark(file, "name");
-    if (const YamlEntry* base = file.find("base_model")) config.baseModel = readModelReference(base->value, "base_model");
+    if (const YamlEntry* base = file.find("base_model"))
+        config.baseModel = readModelReference(base->value, "base_model", &config.unread);
     config.baseModelMark = valueMark(file, "base_model");
     readSlices(file, config);
     if (const YamlEntry* parameters = file.find("parameters"))
-        config.parameters = readParameters(parameters->value, "parameters");
+        config.parameters = readParameters(parameters->value, "parameters", config.unread);
     config.dtype = readDtype(file, "dtype");
     config.outDtype = readDtype(file, "out_dtype");
     config.seed = file.naturalNumber("seed").value_or(config.seed);
-    config.vocabulary = readVocabulary(file);
+    config.vocabulary = readVocabulary(file, config.unread);
     config.chatTemplate = file.text("chat_template").value_or("");
     config.chatTemplateMark = valueMark(file, "chat_template");
     // Written with nothing under it, the section is read for its message about what is missing.
@@ -80,6 +88,7 @@ MergeConfig readConfig(const YamlNode& root, ConfigUse use) {
     if (const YamlEntry* calibration = file.find("calibration"))
         config.calibration = readWholeCalibration(*calibration, "calibration");
     if (const YamlEntry* featcal = root.find("featcal")) config.featcal = readFeatcal(*featcal);
+    refuseMisplaced(root, config.unread);
     return config;
 }
 

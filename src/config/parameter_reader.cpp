@@ -1,6 +1,7 @@
 #include "config/parameter_reader.h"
 
 #include "aimerge/config/mapping_reader.h"
+#include "config/misplaced_keys.h"
 
 namespace aimerge {
 namespace {
@@ -16,11 +17,13 @@ std::vector<Scalar> scalarOrGradient(const YamlNode& node, const std::string& na
     return gradient;
 }
 
-ConditionalValue conditionOf(const YamlNode& node, const std::string& name) {
-    const MappingReader reader(node, name, {"filter", "value"});
+ConditionalValue conditionOf(const YamlNode& node, const std::string& name, UnreadKeys* unread) {
+    const MappingReader reader(node, name, {"filter", "value"}, unread);
     const YamlEntry* value = reader.find("value");
     if (value == nullptr) throw UsageError("{}: {} needs a 'value'", node.mark.text(), name);
-    ConditionalValue condition{.filter = reader.text("filter").value_or(""), .values = scalarOrGradient(value->value, name)};
+    ConditionalValue condition{.filter = "", .values = scalarOrGradient(value->value, name)};
+    if (const YamlEntry* filter = reader.find("filter"))
+        condition.filter = scalarText(filter->value, reader.nameOf("filter"), "text");
     if (condition.values.empty()) throw UsageError("{}: {}.value is an empty list", value->value.mark.text(), name);
     return condition;
 }
@@ -32,28 +35,32 @@ bool isConditional(const YamlNode& node) {
     return (isList ? node.items[0] : node).kind == YamlNode::Kind::Mapping;
 }
 
-ParameterSetting readSetting(const YamlNode& node, const std::string& name) {
+ParameterSetting readSetting(const YamlNode& node, const std::string& name, UnreadKeys* unread) {
     ParameterSetting setting{.conditions = {}, .mark = node.mark, .name = name};
     if (node.kind == YamlNode::Kind::Null) return setting;
     if (node.kind == YamlNode::Kind::Mapping) {
-        setting.conditions.push_back(conditionOf(node, name));
+        setting.conditions.push_back(conditionOf(node, name, unread));
     } else if (isConditional(node)) {
         for (std::size_t i = 0; i < node.items.size(); ++i)
-            setting.conditions.push_back(conditionOf(node.items[i], fmt::format("{}[{}]", name, i)));
+            setting.conditions.push_back(conditionOf(node.items[i], fmt::format("{}[{}]", name, i), unread));
     } else if (std::vector<Scalar> values = scalarOrGradient(node, name); !values.empty()) {
         setting.conditions.push_back({.filter = "", .values = std::move(values)});
     }
     return setting;
 }
 
-ParameterMap readParameters(const YamlNode& node, const std::string& name) {
+ParameterMap readParameters(const YamlNode& node, const std::string& name, UnreadKeys& unread) {
     ParameterMap parameters;
     if (node.kind == YamlNode::Kind::Null) return parameters;
     if (node.kind != YamlNode::Kind::Mapping)
         throw UsageError("{}: {} must be a mapping from parameter names to values, found {}", node.mark.text(), name,
                          describe(node));
-    for (const YamlEntry& entry : node.entries)
-        parameters.emplace(entry.key, readSetting(entry.value, fmt::format("{}.{}", name, entry.key)));
+    for (const YamlEntry& entry : node.entries) {
+        if (isKeyOfConfig(entry.key) || entry.key.starts_with("x-"))
+            noteUnread(entry, name, {}, unread);
+        else
+            parameters.emplace(entry.key, readSetting(entry.value, fmt::format("{}.{}", name, entry.key), &unread));
+    }
     return parameters;
 }
 

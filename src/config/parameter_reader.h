@@ -10,12 +10,14 @@
 namespace aimerge {
 
 /// @param name "aim.omega"
-ParameterSetting readSetting(const YamlNode& node, const std::string& name);
+/// @param unread as MappingReader's
+ParameterSetting readSetting(const YamlNode& node, const std::string& name, UnreadKeys* unread = nullptr);
 
 /// True for the forms that may have a filter: a mapping, or a list of mappings.
 bool isConditional(const YamlNode& node);
 
 /// @param name "parameters" or "models[1].parameters"; which parameter names exist is the merge method's business
-ParameterMap readParameters(const YamlNode& node, const std::string& name);
+/// @param unread takes keys of the config that are written here
+ParameterMap readParameters(const YamlNode& node, const std::string& name, UnreadKeys& unread);
 
 }  // namespace aimerge

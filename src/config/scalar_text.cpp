@@ -1,8 +1,10 @@
 #include "config/scalar_text.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 #include <string>
 
 namespace aimerge {
@@ -44,8 +46,11 @@ std::optional<std::uint64_t> naturalNumberFromText(std::string_view text) {
 std::optional<bool> booleanFromText(std::string_view text) {
     std::string lower(text);
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    if (lower == "true" || lower == "yes" || lower == "1") return true;
-    if (lower == "false" || lower == "no" || lower == "0") return false;
+    const auto isOneOf = [&](std::initializer_list<const char*> words) {
+        return std::find(words.begin(), words.end(), lower) != words.end();
+    };
+    if (isOneOf({"true", "yes", "on", "1", "t", "y"})) return true;
+    if (isOneOf({"false", "no", "off", "0", "f", "n"})) return false;
     return std::nullopt;
 }
 

@@ -14,7 +14,7 @@ std::optional<double> numberFromText(std::string_view text);
 std::optional<std::int64_t> wholeNumberFromText(std::string_view text);
 std::optional<std::uint64_t> naturalNumberFromText(std::string_view text);
 
-/// true/false, yes/no, 1/0; upper or lower case.
+/// true/false, yes/no, on/off, 1/0, and t, f, y, n, as YAML and pydantic read them; upper or lower case.
 std::optional<bool> booleanFromText(std::string_view text);
 
 }  // namespace aimerge

@@ -9,7 +9,7 @@
 
 namespace aimerge {
 
-/// Sets slices and moduleParameters; neither where the file has none of the keys.
+/// Sets slices and moduleParameters, and adds to unread; neither of the first two where the file has none of the keys.
 /// @throws UsageError, also when more than one of the keys is there
 void readSlices(const MappingReader& file, MergeConfig& config);
 

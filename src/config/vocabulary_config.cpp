@@ -1,5 +1,7 @@
 #include "config/vocabulary_config.h"
 
+#include "aimerge/config/model_reference.h"
+
 namespace aimerge {
 namespace {
 
@@ -15,9 +17,9 @@ void setSource(VocabularyConfig& vocabulary, const std::string& source) {
 }
 
 /// {kind: zero} or {kind: model_token, model, token | token_id}
-TokenOverride tokenFromMapping(const YamlNode& node, const std::string& name) {
+TokenOverride tokenFromMapping(const YamlNode& node, const std::string& name, UnreadKeys& unread) {
     using Kind = TokenOverride::Kind;
-    const MappingReader reader(node, name, {"kind", "model", "token", "token_id"});
+    const MappingReader reader(node, name, {"kind", "model", "token", "token_id"}, &unread);
     const auto kind = reader.choice<Kind>("kind", {{"zero", Kind::Zero}, {"model_token", Kind::ModelToken}});
     if (!kind) throw UsageError("{}: {} needs a 'kind': zero or model_token", node.mark.text(), name);
     TokenOverride token;
@@ -37,9 +39,9 @@ TokenOverride tokenFromMapping(const YamlNode& node, const std::string& name) {
     return token;
 }
 
-std::optional<TokenOverride> readToken(const YamlNode& node, const std::string& name) {
+std::optional<TokenOverride> readToken(const YamlNode& node, const std::string& name, UnreadKeys& unread) {
     if (node.kind == YamlNode::Kind::Null) return std::nullopt;
-    const MappingReader reader(node, name, {"source", "force"});
+    const MappingReader reader(node, name, {"source", "force"}, &unread);
     const YamlEntry* source = reader.find("source");
     const bool force = reader.boolean("force").value_or(false);
     if (source == nullptr) {
@@ -48,16 +50,17 @@ std::optional<TokenOverride> readToken(const YamlNode& node, const std::string& 
     }
     TokenOverride token;
     if (source->value.kind == YamlNode::Kind::Mapping)
-        token = tokenFromMapping(source->value, reader.nameOf("source"));
+        token = tokenFromMapping(source->value, reader.nameOf("source"), unread);
     else
         token.model = *reader.text("source");
     token.force = force;
     return token;
 }
 
-void readTokenizer(const YamlEntry& entry, VocabularyConfig& vocabulary) {
-    const MappingReader reader(entry.value, "tokenizer", {"source", "tokens", "pad_to_multiple_of"});
-    setSource(vocabulary, reader.text("source").value_or("union"));
+void readTokenizer(const YamlEntry& entry, VocabularyConfig& vocabulary, UnreadKeys& unread) {
+    const MappingReader reader(entry.value, "tokenizer", {"source", "tokens", "pad_to_multiple_of"}, &unread);
+    const YamlEntry* source = reader.find("source");
+    setSource(vocabulary, source == nullptr ? "union" : readModelReference(source->value, "tokenizer.source", &unread));
     vocabulary.padToMultipleOf = reader.wholeNumber("pad_to_multiple_of", 1).value_or(0);
     const YamlEntry* tokens = reader.find("tokens");
     if (tokens == nullptr) return;
@@ -65,24 +68,25 @@ void readTokenizer(const YamlEntry& entry, VocabularyConfig& vocabulary) {
         throw UsageError("{}: tokenizer.tokens must be a mapping from tokens to their source, found {}",
                          tokens->value.mark.text(), describe(tokens->value));
     for (const YamlEntry& token : tokens->value.entries)
-        vocabulary.tokens.emplace_back(token.key, readToken(token.value, fmt::format("tokenizer.tokens.{}", token.key)));
+        vocabulary.tokens.emplace_back(token.key,
+                                       readToken(token.value, fmt::format("tokenizer.tokens.{}", token.key), unread));
 }
 
 }  // namespace
 
-VocabularyConfig readVocabulary(const MappingReader& file) {
+VocabularyConfig readVocabulary(const MappingReader& file, UnreadKeys& unread) {
     VocabularyConfig vocabulary;
     const YamlEntry* source = file.find("tokenizer_source");
     const YamlEntry* tokenizer = file.find("tokenizer");
     const YamlEntry* truncate = file.find("unsafe_truncate_embeddings");
     if (source != nullptr && tokenizer != nullptr)
         throw UsageError("{}: 'tokenizer' and 'tokenizer_source' exclude each other; write tokenizer: {{source: {}}}",
-                         tokenizer->mark.text(), *file.text("tokenizer_source"));
+                         tokenizer->mark.text(), readModelReference(source->value, "tokenizer_source"));
     if (source != nullptr) {
-        setSource(vocabulary, *file.text("tokenizer_source"));
+        setSource(vocabulary, readModelReference(source->value, "tokenizer_source", &unread));
         vocabulary.mark = source->mark;
     } else if (tokenizer != nullptr) {
-        readTokenizer(*tokenizer, vocabulary);
+        readTokenizer(*tokenizer, vocabulary, unread);
         vocabulary.mark = tokenizer->mark;
     } else if (truncate != nullptr) {
         vocabulary.mark = truncate->mark;

@@ -7,6 +7,7 @@
 
 namespace aimerge {
 
-VocabularyConfig readVocabulary(const MappingReader& file);
+/// @param unread as MappingReader's
+VocabularyConfig readVocabulary(const MappingReader& file, UnreadKeys& unread);
 
 }  // namespace aimerge

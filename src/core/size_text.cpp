@@ -53,6 +53,21 @@ Scaled scaled(double value, std::size_t largestStep) {
     return {value, step};
 }
 
+/// Letters put in, left out or replaced, and neighbours exchanged.
+std::size_t editsBetween(std::string_view a, std::string_view b) {
+    std::vector<std::vector<std::size_t>> edits(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+    for (std::size_t i = 0; i <= a.size(); ++i) edits[i][0] = i;
+    for (std::size_t j = 0; j <= b.size(); ++j) edits[0][j] = j;
+    for (std::size_t i = 1; i <= a.size(); ++i)
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const std::size_t replaced = edits[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+            edits[i][j] = std::min({replaced, edits[i - 1][j] + 1, edits[i][j - 1] + 1});
+            const bool isExchanged = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (isExchanged) edits[i][j] = std::min(edits[i][j], edits[i - 2][j - 2] + 1);
+        }
+    return edits[a.size()][b.size()];
+}
+
 std::string threeDigits(double value) {
     const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
     return fmt::format("{:.{}f}", value, decimals);
@@ -138,6 +153,20 @@ std::string nearestName(std::string_view word, const std::vector<std::string>& c
         }
     }
     return nearest;
+}
+
+std::string misspeltName(std::string_view word, const std::vector<std::string>& candidates) {
+    const auto plain = [](std::string_view name) {
+        std::string lower = lowerCase(name);
+        std::ranges::replace(lower, '-', '_');
+        return lower;
+    };
+    const std::string own = plain(word);
+    for (const std::string& candidate : candidates) {
+        const std::size_t allowed = candidate.size() < 3 ? 0 : candidate.size() < 6 ? 1 : 2;
+        if (editsBetween(own, plain(candidate)) <= allowed) return candidate;
+    }
+    return {};
 }
 
 }  // namespace aimerge

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 
 namespace aimerge {
@@ -273,7 +274,8 @@ private:
                 for (const double omega : omegas_) {
                     SweepPoint point = pointOf(method, combination, omega);
                     if (!std::exchange(isChecked, true))
-                        checkMergeParameters(findMethod(point.config->method, method.mark), *point.config);
+                        std::ranges::move(checkMergeParameters(findMethod(point.config->method, method.mark), *point.config),
+                                          std::back_inserter(sweep_.unread));
                     if (point.isRelaxed() && !sweep_.aim) sweep_.aim = point.config->aim;
                     if (!names.insert(point.name).second)
                         throw UsageError("{}: two points would be called {}", method.mark.text(), point.name);

@@ -15,9 +15,10 @@ enum DareParameter { kRescaleMode = kFirstOwn };
 
 /// Draws the elements of one input, spans shared out over the threads.
 void sample(ParameterReader& parameter, const RandomStream& stream, double density, std::vector<std::uint32_t>& bits) {
-    const std::uint32_t bound = keepBound(density);
     const auto elements = static_cast<std::size_t>(parameter.elements());
     bits.resize(keptBitWords(elements));
+    if (density == 0) return;  // none is kept
+    const std::uint32_t bound = keepBound(density);
     constexpr auto kSpan = static_cast<std::size_t>(ParameterReader::kSpanElements);
     static_assert(kSpan % kPlaneElements == 0);
     parameter.threads().forEach(parameter.spans(), [&](std::size_t span, int) {
@@ -49,7 +50,8 @@ public:
             const double density = values.perInput[kDensity][i];
             samples[i].isAll = false;
             sample(parameter, elementStream(values.seed, parameter.name(), i), density, samples[i].bits);
-            if (rescales && mode == RescaleMode::InverseDensity) samples[i].scale = static_cast<float>(1 / density);
+            if (rescales && mode == RescaleMode::InverseDensity && density > 0)
+                samples[i].scale = static_cast<float>(1 / density);
         }
         if (rescales && mode == RescaleMode::L1) rescaleToL1(parameter, trimmed, samples);
         return std::make_unique<SampledChange>(addition_, values, std::move(samples), parameter.elements());

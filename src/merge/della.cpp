@@ -27,13 +27,14 @@ public:
           matrix_(MatrixShape::of(parameter.shape(), Along::Rows)),
           rowWords_(keptBitWords(static_cast<std::size_t>(matrix_.columns))),
           samples_(parameter.inputs()),
-          trimmed_(trimmedInputs(values)),
           rows_(static_cast<std::size_t>(parameter.threads().threads())) {}
 
     std::vector<Sample> run() {
         rescales_ = values_.shared[kRescale] != 0;
         mode_ = static_cast<RescaleMode>(values_.shared[kRescaleMode]);
-        for (const std::size_t i : trimmed_) prepareInput(i);
+        for (const std::size_t i : trimmedInputs(values_)) prepareInput(i);
+
+        if (trimmed_.empty()) return std::move(samples_);
 
         // About a span of elements each; the sums of a block are added up in order.
         const std::int64_t rows = std::max<std::int64_t>(1, ParameterReader::kSpanElements / matrix_.columns);
@@ -60,10 +61,15 @@ private:
     };
 
     void prepareInput(std::size_t i) {
+        samples_[i].isAll = false;
+        if (values_.perInput[kDensity][i] == 0) {  // none is kept
+            samples_[i].bits.resize(static_cast<std::size_t>(matrix_.rows) * rowWords_);
+            return;
+        }
+        trimmed_.push_back(i);
         bounds_.emplace_back(values_.perInput[kDensity][i], values_.perInput[kEpsilon][i],
                              static_cast<std::size_t>(matrix_.columns));
         streams_.push_back(elementStream(values_.seed, parameter_.name(), i));
-        samples_[i].isAll = false;
         if (rescales_ && mode_ == RescaleMode::InverseDensity)
             samples_[i].factors.resize(static_cast<std::size_t>(parameter_.elements()));
         else
@@ -123,7 +129,7 @@ private:
     bool rescales_ = false;
     RescaleMode mode_ = RescaleMode::L1;
     std::vector<Sample> samples_;
-    std::vector<std::size_t> trimmed_;  // inputs of which not everything is kept; what follows has one per such input
+    std::vector<std::size_t> trimmed_;  // inputs of which a part is kept; what follows has one per such input
     std::vector<RankBounds> bounds_;
     std::vector<RandomStream> streams_;
     std::vector<std::vector<MagnitudeSums>> sums_;  // per block of rows
@@ -153,11 +159,11 @@ public:
     std::optional<ParameterProblem> check(const ResolvedParameters& values) const override {
         for (std::size_t i = 0; i < values.perInput[kDensity].size(); ++i) {
             const double density = values.perInput[kDensity][i], epsilon = values.perInput[kEpsilon][i];
-            if (density >= 1 || (density + epsilon < 1 && density - epsilon > 0)) continue;
+            if (density == 0 || density >= 1 || (density + epsilon < 1 && density - epsilon > 0)) continue;
             return ParameterProblem{
                 kDensity, i,
                 fmt::format("density {} and epsilon {} give keep probabilities from {:g} to {:g}; they must "
-                            "lie between 0 and 1",
+                            "lie between 0 and 1, unless density is 0 or 1",
                             density, epsilon, density - epsilon, density + epsilon)};
         }
         return std::nullopt;

@@ -1,6 +1,7 @@
 #include "aimerge/merge/resolve_parameters.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/merge/passthrough.h"
 
 #include <algorithm>
 
@@ -50,6 +51,13 @@ std::vector<std::size_t> methodInputs(const MethodInfo& method, const ModelSlice
     for (std::size_t input = 0; input < slice.inputs.size(); ++input)
         if (basePartakes || slice.baseInput != input) inputs.push_back(input);
     return inputs;
+}
+
+TensorMethod methodFor(const Method& method, const ModelSlice& slice, const MatchedTensor& matched) {
+    TensorMethod chosen{&method, methodInputs(method.info(), slice)};
+    std::erase_if(chosen.inputs, [&](std::size_t input) { return matched.inputs[input].tensor == nullptr; });
+    if (chosen.inputs.size() < method.info().minInputs) chosen = {&passthroughMethod(), {slice.referenceInput()}};
+    return chosen;
 }
 
 ResolvedParameters resolveParameters(const MethodInfo& method, const MergeConfig& config, std::span<const InputPlace> inputs,

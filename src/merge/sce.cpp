@@ -169,7 +169,8 @@ public:
                             .type = ParameterType::Boolean,
                             .scope = ParameterScope::Shared,
                             .fallback = 0.0,
-                            .description = "accepted for mergekit's sake; no effect"}}};
+                            .description = "accepted for mergekit's sake; no effect",
+                            .hasNoEffect = true}}};
         return info;
     }
 

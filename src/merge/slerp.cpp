@@ -33,19 +33,19 @@ SlerpCombine between(double t, const InnerProducts& products) {
 class Slerp : public Method {
 public:
     const MethodInfo& info() const override {
-        static const MethodInfo info{.name = "slerp",
-                                     .description = "Point on the arc from the base to one other model",
-                                     .paper = "Shoemake 1985, Animating rotation with quaternion curves",
-                                     .base = BaseUse::Required,
-                                     .minInputs = 1,
-                                     .maxInputs = 1,
-                                     .parameters = {{.name = "t",
-                                                     .type = ParameterType::Number,
-                                                     .scope = ParameterScope::Shared,
-                                                     .fallback = {},
-                                                     .description = "place on the arc: 0 the base, 1 the other model",
-                                                     .minimum = 0,
-                                                     .maximum = 1}}};
+        static const MethodInfo info{
+            .name = "slerp",
+            .description = "Point on the arc from the base to one other model",
+            .paper = "Shoemake 1985, Animating rotation with quaternion curves",
+            .base = BaseUse::Required,
+            .minInputs = 1,
+            .maxInputs = 1,
+            .parameters = {{.name = "t",
+                            .type = ParameterType::Number,
+                            .scope = ParameterScope::Shared,
+                            .fallback = {},
+                            .description = "place on the arc: 0 the base, 1 the other model, beyond them "
+                                           "further along"}}};
         return info;
     }
 

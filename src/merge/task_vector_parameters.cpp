@@ -31,10 +31,10 @@ std::vector<ParameterSpec> taskVectorParameters(TaskVectorDefaults defaults, std
          .type = Boolean,
          .scope = Shared,
          .fallback = 0.0,
-         .description = "accepted for mergekit's sake; no effect"},
+         .description = "accepted for mergekit's sake; no effect",
+         .hasNoEffect = true},
     };
     specs[kDensity].minimum = 0;
-    specs[kDensity].minimumExcluded = true;
     specs[kDensity].maximum = 1;
     specs.insert(specs.end(), own.begin(), own.end());
     return specs;

@@ -168,8 +168,11 @@ std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& mat
 
 ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
                                     const MatchedTensor& matched) {
+    const TensorMethod used = methodFor(method, models.slices[matched.slice], matched);
+    // What it is not the config's method for has none of the config's values.
+    if (used.method != &method) return {.shared = {0}, .perInput = {{1}}, .seed = config.seed};
     std::vector<InputPlace> inputs;
-    for (const std::size_t input : methodInputs(method.info(), models.slices[matched.slice]))
+    for (const std::size_t input : used.inputs)
         inputs.push_back({input, isInLayer(matched) ? matched.inputs[input].tensor->name : matched.name});
     const TensorPlace place{matched.name, matched.depth, matched.slice};
     ResolvedParameters values = resolveParameters(method.info(), config, inputs, place);
@@ -192,7 +195,8 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     merge.parameter = matched.parameter;
     merge.shape = output.shape;
     merge.dtype = output.dtype;
-    merge.method = &method;
+    const TensorMethod used = methodFor(method, models.slices[matched.slice], matched);
+    merge.method = used.method;
     merge.parameters = tensorParameters(method, config, models, matched);
     merge.parts = models.output.partsOf(matched.name, output.shape);
     std::vector<std::shared_ptr<const TensorSource>> sources(matched.inputs.size());
@@ -207,17 +211,17 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
         setImportance(*config.aim, models, matched, *activity, base, merge);
         merge.omega = tensorOmega(*config.aim, matched);
     }
-    const std::vector<std::size_t> inputs = methodInputs(method.info(), slice);
-    for (const std::size_t input : inputs) {
+    for (const std::size_t input : used.inputs) {
         std::optional<Relaxation> relaxation;
         if (relaxesExperts && input != slice.baseInput)
             relaxation = relaxationOfExpert(*config.aim, models, matched, input, *activity, merge.shape);
         merge.inputs.push_back(relaxation ? std::make_shared<RelaxedSource>(source(input), base(), *std::move(relaxation))
                                           : source(input));
     }
-    if (method.info().needs != ExpertStatistic::None)
-        merge.statistics = statisticsOf(method.info().needs, models, matched, inputs, experts);
-    const bool takesBase = readsBase(method.info().base) && slice.baseInput;
+    const MethodInfo& info = used.method->info();
+    if (info.needs != ExpertStatistic::None)
+        merge.statistics = statisticsOf(info.needs, models, matched, used.inputs, experts);
+    const bool takesBase = readsBase(info.base) && slice.baseInput;
     if (takesBase || merge.importance || merge.elementImportance) merge.base = base();
     return merge;
 }
@@ -227,7 +231,7 @@ TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, co
     TensorCopy copy{matched.name, output.dtype, {viewOf(models, matched.inputs[reference])}};
     if (matched.action == MatchedTensor::Action::CopyFromBase) return copy;
     for (std::size_t input = 0; input < matched.inputs.size(); ++input)
-        if (input != reference) copy.inputs.push_back(viewOf(models, matched.inputs[input]));
+        if (input != reference && matched.inputs[input].tensor) copy.inputs.push_back(viewOf(models, matched.inputs[input]));
     return copy;
 }
 

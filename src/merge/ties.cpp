@@ -11,6 +11,7 @@ namespace {
 
 /// Floor of the product as float64 has it, as mergekit does: 0.29 * 100 gives 28.
 std::int64_t keptElements(double density, std::int64_t elements) {
+    if (density == 0) return 0;
     return std::max(std::int64_t{1}, static_cast<std::int64_t>(density * static_cast<double>(elements)));
 }
 
@@ -31,18 +32,23 @@ public:
         const std::int64_t elements = parameter.elements();
         std::vector<SelectionRequest> requests;
         std::vector<std::size_t> trimmed;
+        std::vector<KeptRange> kept(parameter.inputs());
         for (std::size_t i = 0; i < parameter.inputs(); ++i) {
             const double density = values.perInput[kDensity][i];
             const std::int64_t keep = keptElements(density, elements);
             if (density >= 1 || keep >= elements) continue;
-            requests.push_back({i, keep});
             trimmed.push_back(i);
+            if (keep > 0)
+                requests.push_back({i, keep});
+            else
+                kept[i] = KeptRange::none();
         }
         if (trimmed.empty()) return wholeChange(Addition::Consensus, values);
 
-        std::vector<KeptRange> kept(parameter.inputs());
-        const std::vector<MagnitudeCut> cuts = selectLargest(parameter, requests);
-        for (std::size_t i = 0; i < trimmed.size(); ++i) kept[trimmed[i]] = KeptRange::from(cuts[i]);
+        if (!requests.empty()) {
+            const std::vector<MagnitudeCut> cuts = selectLargest(parameter, requests);
+            for (std::size_t i = 0; i < requests.size(); ++i) kept[requests[i].input] = KeptRange::from(cuts[i]);
+        }
         return std::make_unique<TrimmedChange<KeepFrom>>(Addition::Consensus, parameter, values, std::move(kept), trimmed);
     }
 };

@@ -84,11 +84,11 @@ TEST(ParameterSetting, RefusesWhatIsNoNumberWithItsPlace) {
 }
 
 TEST(ParameterSetting, ReadsBooleansInAllSpellings) {
-    for (const char* text : {"true", "True", "yes", "YES", "1", "0.5"})
+    for (const char* text : {"true", "True", "yes", "YES", "on", "y", "1", "0.5"})
         EXPECT_EQ(gradient({text}).boolean(kTensor, 0), true) << text;
-    for (const char* text : {"false", "FALSE", "no", "0", "0.0"})
+    for (const char* text : {"false", "FALSE", "no", "Off", "f", "0", "0.0"})
         EXPECT_EQ(gradient({text}).boolean(kTensor, 0), false) << text;
-    for (const char* text : {"", "on", "maybe", ".nan"})
+    for (const char* text : {"", "onn", "maybe", ".nan"})
         EXPECT_THAT([&] { gradient({text}).boolean(kTensor, 0); },
                     testing::ThrowsMessage<UsageError>(
                         fmt::format("merge.yaml:12:7: parameters.weight must be true or false, found '{}'", text)))

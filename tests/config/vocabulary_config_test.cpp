@@ -15,6 +15,8 @@ VocabularyConfig vocabularyOf(const std::string& lines) {
 TEST(VocabularyConfig, TokenizerSourceIsBaseUnionOrAModel) {
     EXPECT_EQ(vocabularyOf("tokenizer_source: base\n").source, VocabularySource::Base);
     EXPECT_EQ(vocabularyOf("tokenizer_source: union\n").source, VocabularySource::Union);
+    EXPECT_EQ(vocabularyOf("tokenizer_source: {model: {path: a b}}\n").model, "a b");
+    EXPECT_EQ(vocabularyOf("tokenizer: {source: {model: a}}\n").model, "a");
     const VocabularyConfig vocabulary = vocabularyOf("tokenizer_source: ./a\n");
     EXPECT_EQ(vocabulary.source, VocabularySource::Model);
     EXPECT_EQ(vocabulary.model, "./a");

@@ -104,5 +104,23 @@ TEST(NearestName, TakesTheFirstOfTiesWithinAThirdPlusOne) {
     EXPECT_EQ(nearestName("abcd", {"axyz"}), "");
 }
 
+// A wrong positive turns a key that mergekit ignores into an error, a wrong negative a typing error into a warning.
+TEST(MisspeltName, IsStricterThanTheNearest) {
+    const std::vector<std::string> known{"weight", "density", "dtype", "model", "t", "select_topk"};
+
+    for (const auto& [word, meant] : std::vector<std::pair<std::string, std::string>>{{"densty", "density"},
+                                                                                      {"wieght", "weight"},
+                                                                                      {"weigths", "weight"},
+                                                                                      {"dype", "dtype"},
+                                                                                      {"dtpye", "dtype"},
+                                                                                      {"Density", "density"},
+                                                                                      {"models", "model"},
+                                                                                      {"select-topk", "select_topk"},
+                                                                                      {"T", "t"}})
+        EXPECT_EQ(misspeltName(word, known), meant) << word;
+    for (const char* word : {"", "x", "tags", "name", "notes", "gamma", "epsilon", "description", "random_seed", "mood"})
+        EXPECT_EQ(misspeltName(word, known), "") << word;
+}
+
 }  // namespace
 }  // namespace aimerge

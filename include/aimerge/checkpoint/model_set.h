@@ -46,13 +46,15 @@ struct ModelSet {
     std::vector<ModelSlice> slices;        // as the config's; those of modules that it does not have come last
     std::vector<ModelModule> modules;      // as the config's, likewise
     Architecture output;                   // of the merged model
+    bool allowsCrimes = false;             // MergeConfig::allowsCrimes
 
     /// Opens every model once, adapters over the base of the slice that names them, and checks that they are of one
     /// architecture with the same sizes and heads, that none is quantised, that each has the weights its config.json speaks
     /// of, that the slices fit their layers, and that layers stay what they are at their new places. Tensors that another
     /// version or tool named otherwise get the reference's names, with a notice. Differences that the merge survives
     /// (rope_theta, rms_norm_eps, rope type) are warnings. A module may take models of another class that have the same
-    /// stack: a text model gives the text decoder of a multimodal one.
+    /// stack: a text model gives the text decoder of a multimodal one. With MergeConfig::allowsCrimes other classes and
+    /// sizes in config.json are warnings, and what fits goes by the tensors.
     /// @pre the config has at least one slice
     /// @throws InputError naming the model, the key, and both values; UsageError with the mark: a layer_range beyond the
     ///         model, sources of one slice with different numbers of layers, slices of a model with several stacks, an
@@ -106,14 +108,16 @@ struct MatchedTensor {
     Parameter parameter = {};  // of the reference's shape
 
     /// As ModelSlice::inputs. Shapes are equal, but for the rows of vocabulary tensors. For the head, models that do not
-    /// store it have their embedding here.
+    /// store it have their embedding here. Of a tensor that is merged, the reference is there; others are null only with
+    /// ModelSet::allowsCrimes.
     std::vector<MatchedInput> inputs;
 };
 
 /// All output tensors, in model order, with layers renumbered consecutively over the slices of their module. Buffers that
 /// every loader derives (rotary_emb.inv_freq and the like) are left out with a notice; tensors that only the reference of a
 /// slice has are copied with a warning, and so are layers of multi-token prediction that an input has not. Such layers that
-/// the reference has not are left out with a warning.
+/// the reference has not are left out with a warning. With ModelSet::allowsCrimes a tensor that some models have not is
+/// merged from those that have it, and one that the reference has not is left out, as mergekit does; both with a warning.
 /// @throws InputError naming tensor and models: not in the reference, missing in some, shapes or kinds of dtype differ, a
 ///         floating type that cannot be merged (8 bit)
 std::vector<MatchedTensor> matchTensors(const ModelSet& set);

@@ -1,7 +1,9 @@
 #pragma once
-// Reads one mapping of a config: refuses unknown keys with the nearest known one, and gives typed values. A key without a
-// value (`dtype:` or `dtype: null`) counts as absent. Every message begins with the place and names the key in full.
+// Reads one mapping of a config: refuses unknown keys with the nearest known one, or lists them, and gives typed values. A
+// key without a value (`dtype:` or `dtype: null`) counts as absent. Every message begins with the place and names the key in
+// full.
 
+#include "aimerge/config/unread_key.h"
 #include "aimerge/config/yaml_document.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
@@ -26,8 +28,10 @@ std::vector<std::string> textsOf(const YamlNode& node, std::string_view name);
 class MappingReader {
 public:
     /// @param name "aim.calibration"; empty for the whole file
-    /// @throws UsageError when the node is no mapping or has a key that is not known
-    MappingReader(const YamlNode& node, std::string name, const std::vector<std::string>& knownKeys);
+    /// @param unread where mergekit would ignore a key that is not known: takes it. Null: such a key is an error
+    /// @throws UsageError when the node is no mapping or has a key that is not known, or with `unread` a slip of a known one
+    MappingReader(const YamlNode& node, std::string name, const std::vector<std::string>& knownKeys,
+                  UnreadKeys* unread = nullptr);
 
     /// nullptr when the key is absent or has no value.
     const YamlEntry* find(std::string_view key) const;

@@ -1,9 +1,10 @@
 #pragma once
 // A merge job as a document of its YAML file states it: mergekit's configuration language for the supported methods plus the
-// `aim` section. Parsing validates types, ranges and names; no checkpoint is opened. Unknown keys are errors that name the
-// nearest known one.
+// `aim` section. Parsing validates types, ranges and names; no checkpoint is opened. Of keys that mergekit ignores
+// config/unread_key.h says which are errors; MergeConfig::unread has the others.
 
 #include "aimerge/config/parameter.h"
+#include "aimerge/config/unread_key.h"
 #include "aimerge/core/dtype.h"
 
 #include <cstdint>
@@ -81,15 +82,15 @@ struct CalibrationConfig {
     SourceMark mark;
 };
 
-/// Layers [from, to) of a model.
+/// Layers [from, to) of a model. A slice of no layers says where embeddings or head come from.
 struct LayerRange {
-    std::int64_t from = 0, to = 0;  // 0 <= from < to
+    std::int64_t from = 0, to = 0;  // 0 <= from <= to
     SourceMark mark;
 };
 
 /// One entry of `models:`, or of the `sources:` of a slice.
 struct ModelEntry {
-    std::string model;  // path or hub name; "org/name@revision" where one is given
+    std::string model;  // path or hub name; "org/name@revision", "MODEL+ADAPTER" where one is given
     ParameterMap parameters;
     SourceMark mark;
     std::optional<LayerRange> layers = {};              // absent: all
@@ -196,6 +197,8 @@ struct MergeConfig {
     std::optional<AimConfig> aim;
     std::optional<FeatcalConfig> featcal;
     std::optional<CalibrationConfig> calibration;  // what the experts are run on, for methods that need statistics of them
+    UnreadKeys unread;                             // in the order of the file
+    bool allowsCrimes = false;                     // --allow-crimes: ModelSet::open(); set by commands
     SourceMark methodMark, nameMark, baseModelMark, chatTemplateMark;
 
     /// The base of a slice: its own, or the file's where that is a source of the slice or `models:` is written; else empty.

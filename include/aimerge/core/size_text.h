@@ -32,4 +32,9 @@ std::string formatCount(double count);
 /// empty.
 std::string nearestName(std::string_view word, const std::vector<std::string>& candidates);
 
+/// The candidate that `word` is a slip of: the same but for upper case and '-' in the place of '_', or one edit away, from
+/// six letters on two; two neighbours that changed places are one edit. Of up to two letters nothing is a slip. Empty when
+/// none.
+std::string misspeltName(std::string_view word, const std::vector<std::string>& candidates);
+
 }  // namespace aimerge

@@ -36,6 +36,7 @@ struct SweepConfig {
     EvaluationSettings evaluation;                             // without suites nothing is scored
     std::string directory;
     Keep keep = Keep::Checkpoints;
+    UnreadKeys unread;  // once for each method: what nothing reads of the points' configs
 };
 
 /// Points of a sweep, at most.

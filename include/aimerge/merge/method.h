@@ -38,6 +38,7 @@ struct ParameterSpec {
     bool minimumExcluded = false, maximumExcluded = false;
 
     std::vector<std::string> choices = {};
+    bool hasNoEffect = false;  // accepted because mergekit has it
 };
 
 enum class BaseUse {

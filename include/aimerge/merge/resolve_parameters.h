@@ -16,6 +16,16 @@ namespace aimerge {
 /// Which inputs of a slice a method sees as its own, in order: all, or all but the base where it is treated apart.
 std::vector<std::size_t> methodInputs(const MethodInfo& method, const ModelSlice& slice);
 
+/// What merges a tensor, and of which of the slice's inputs.
+struct TensorMethod {
+    const Method* method;
+    std::vector<std::size_t> inputs;
+};
+
+/// The method and its inputs that have the tensor. Where these are fewer than it needs (a base alone; with --allow-crimes a
+/// tensor that some models have not), passthrough of the slice's reference, which changes nothing.
+TensorMethod methodFor(const Method& method, const ModelSlice& slice, const MatchedTensor& matched);
+
 struct InputPlace {
     std::size_t input = 0;  // of the slice; beyond its sources: the base that is no source, of which the slice, the module
                             // and the global parameters speak
