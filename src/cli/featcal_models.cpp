@@ -127,6 +127,8 @@ FeatcalModels openFeatcalModels(const MergeJob& job) {
         if (featcal.base && featcal.base->calibration)
             models.teachers.push_back({*base, *featcal.base->calibration, featcal.base->weight});
     }
+    if (models.teachers.empty())
+        throw UsageError("{}: featcal fits layers to experts, and there are none besides the base; list some", mark);
     for (const FeatcalTeacherModel& teacher : models.teachers) {
         const Checkpoint& model = teacher.model.in(job);
         requireRunnable(model.modelConfig(), model.name());

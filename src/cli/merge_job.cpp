@@ -94,6 +94,10 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
 
 /// Layer n of the output is relaxed by the activations of layer n of each expert.
 void requireMeasurableExperts(const MergeJob& job) {
+    if (job.experts().empty())
+        throw UsageError(
+            "{}: aim.source measures experts, and there are none besides the base; list some, or use source base",
+            job.config.aim->mark.text());
     if (!job.mergesWholeModels())
         throw UsageError("{}: aim.source measures whole experts, listed as 'models'; with 'slices' use source base",
                          job.config.aim->mark.text());

@@ -143,6 +143,15 @@ class Leniency(AimergeTest):
             self.compare(self.merged({"merge_method": method, "base_model": mapping, "models": [{"model": "base+lora"}]}), expected, method)
             self.assertEqual(file_bytes(self.folder / "out"), written)
 
+    def test_a_base_alone_has_no_experts_to_measure(self):
+        calibration = {"token_ids": "ids.npy", "sequences": 2, "dtype": "float32"}
+        np.save(self.folder / "ids.npy", np.arange(8).reshape(2, 4))
+        alone = {"merge_method": "ties", "base_model": "base", "models": [{"model": "base"}]}
+        got = self.merged({**alone, "aim": {"omega": 0.4, "calibration": calibration}})
+        self.compare(got, self.models["base"])
+        for section in ({"aim": {"omega": 0.4, "source": "mean", "calibration": calibration}}, {"featcal": {}, "calibration": calibration}):
+            self.assertIn("there are none besides the base", self.merged({**alone, **section}, expect=2).stderr)
+
     def test_what_nothing_reads_is_said_once(self):
         config = """x-parameters: &p {weight: 0.5}
 merge_method: slerp
