@@ -24,10 +24,16 @@ bool hasLeadingZero(std::string_view text) {
     return text.size() > 1 && text.front() == '0';
 }
 
+/// "010" is 8 in YAML 1.1, which mergekit reads, and 10 in YAML 1.2.
+bool isOctal(std::string_view text) {
+    return hasLeadingZero(text) && text.find_first_not_of("0123456789", 1) == std::string_view::npos;
+}
+
 }  // namespace
 
 std::optional<double> numberFromText(std::string_view text) {
     if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+    if (isOctal(text)) return std::nullopt;
     const auto number = wholeText<double>(text);
     if (!number || !std::isfinite(*number)) return std::nullopt;
     return number;

@@ -7,7 +7,7 @@
 
 namespace aimerge {
 
-/// Decimal notation, finite.
+/// Decimal notation, finite. Digits behind a zero are none: 010 is 8 for mergekit, whose YAML 1.1 has octal numbers.
 std::optional<double> numberFromText(std::string_view text);
 
 /// Digits with an optional minus, nothing else; no leading zeros, which YAML 1.1 reads as octal.

@@ -43,6 +43,12 @@ TEST(ParameterSetting, InterpolationIsTheFormulaOfMergekitToTheBit) {
     EXPECT_EQ(gradient({"0.1", "0.7"}).number(kTensor, fraction), (1 - fraction) * 0.1 + fraction * 0.7);
 }
 
+TEST(ParameterSetting, OctalNumbersOfYaml11AreNoNumbers) {
+    for (const char* text : {"010", "-07", "00"}) EXPECT_THROW(gradient({text}).number(kTensor, 0), UsageError) << text;
+    EXPECT_EQ(gradient({"0.10"}).number(kTensor, 0), 0.1);
+    EXPECT_EQ(gradient({"-0e1"}).number(kTensor, 0), 0);
+}
+
 TEST(ParameterSetting, BooleansAreNotInterpolated) {
     const ParameterSetting setting = gradient({"true", "false", "true"});
     EXPECT_EQ(setting.boolean(kTensor, 0.49), true);
