@@ -1,6 +1,7 @@
 #include "cli/activity_map.h"
 
 #include "aimerge/architecture/architecture.h"
+#include "aimerge/core/python_json.h"
 
 #include <fmt/format.h>
 
@@ -30,7 +31,7 @@ Architecture architectureOf(const StatisticsLog& log) {
     for (const auto& [module, statistics] : log.modules)
         tensors.push_back({module, Dtype::F32, {static_cast<std::int64_t>(statistics.channels())}, 0, {}});
     const auto config = log.origin.baseConfig.empty() ? nlohmann::ordered_json::object()
-                                                      : nlohmann::ordered_json::parse(log.origin.baseConfig);
+                                                      : parsePythonJson<nlohmann::ordered_json>(log.origin.baseConfig);
     return Architecture(config, tensors);
 }
 

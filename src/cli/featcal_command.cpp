@@ -2,22 +2,13 @@
 // experts compute (calibration/featcal.h). One line for a config with merge_method passthrough, which it prints.
 
 #include "cli/merge_command.h"
-#include "cli/shared_config.h"
 
-#include "aimerge/config/merge_config.h"
 #include "aimerge/core/error.h"
-#include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 
 namespace aimerge {
 namespace {
-
-/// Valid YAML, too.
-std::string quoted(const std::string& text) {
-    return nlohmann::json(text).dump();
-}
 
 struct NamedExpert {
     std::string model, text;
@@ -37,10 +28,8 @@ NamedExpert splitExpert(const std::string& argument) {
 }
 
 std::string calibrationText(const FeatcalArguments& arguments, const std::string& corpus) {
-    std::string keys;
-    for (const std::string& key : arguments.textKeys) keys += (keys.empty() ? "" : ", ") + quoted(key);
-    return fmt::format("{{corpus: {}, text_key: [{}], sequences: {}, sequence_length: {}, dtype: {}}}", quoted(corpus), keys,
-                       arguments.sequences, arguments.sequenceLength, arguments.dtype);
+    return fmt::format("{{corpus: {}, text_key: {}, sequences: {}, sequence_length: {}, dtype: {}}}", quoted(corpus),
+                       quotedList(arguments.textKeys), arguments.sequences, arguments.sequenceLength, arguments.dtype);
 }
 
 std::string configText(const Options& options) {
@@ -86,16 +75,7 @@ void declareFeatcal(CLI::App& app, Options& options) {
 }
 
 void runFeatcalCommand(World& world, const Options& options) {
-    const std::string text = configText(options);
-    const auto documents = openInTurn(world, [&] {
-        std::vector<MergeConfig> parsed = parseMergeConfigs(text, "aimerge featcal", options.overrides, ConfigUse::Merge);
-        parsed.back().allowsCrimes = options.allowsCrimes;
-        sayUnread(world, options,
-                  checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back()));
-        return parsed;
-    });
-    if (world.isRoot()) fmt::print(stderr, "{}\n", documents.back().text);
-    mergeDocuments(world, options, documents);
+    mergeConfigText(world, options, configText(options), "aimerge featcal");
 }
 
 }  // namespace

@@ -250,9 +250,10 @@ nlohmann::ordered_json featcalPlan(const MergeJob& job, const PlanSettings& sett
 std::string featcalLine(const MergeJob& job, const PlanSettings& settings) {
     if (!job.featcal) return {};
     const PlannedFeatcal planned = plannedFeatcal(job, settings);
-    std::string line = fmt::format("featcal: {} on up to {} tokens of {} {}, {:.3g} TFLOP; memory of rank 0 {}",
-                                   kindsText(countKinds(job, true)), planned.size.tokens, planned.size.teachers,
-                                   expertsWord(job), planned.flops * 1e-12, formatBytes(planned.memoryBytes));
+    std::string line =
+        fmt::format("featcal: {} on up to {} tokens of {} {}, {:.3g} TFLOP; memory of rank 0 {} beside the merge's",
+                    kindsText(countKinds(job, true)), planned.size.tokens, planned.size.teachers, expertsWord(job),
+                    planned.flops * 1e-12, formatBytes(planned.memoryBytes));
     if (planned.diskBytes > 0) line += fmt::format(", and {} of hidden states on disk", formatBytes(planned.diskBytes));
     if (!settings.hardware.name.empty()) line += fmt::format("; about {}", formatSeconds(planned.seconds));
     return line + "\n";

@@ -21,9 +21,9 @@ using namespace aimerge;
 
 namespace {
 
-constexpr std::array kCommands = {&kPlanCommand,   &kCalibrateCommand, &kMergeCommand,  &kFeatcalCommand,
-                                  &kSweepCommand,  &kEvaluateCommand,  &kReportCommand, &kInspectCommand,
-                                  &kVerifyCommand, &kMethodsCommand};
+constexpr std::array kCommands = {&kPlanCommand,    &kCalibrateCommand, &kMergeCommand,    &kRelaxCommand,
+                                  &kFeatcalCommand, &kSweepCommand,     &kEvaluateCommand, &kReportCommand,
+                                  &kInspectCommand, &kVerifyCommand,    &kMethodsCommand};
 
 /// What the command line asks for.
 struct Request {

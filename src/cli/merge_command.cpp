@@ -8,6 +8,11 @@
 #include "cli/options.h"
 #include "cli/shared_config.h"
 
+#include "aimerge/merge/job_check.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
@@ -80,6 +85,23 @@ void mergeDocuments(World& world, const Options& options, const std::vector<Merg
         if (root.output) root.output->dropUnusedIntermediates();
         throw;
     }
+}
+
+void mergeConfigText(World& world, const Options& options, const std::string& text, const std::string& command) {
+    const auto documents = openInTurn(world, [&] {
+        std::vector<MergeConfig> parsed = parseMergeConfigs(text, command, options.overrides, ConfigUse::Merge);
+        parsed.back().allowsCrimes = options.allowsCrimes;
+        sayUnread(world, options,
+                  checkMergeConfig(findMethod(parsed.back().method, parsed.back().methodMark), parsed.back()));
+        return parsed;
+    });
+    if (world.isRoot()) fmt::print(stderr, "{}\n", documents.back().text);
+    if (usesGeneralText(options.aim) && !options.aim.omegas.empty())
+        spdlog::info(
+            "no --corpus: activations are measured on a general text that comes with aimerge; text of the kind that the "
+            "base is "
+            "used for is better");
+    mergeDocuments(world, options, documents);
 }
 
 const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",

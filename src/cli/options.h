@@ -1,6 +1,8 @@
 #pragma once
 // The command line's options, one struct for all subcommands; each subcommand declares the ones it understands.
 
+#include "cli/aim_arguments.h"
+
 #include "aimerge/core/progress.h"
 #include "aimerge/device/device.h"
 
@@ -60,6 +62,8 @@ struct Options {
     int scale = 0;         // 1 or 100; 0 = guess
     int comparePaper = 0;  // table of the paper; 0 = none
     FeatcalArguments featcal;
+    AimArguments aim;
+    std::string relaxBase;
 };
 
 /// A subcommand: its name, one line for --help, the options it takes, and what it does.
@@ -72,7 +76,7 @@ struct Command {
 };
 
 extern const Command kPlanCommand, kCalibrateCommand, kMergeCommand, kSweepCommand, kEvaluateCommand, kReportCommand,
-    kInspectCommand, kVerifyCommand, kMethodsCommand, kFeatcalCommand;
+    kInspectCommand, kVerifyCommand, kMethodsCommand, kFeatcalCommand, kRelaxCommand;
 
 /// Options shared by the commands that compute.
 void declareComputeOptions(CLI::App& app, Options& options);

@@ -7,6 +7,7 @@
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/core/revision.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
@@ -51,7 +52,7 @@ std::string cacheKey(const StatisticsOrigin& origin, const Checkpoint& base) {
 void requireSameForward(const fs::path& path, const StatisticsOrigin& origin, const Checkpoint& model, const char* remedy) {
     const std::optional<ForwardDifference> difference = [&] {
         try {
-            return forwardDifference(nlohmann::ordered_json::parse(origin.baseConfig), model.config());
+            return forwardDifference(parsePythonJson<nlohmann::ordered_json>(origin.baseConfig), model.config());
         } catch (const InputError& error) {
             throw InputError("{}: /base_config: {}; {}", path.string(), error.what(), remedy);
         }
@@ -139,7 +140,7 @@ CalibrationInput prepareCalibration(const CalibrationConfig& config, const Check
     origin.baseModel = base.name();
     origin.baseDigest = contentDigestOf(base, threads);
     origin.baseFileStamps = base.fileStamps();
-    origin.baseConfig = base.config().dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    origin.baseConfig = dumpPythonJson(base.config(), 2);
     origin.corpus = config.tokenIds.empty() ? config.corpus : config.tokenIds;
     origin.tokensDigest = digestOf(input.blocks).hex();
     origin.blocks = input.blocks.blocks;

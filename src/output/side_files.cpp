@@ -1,5 +1,6 @@
 #include "aimerge/output/side_files.h"
 
+#include "aimerge/core/python_json.h"
 #include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <algorithm>
@@ -44,7 +45,7 @@ std::vector<ManifestFile> writeSideFiles(const fs::path& folder, const ShardLayo
         entries.push_back(writeSideFile(folder, name, contents));
     };
     if (layout.shards.size() > 1) write(kIndexFileName, layout.indexJson());
-    write(kConfigFileName, files.config.dump(2) + "\n");
+    write(kConfigFileName, dumpPythonJson(files.config, 2) + "\n");
     for (const std::string& name : namesToCopy(files)) write(name, readTextFile(files.copyFrom / name));
     write(kModelCardFileName, files.modelCard);
     write(kMergeConfigFileName, files.mergeConfig);

@@ -5,6 +5,7 @@
 #include "aimerge/output/side_files.h"
 #include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/core/thread_pool.h"
 #include "output/consistency.h"
 
@@ -206,7 +207,7 @@ private:
     /// Discarded, with a finding, when it cannot be read or is not JSON.
     nlohmann::json readJson(const std::string& name) {
         try {
-            auto json = nlohmann::json::parse(readTextFile(folder_ / name), nullptr, false);
+            auto json = nlohmann::json::parse(quoteNonFinite(readTextFile(folder_ / name)), nullptr, false);
             if (json.is_discarded()) add(name, fmt::format("is not valid JSON; {}", kRemedy));
             return json;
         } catch (const InputError& error) {

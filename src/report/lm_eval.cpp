@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/python_json.h"
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -48,6 +49,7 @@ struct ModelScores {
     std::vector<std::string> order;  // of tasks, as they were found
     std::set<std::string> versions;  // "lm-eval 0.4.13, hf"
     std::set<std::string> unknown;   // tasks without a known metric
+    std::set<std::string> broken;    // tasks whose score is NaN or infinite
     bool partial = false;            // a run with --limit
 };
 
@@ -61,6 +63,21 @@ std::optional<std::string> metricOf(const std::string& task, const ordered_json&
             if (key.starts_with(fmt::format("{},", metric)) && value.is_number()) return key;
     }
     return std::nullopt;
+}
+
+/// Metrics of lm-eval 0.3 have no filter: "acc", where 0.4 writes "acc,none".
+void refuseOldResults(const fs::path& file, const ordered_json& results) {
+    for (const auto& [task, metrics] : results.items()) {
+        const bool hasFilter = std::ranges::any_of(
+            metrics.items(), [](const auto& metric) { return metric.key().find(',') != std::string::npos; });
+        for (const auto& [metric, value] : metrics.items())
+            if (!hasFilter && value.is_number())
+                throw InputError(
+                    "{}: results of lm-eval 0.3: task {} has the metric '{}', which lm-eval 0.4 writes as '{},none'; score "
+                    "this "
+                    "model again with lm-eval 0.4",
+                    file.string(), task, metric, metric);
+    }
 }
 
 std::string howScored(const std::string& metric, const ordered_json& shots) {
@@ -81,20 +98,26 @@ void addTask(ModelScores& scores, const std::string& task, const ordered_json& r
         scores.unknown.insert(task);
         return;
     }
+    const double value = results.at(*metric).get<double>();
+    if (!std::isfinite(value)) {
+        scores.broken.insert(task);
+        return;
+    }
     const bool perplexity = isPerplexity(metric->substr(0, metric->find(',')));
     const std::string name = benchmarkName(task) + (perplexity ? ":ppl" : "");
     const std::string how = (name == task ? "" : task + " ") + howScored(*metric, shots);
     if (!scores.tasks.contains(name)) scores.order.push_back(name);
-    scores.tasks[name] = {results.at(*metric).get<double>(), perplexity, how};
+    scores.tasks[name] = {value, perplexity, how};
 }
 
 void readResults(const fs::path& file, ModelScores& scores) {
     try {
-        const ordered_json json = ordered_json::parse(readTextFile(file));
+        const ordered_json json = parsePythonJson<ordered_json>(readTextFile(file));
         std::set<std::string> partsOfGroups;
         const ordered_json groups = json.value("group_subtasks", ordered_json::object());
         for (const auto& [group, parts] : groups.items())
             for (const auto& part : parts) partsOfGroups.insert(part.get<std::string>());
+        refuseOldResults(file, json.at("results"));
         const ordered_json shots = json.value("n-shot", ordered_json::object());
         for (const auto& [task, results] : json.at("results").items())
             if (!partsOfGroups.contains(task)) addTask(scores, task, results, shots.value(task, ordered_json()));
@@ -173,7 +196,7 @@ void addScores(ScoreTable& table, ScoreRow& row, const ModelScores& scores, cons
 std::vector<std::string> addLmEvalScores(ScoreTable& table, const fs::path& folder) {
     std::map<std::string, ModelScores> models = readFolder(folder);
     checkColumns(table, models, folder);
-    std::vector<std::string> notices, without, partial;
+    std::vector<std::string> notices, without, partial, broken;
     std::set<std::string> unknown;
     std::size_t joined = 0;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
@@ -185,6 +208,7 @@ std::vector<std::string> addLmEvalScores(ScoreTable& table, const fs::path& fold
         }
         addScores(table, row, found->second, folder);
         if (found->second.partial) partial.push_back(row.model);
+        for (const std::string& task : found->second.broken) broken.push_back(row.model + " " + task);
         unknown.insert(found->second.unknown.begin(), found->second.unknown.end());
         models.erase(found);
         ++joined;
@@ -201,6 +225,7 @@ std::vector<std::string> addLmEvalScores(ScoreTable& table, const fs::path& fold
     notice(without, "no results of lm-eval for");
     notice(strangers, "results of lm-eval for models that are not in the table, left out");
     notice(unknown, "tasks of lm-eval without a metric that is known here, left out");
+    notice(broken, "scores of lm-eval that are NaN or infinite, and count as missing");
     notice(partial, "scored by lm-eval on part of the items only (--limit)");
     return notices;
 }

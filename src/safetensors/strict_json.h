@@ -1,7 +1,9 @@
 #pragma once
-// The small JSON files of a model folder (config.json, the index), read strictly: valid JSON, an object, no key twice.
+// The small JSON files of a model folder (config.json, the index), read strictly: valid JSON as Python writes it, an object,
+// no key twice.
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -33,7 +35,8 @@ Json parseStrictJson(const std::string& text, const std::string& fileName) {
         return true;
     };
     try {
-        Json json = Json::parse(text, inspect);
+        Json json = Json::parse(quoteNonFinite(text), inspect);
+        restoreNonFinite(json);
         if (!json.is_object()) throw InputError("{}: holds {}, expected a JSON object", fileName, json.type_name());
         return json;
     } catch (const typename Json::parse_error& error) {

@@ -59,7 +59,7 @@ WeightFiles readIndex(const fs::path& folder) {
         files.paths.push_back(folder / shard);
     }
     const auto metadata = index.find("metadata");
-    if (metadata != index.end() && metadata->is_object() && metadata->contains("total_size")) {
+    if (metadata != index.end() && metadata->is_object() && !metadata->value("total_size", nlohmann::json()).is_null()) {
         const nlohmann::json& total = metadata->at("total_size");
         if (!total.is_number())
             throw InputError("{}: metadata.total_size is {}, expected a number", indexName, total.type_name());

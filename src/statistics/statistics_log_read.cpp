@@ -1,6 +1,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "statistics/statistics_log_layout.h"
 
@@ -231,7 +232,7 @@ private:
                 "read as text");
         std::string text = characters ? characters : "";
         H5free_memory(characters);
-        if (!nlohmann::json::parse(text, nullptr, false).is_object())
+        if (!nlohmann::json::parse(quoteNonFinite(text), nullptr, false).is_object())
             throw InputError("{}: {} is not the text of a config.json: no JSON object", path_.string(), kBaseConfig);
         return text;
     }

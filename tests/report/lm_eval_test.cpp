@@ -53,6 +53,32 @@ TEST_F(LmEval, ScoresOfTheHarnessItselfAreRead) {
     EXPECT_THAT(notices, ElementsAre("no results of lm-eval for: code"));
 }
 
+TEST_F(LmEval, AScoreThatIsNoNumberIsAMissingOne) {
+    const fs::path results = folder.path() / "base" / "some__path";
+    fs::create_directories(results);
+    writeTextFile(results / "results_2026-11-25T00-00-00.json",
+                  R"({"results": {"arc": {"acc,none": 0.5, "acc_stderr,none": NaN}, "piqa": {"acc,none": NaN},
+                      "wiki": {"word_perplexity,none": Infinity}}, "config": {"model": "hf"}})");
+    ScoreTable table = points();
+
+    const auto notices = addLmEvalScores(table, folder.path());
+
+    ASSERT_EQ(table.benchmarks.size(), 1u);
+    EXPECT_EQ(table.benchmarks[0].name, "arc");
+    EXPECT_EQ(table.rows[0].scores[0], 50);
+    EXPECT_THAT(notices, Contains("scores of lm-eval that are NaN or infinite, and count as missing: base piqa, base wiki"));
+}
+
+TEST_F(LmEval, ResultsOfVersion03AreRefusedAsSuch) {
+    write("base", {{"arc", {{"acc", 0.25}, {"acc_stderr", 0.01}}}});
+    ScoreTable table = points();
+
+    EXPECT_THAT(
+        [&] { addLmEvalScores(table, folder.path()); },
+        ThrowsMessage<InputError>(HasSubstr("results of lm-eval 0.3: task arc has the metric 'acc', which lm-eval 0.4 "
+                                            "writes as 'acc,none'; score this model again with lm-eval 0.4")));
+}
+
 TEST_F(LmEval, TheSixBenchmarksCountByTheirUsualMetrics) {
     write("base",
           {{"humaneval", {{"pass@1,create_test", 0.25}}},
