@@ -124,7 +124,7 @@ void Checkpoint::untieHead(const Adapter& adapter) {
             "the base a head of its own (store a copy of the embeddings as {2} and set tie_word_embeddings to false): then "
             "each gets its own change",
             adapter.weights.front().string(), tensorsOf(update->second).front()->name, headName, folder_.string());
-    if (!storesHead && !isSaved(embeddingName)) return;
+    if (!storesHead && (adapter.tiesWeights || !isSaved(embeddingName))) return;
     TensorInfo head = *std::ranges::find(tensors_, embeddingName, &TensorInfo::name);
     head.name = headName;
     tensors_.push_back(std::move(head));

@@ -92,18 +92,19 @@ TEST(AdaptedSource, TransposesForEmbeddingsAndLayersThatStoreInByOut) {
 }
 
 /// W = 3 0 / 0 0, B A = 0 0 / 6 8, magnitudes 6 and 5: the rows of the sum have norms 3 and 10. Or all of it transposed.
-OneAdapted doraOfTwo(bool transposed) {
-    OneAdapted model("x.weight", form(Dtype::F32, {2, 2}), bytesOf<float>({3, 0, 0, 0}),
-                     {{"r", 1}, {"lora_alpha", 1}, {"use_dora", true}, {"fan_in_fan_out", transposed}});
-    model.open(SafetensorsBuilder()
-                   .add("base_model.model.x.lora_A.weight", "F32", {1, 2}, bytesOf<float>({3, 4}))
-                   .add("base_model.model.x.lora_B.weight", "F32", {2, 1}, bytesOf<float>({0, 2}))
-                   .add("base_model.model.x.lora_magnitude_vector", "F32", {2}, bytesOf<float>({6, 5})));
-    return model;
-}
+struct DoraOfTwo : OneAdapted {
+    explicit DoraOfTwo(bool transposed)
+        : OneAdapted("x.weight", form(Dtype::F32, {2, 2}), bytesOf<float>({3, 0, 0, 0}),
+                     {{"r", 1}, {"lora_alpha", 1}, {"use_dora", true}, {"fan_in_fan_out", transposed}}) {
+        open(SafetensorsBuilder()
+                 .add("base_model.model.x.lora_A.weight", "F32", {1, 2}, bytesOf<float>({3, 4}))
+                 .add("base_model.model.x.lora_B.weight", "F32", {2, 1}, bytesOf<float>({0, 2}))
+                 .add("base_model.model.x.lora_magnitude_vector", "F32", {2}, bytesOf<float>({6, 5})));
+    }
+};
 
 TEST(AdaptedSource, DoraGivesEachOutputItsMagnitude) {
-    const OneAdapted rows = doraOfTwo(false), columns = doraOfTwo(true);
+    const DoraOfTwo rows(false), columns(true);
     EXPECT_THAT(valuesOf(*rows.source(), 0, 4), ElementsAre(6, 0, 3, 4));
     EXPECT_THAT(valuesOf(*columns.source(), 0, 4), ElementsAre(6, 3, 0, 4));
     EXPECT_THAT(valuesOf(*rows.source(), 1, 2), ElementsAre(0, 3));
