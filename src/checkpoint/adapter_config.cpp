@@ -24,10 +24,11 @@ constexpr double kDefaultAlpha = 8;
 constexpr const char* kMergedByPeft[] = {"lora_bias", "use_qalora", "use_bdlora", "kasa_config", "monteclora_config"};
 
 /// Settings under which the change depends on the text, or the model gets other layers.
-constexpr std::pair<const char*, const char*> kUnmergeable[] = {
-    {"alora_invocation_tokens", "it off: such an adapter acts behind certain tokens alone, which no weights can do"},
-    {"arrow_config", "it off: such an adapter chooses among others by the text, which no weights can do"},
-    {"layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)"}};
+using Setting = std::pair<const char*, const char*>;
+constexpr Setting kUnmergeable[] = {
+    Setting("alora_invocation_tokens", "it off: such an adapter acts behind certain tokens alone, which no weights can do"),
+    Setting("arrow_config", "it off: such an adapter chooses among others by the text, which no weights can do"),
+    Setting("layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)")};
 
 /// Kinds that give the model inputs of their own instead of other weights.
 constexpr const char* kWithoutWeights[] = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",

@@ -30,6 +30,11 @@ std::string holderText(const std::string& command) {
     return holder.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+/// The file that only one job can create, where the file system has no locks.
+std::filesystem::path besidesLock(const std::filesystem::path& path) {
+    return path.string() + ".holder";
+}
+
 /// False when the path no longer leads to the open file: its holder removed it between our open() and flock().
 bool isSameFile(const File& file, const std::filesystem::path& path) {
     struct stat opened {
@@ -41,9 +46,10 @@ bool isSameFile(const File& file, const std::filesystem::path& path) {
 }  // namespace
 
 std::string JobLock::holderOf(const std::filesystem::path& path) {
+    const std::filesystem::path holderFile = besidesLock(path);
     std::string written;
     try {
-        written = readTextFile(path, 1 << 20);
+        written = readTextFile(isReadable(holderFile) ? holderFile : path, 1 << 20);
     } catch (const InputError&) {
         return "one that has just ended";  // and taken the file away
     }
@@ -92,10 +98,8 @@ std::optional<JobLock> JobLock::withoutLocks(File file, const std::string& text)
             "after a job that was killed",
             file.path().parent_path().string(), ExclusiveFile::kDeadAfter.count());
     });
-    std::optional<ExclusiveFile> holder = ExclusiveFile::tryCreate(file.path().string() + ".holder", text);
+    std::optional<ExclusiveFile> holder = ExclusiveFile::tryCreate(besidesLock(file.path()), text);
     if (!holder) return std::nullopt;
-    file.resize(0);
-    file.writeAt(0, std::as_bytes(std::span(text)));
     return std::optional<JobLock>(JobLock(std::move(file), std::move(holder)));
 }
 
