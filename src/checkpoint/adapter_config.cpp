@@ -255,7 +255,7 @@ bool AdapterConfig::isLayerChosen(const std::string& module) const {
 
 std::string_view AdapterConfig::keyThatExcludes(const std::string& module) const {
     if (excluded_ && excluded_->matches(module)) return "exclude_modules";
-    // Of tied modules target_modules names one, and PEFT adapts the other with it.
+    // target_modules names one of two tied modules, and PEFT adapts the other with it.
     if (targets_ && !targets_->matches(module)) return tiesWeights_ ? "" : "target_modules";
     return isLayerChosen(module) ? "" : "layers_to_transform";
 }

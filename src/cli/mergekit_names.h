@@ -11,7 +11,7 @@ namespace aimerge {
 /// for options that it does not have.
 std::string insteadOfMergekitOption(std::string_view option);
 
-/// The same for a program of it, "moe" or "mergekit-moe".
+/// What to do in place of a program of it, "moe" or "mergekit-moe".
 std::string insteadOfMergekitProgram(std::string_view name);
 
 }  // namespace aimerge

@@ -104,7 +104,7 @@ bool holdsAnyway(const ParameterSpec& spec, const ParameterSetting& written, con
     return value && value == plainValue(spec, written);
 }
 
-/// Of a model's own settings those that have no effect where they stand.
+/// Those of a model's own settings that have no effect where they stand.
 void checkPlaces(const MethodInfo& method, const MergeConfig& config, std::size_t slice, const ModelEntry& entry,
                  UnreadKeys& unread) {
     const bool isApartBase = method.base != BaseUse::Ordinary && entry.model == config.baseOf(config.slices[slice]);

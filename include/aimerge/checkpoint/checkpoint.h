@@ -95,7 +95,7 @@ public:
     /// Says so. Leaves names as they are where that does not bring all of them together.
     void takeNamesOf(const Checkpoint& reference);
 
-    /// Of config.json and every weight file: where it is, and a digest of its size, its header and 64 places spread over it.
+    /// Where config.json and every weight file are, and a digest of size, header and 64 places spread over the file.
     /// Files with equal digests are the same for all practical purposes: what fine-tuning changed, a place shows. Takes
     /// milliseconds.
     std::vector<std::pair<std::filesystem::path, Digest>> fileSamples() const;

@@ -10,7 +10,7 @@
 
 namespace aimerge {
 
-/// Of DoRA, reads the tensor once for its norms.
+/// DoRA reads the tensor once for its norms.
 /// @pre update is view.model->updateOf(*view.tensor)
 /// @throws InputError naming file and tensor: a factor, a magnitude or a row has a value that is not finite
 std::shared_ptr<const TensorSource> adaptedSource(const InputView& view, const ParameterUpdate& update);
