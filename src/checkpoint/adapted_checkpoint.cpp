@@ -119,7 +119,7 @@ void Checkpoint::untieHead(const Adapter& adapter) {
         throw InputError(
             "{0}: tensor {1} changes {2}, which {3} ties to the embeddings. PEFT's merge_and_unload makes this change to "
             "the "
-            "one matrix that both share, in addition to that of the embeddings, which is not the model that was trained. "
+            "one matrix that both share, besides any change of the embeddings, which is not the model that was trained. "
             "Give "
             "the base a head of its own (store a copy of the embeddings as {2} and set tie_word_embeddings to false): then "
             "each gets its own change",

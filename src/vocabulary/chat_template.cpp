@@ -60,15 +60,15 @@ std::string templateInJson(const fs::path& file) {
 std::string templateIn(const fs::path& folder) {
     const std::vector<std::string> named = additionalChatTemplates(folder);
     for (const fs::path& file : {folder / kAdditionalChatTemplates / "default.jinja", folder / kJinjaName})
-        if (fs::exists(file)) return stripped(readTextFile(file));
-    const std::string own = named.empty() ? stripped(templateInJson(folder / kConfigName)) : std::string();
-    return own.empty() ? stripped(templateInJson(folder / kProcessorName)) : own;
+        if (fs::exists(file)) return readTextFile(file);
+    const std::string own = named.empty() ? templateInJson(folder / kConfigName) : std::string();
+    return stripped(own).empty() ? templateInJson(folder / kProcessorName) : own;
 }
 
 std::optional<std::string> mostCommon(std::span<const fs::path> folders) {
     std::vector<std::pair<std::string, int>> counts;  // in the order of the folders
     for (const fs::path& folder : folders) {
-        std::string text = templateIn(folder);
+        std::string text = stripped(templateIn(folder));
         if (text.empty()) continue;
         const auto known = std::ranges::find(counts, text, &std::pair<std::string, int>::first);
         if (known == counts.end())

@@ -1,10 +1,10 @@
 """Adapters of the kinds that PEFT writes, each against what PEFT's merge_and_unload makes of it, saved as transformers saves models."""
-import json
 import re
 import sys
 import unittest
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -12,7 +12,9 @@ from safetensors.numpy import save_file
 from aimerge_command import AimergeTest, as_float, file_bytes, read_folder
 from peers import needs_peers, peft, torch, transformers
 
-TOOLS = Path(__file__).resolve().parents[2] / "src/tools"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src/tools"))
+import merge_adapter
+
 SIZES = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=32)
 MIXTURE = dict(**SIZES, num_experts_per_tok=2, head_dim=4)
 SOME = ["q_proj", "down_proj"]
@@ -184,11 +186,13 @@ class AdapterKinds(AimergeTest):
         path.chmod(0o755)
         return {"AIMERGE_PYTHON": str(path)}
 
-    def test_kinds_that_peft_merges_itself(self):
-        """By the command that aimerge names where it has no PEFT, module by module."""
-        sys.path.insert(0, str(TOOLS))
-        import merge_adapter
+    def job_of(self, name):
+        """The file of the job that aimerge names where it has no PEFT."""
+        message = self.merged("llama", name, expect=4, **self.without_peft())
+        return re.search(r"python \S+/merge_adapter\.py (\S+\.json)$", message, re.MULTILINE).group(1)
 
+    def test_kinds_that_peft_merges_itself(self):
+        """By the command that aimerge names, module by module."""
         some = {"target_modules": SOME}
         kinds = {
             "loha": peft.LoHaConfig(r=2, alpha=4, **some), "lokr": peft.LoKrConfig(r=2, alpha=4, modules_to_save=["lm_head"], **some),
@@ -205,14 +209,18 @@ class AdapterKinds(AimergeTest):
             "beft": peft.BeftConfig(target_modules=["q_proj"]), "lora_bias": lora(lora_bias=True, target_modules=["q_proj"]), "qalora": lora(use_qalora=True, qalora_group_size=4)}
         tested = {str(config.peft_type.value) for config in kinds.values()}
         self.assertEqual(tested, merge_adapter.MODULE_BY_MODULE | merge_adapter.SHARING)
-        merge_adapter.PART_BYTES = 1
+        self.enterContext(mock.patch.object(merge_adapter, "PART_BYTES", 1))
         for name, config in kinds.items():
             with self.subTest(name):
                 self.make_adapter("llama", config, name)
-                message = self.merged("llama", name, expect=4, **self.without_peft())
-                job = re.search(r"python \S+/merge_adapter\.py (\S+\.json)$", message, re.MULTILINE).group(1)
-                merge_adapter.merge(job)
+                merge_adapter.merge(self.job_of(name))
                 self.assert_is_pefts("llama", name, self.merged("llama", name, **self.without_peft()), exact=True)
+
+    def test_kinds_that_depend_on_the_whole_model_are_refused(self):
+        for name, config in (("tinylora", peft.TinyLoraConfig(r=2, target_modules=SOME)), ("poly", peft.PolyConfig(r=2, n_tasks=1, n_skills=1, target_modules=["q_proj"]))):
+            self.make_adapter("llama", config, name)
+            with self.assertRaisesRegex(merge_adapter.Failure, f"adapters of kind {name.upper()} may depend on more of the model"):
+                merge_adapter.explained(self.job_of(name))
 
     def test_peft_is_started_once_and_its_result_stays(self):
         self.make_adapter("gpt2", peft.IA3Config(target_modules=["c_attn", "c_fc"], feedforward_modules=["c_fc"], fan_in_fan_out=True), "ia3")
@@ -232,11 +240,6 @@ class AdapterKinds(AimergeTest):
         path = self.folder / "ia3/adapter_model.safetensors"
         save_file({key: 2 * as_float(value).astype(np.float32) for key, value in read_folder(path.parent).items()}, path)
         self.aimerge("merge", scattered, "--out", self.folder / "other", expect=4, **self.without_peft())
-
-    def test_kinds_that_peft_does_not_merge(self):
-        self.make_adapter("llama", peft.PolyConfig(r=2, n_tasks=1, n_skills=1, **{"target_modules": ["q_proj"]}), "poly")
-        message = self.merged("llama", "poly", expect=3, AIMERGE_PYTHON=sys.executable)
-        self.assertIn("adapters of kind POLY may depend on more of the model", message)
 
 
 if __name__ == "__main__":

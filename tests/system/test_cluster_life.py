@@ -22,7 +22,7 @@ class ClusterTest(AimergeTest):
         self.plain = self.config(self.merge_config())
 
     def expected(self):
-        self.aimerge("merge", self.plain, "--out", self.folder / "expected")
+        self.aimerge("merge", self.plain, "--out", self.folder / "expected", "--overwrite")
         return file_bytes(self.folder / "expected")
 
     def shell(self, script, expect=0, ranks=0, **variables):
@@ -133,13 +133,16 @@ class Surroundings(ClusterTest):
         slow = environment(self.cache, LD_PRELOAD=os.environ["AIMERGE_FAIL_IO"], FAIL_IO_SLOW="20000", FAIL_IO_UNDER=str(self.out))
         for ignored, code in (("", 75), ("trap '' HUP; ", 0)):
             with self.subTest(ignored=ignored):
-                job = subprocess.Popen(["bash", "-c", ignored + f'exec "$0" merge "$1" --out {self.out}', BINARY, self.plain], cwd=self.folder,
-                                       stderr=subprocess.DEVNULL, env=slow)
-                while not list(self.folder.glob("out.partial/journal-*")):
+                out = f"out-{code}"
+                job = subprocess.Popen(["bash", "-c", ignored + f'exec "$0" merge "$1" --out {self.folder / out}', BINARY, self.plain],
+                                       cwd=self.folder, stderr=subprocess.DEVNULL, env=slow)
+                while not list(self.folder.glob(f"{out}.partial/journal-*")):
                     self.assertIsNone(job.poll(), "ended too soon")
                 job.send_signal(signal.SIGHUP)
                 self.assertEqual(job.wait(60), code)
-        self.assertEqual(file_bytes(self.out), self.expected())
+        self.aimerge("merge", self.plain, "--out", self.folder / "out-75")
+        for out in ("out-0", "out-75"):
+            self.assertEqual(file_bytes(self.folder / out), self.expected())
 
 
 class RanksThatSeeOtherThings(ClusterTest):
