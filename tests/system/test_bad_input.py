@@ -360,7 +360,7 @@ MODELS = [
     Row("a model of the hub that is not here", INPUT, ("some-org/some-model", "download"), lambda c: c.merging("some-org/some-model")),
     Row("an adapter as the base", INPUT, ("adapter",),
         lambda c: c.merge({**c.merge_config(), "base_model": str(c.adapter() and c.folder / "adapter")})),
-    Row("an adapter of another kind", INPUT, ("peft_type", "XLORA"), lambda c: c.adapter(lambda folder, config: config.update(peft_type="XLORA"))),
+    Row("an adapter of another kind", INPUT, ("adapters of kind XLORA", "merge_and_unload"), lambda c: c.adapter(lambda folder, config: config.update(peft_type="XLORA"))),
     Row("an adapter of rank 0", INPUT, ("adapter_config.json", "r"), lambda c: c.adapter(lambda folder, config: config.update(r=0))),
     Row("an adapter of another rank", INPUT, ("lora_A",), lambda c: c.adapter(lambda folder, config: config.update(r=3))),
     Row("an adapter without weights", INPUT, ("adapter_model.safetensors",),
