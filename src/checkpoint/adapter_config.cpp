@@ -23,12 +23,8 @@ constexpr double kDefaultAlpha = 8;
 /// Settings of LoRA whose formula is PEFT's own affair: it merges them itself.
 constexpr const char* kMergedByPeft[] = {"lora_bias", "use_qalora", "use_bdlora", "kasa_config", "monteclora_config"};
 
-/// Settings under which the change depends on the text, or the model gets other layers.
-using Setting = std::pair<const char*, const char*>;
-constexpr Setting kUnmergeable[] = {
-    Setting("alora_invocation_tokens", "it off: such an adapter acts behind certain tokens alone, which no weights can do"),
-    Setting("arrow_config", "it off: such an adapter chooses among others by the text, which no weights can do"),
-    Setting("layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)")};
+/// Settings under which an adapter acts behind certain tokens alone, or chooses among others by the text.
+constexpr const char* kDependOnText[] = {"alora_invocation_tokens", "arrow_config"};
 
 /// Kinds that give the model inputs of their own instead of other weights.
 constexpr const char* kWithoutWeights[] = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
@@ -167,8 +163,14 @@ void AdapterConfig::refuseUnmergeable() const {
         refuse("peft_type",
                "a kind that changes weights: this one gives the model inputs of its own and leaves all weights as they are, "
                "so there is nothing to merge");
-    for (const auto& [key, expected] : kUnmergeable)
-        if (const Json* value = find(json_, key); value && !isOff(*value)) refuse(key, expected);
+    const auto isOn = [&](const char* key) {
+        const Json* value = find(json_, key);
+        return value && !isOff(*value);
+    };
+    for (const char* key : kDependOnText)
+        if (isOn(key)) refuse(key, "it off: what such an adapter does depends on the text, which no weights can do");
+    if (isOn("layer_replication"))
+        refuse("layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)");
     const Json* initialisation = find(json_, "init_lora_weights");
     if (initialisation && !initialisation->is_boolean() &&
         std::ranges::none_of(kHarmlessInitialisations, [&](const char* name) { return *initialisation == name; }))

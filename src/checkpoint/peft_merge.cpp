@@ -43,7 +43,8 @@ public:
     JobWriter(const Checkpoint& base, const fs::path& adapter)
         : base_(base), adapter_(adapter), mapping_(base.architecture(), base.tensors()) {}
 
-    Json job(const fs::path& out) {
+    /// @param reason why PEFT merges it, for messages @param out the folder for the result, without PEFT's version
+    Json job(const std::string& reason, const fs::path& out) {
         Json stored = Json::array();
         for (const TensorInfo& tensor : readSafetensorsHeader(adapter_ / kWeightsName).tensors) {
             // What all modules share, such as the projections of VeRA, stands outside of the model.
@@ -62,6 +63,7 @@ public:
         Json modules = Json::array();
         for (auto& [name, module] : modules_) modules.push_back(std::move(module));
         return {{"adapter", fs::absolute(adapter_).string()},
+                {"reason", reason},
                 {"out", out.string()},
                 {"modules", std::move(modules)},
                 {"stored", std::move(stored)}};
@@ -194,7 +196,7 @@ fs::path mergedByPeft(const Checkpoint& base, const fs::path& adapter) {
         return merged;
     }
 
-    const Json job = JobWriter(base, adapter).job(cache / (key + "-peft-"));
+    const Json job = JobWriter(base, adapter).job(reason, cache / (key + "-peft-"));
     const fs::path jobFile = cache / (key + ".json");
     fs::create_directories(cache);
     writeTextFile(jobFile, job.dump(1));

@@ -245,7 +245,8 @@ def explained(job_path):
     except Exception as error:  # PEFT raises what it likes
         reason = f"PEFT cannot merge it: {type(error).__name__}: {error}"
     with open(job_path, encoding="utf-8") as file:
-        raise Failure(f"{json.load(file)['adapter']}: {reason}")
+        job = json.load(file)
+    raise Failure(f"{job['adapter']}: {job['reason']}: {reason}")
 
 
 def read_message(stream):
