@@ -66,14 +66,16 @@ TEST(ParseSize, RefusesFewBytesWithWhatIsMeant) {
         {"999999", "write 999.999kB if that is meant"},
     };
     for (const auto& [text, message] : rows)
-        EXPECT_THAT([&] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message))) << text;
+        EXPECT_THAT([&, &text = text] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message)))
+            << text;
 }
 
 TEST(ParseSize, NamesTheUnitThatAPrefixLacks) {
     for (const auto& [text, meant] : std::vector<std::pair<std::string, std::string>>{
              {"1M", "1MB"}, {"5g", "5GB"}, {"100K", "100kB"}, {"1.5B", "1.5GB"}})
-        EXPECT_THAT([&] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(fmt::format(
-                                                  "'{}' is not a size (did you mean {}?); write", text, meant))));
+        EXPECT_THAT([&, &text = text] { parseSize(text); },
+                    testing::ThrowsMessage<UsageError>(
+                        testing::HasSubstr(fmt::format("'{}' is not a size (did you mean {}?); write", text, meant))));
 }
 
 TEST(FormatBytes, HasThreeSignificantDigitsInDecimalUnits) {
