@@ -68,7 +68,7 @@ TEST(CalibrationCorpus, IsAPathOrAListWithOrWithoutShares) {
 }
 
 TEST(CalibrationCorpus, MistakesAreNamed) {
-    for (const auto& [corpus, message] : std::vector<std::pair<std::string, std::string>>{
+    for (const auto& row : std::vector<std::pair<std::string, std::string>>{
              {"[]", "calibration.corpus is an empty list"},
              {"[a, '']", "calibration.corpus[1] must be a text"},
              {"[[a]]", "calibration.corpus[0] must be a text"},
@@ -77,7 +77,7 @@ TEST(CalibrationCorpus, MistakesAreNamed) {
              {"[{path: a, share: 0}]", "calibration.corpus[0].share must be above 0"},
              {"[{path: a, share: -1}]", "calibration.corpus[0].share must be"},
              {"[{path: a, share: 1}, b]", "1 of 2 sources of calibration.corpus have a 'share'"}})
-        EXPECT_THAT([&] { sourcesOf(corpus); }, ThrowsMessage<UsageError>(HasSubstr(message))) << corpus;
+        EXPECT_THAT([&] { sourcesOf(row.first); }, ThrowsMessage<UsageError>(HasSubstr(row.second))) << row.first;
 }
 
 TEST(ExpertCalibration, MistakesAreFoundWhereTheyStand) {

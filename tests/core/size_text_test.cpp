@@ -65,17 +65,17 @@ TEST(ParseSize, RefusesFewBytesWithWhatIsMeant) {
         {"500", "'500' has no unit, so it counts single bytes: give 500MB or 500GB; write 0.5kB if that is meant"},
         {"999999", "write 999.999kB if that is meant"},
     };
-    for (const auto& [text, message] : rows)
-        EXPECT_THAT([&, &text = text] { parseSize(text); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(message)))
-            << text;
+    for (const auto& row : rows)
+        EXPECT_THAT([&] { parseSize(row.first); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(row.second)))
+            << row.first;
 }
 
 TEST(ParseSize, NamesTheUnitThatAPrefixLacks) {
-    for (const auto& [text, meant] : std::vector<std::pair<std::string, std::string>>{
+    for (const auto& row : std::vector<std::pair<std::string, std::string>>{
              {"1M", "1MB"}, {"5g", "5GB"}, {"100K", "100kB"}, {"1.5B", "1.5GB"}})
-        EXPECT_THAT([&, &text = text] { parseSize(text); },
-                    testing::ThrowsMessage<UsageError>(
-                        testing::HasSubstr(fmt::format("'{}' is not a size (did you mean {}?); write", text, meant))));
+        EXPECT_THAT([&] { parseSize(row.first); },
+                    testing::ThrowsMessage<UsageError>(testing::HasSubstr(
+                        fmt::format("'{}' is not a size (did you mean {}?); write", row.first, row.second))));
 }
 
 TEST(FormatBytes, HasThreeSignificantDigitsInDecimalUnits) {
