@@ -28,7 +28,9 @@ struct Seen {
 /// Collective. What every rank sees, on rank 0.
 std::vector<Seen> gatherSeen(World& world, const Json& own) {
     std::vector<Seen> all;
-    for (const std::string& text : world.gather(Json{{"host", hostName()}, {"sees", own}}.dump())) {
+    const Json seen{{"host", hostName()}, {"sees", own}};
+    // Paths need not be UTF-8.
+    for (const std::string& text : world.gather(seen.dump(-1, ' ', false, Json::error_handler_t::replace))) {
         const Json rank = Json::parse(text);
         all.push_back({rank.at("host"), rank.at("sees")});
     }

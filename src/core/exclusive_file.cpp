@@ -2,12 +2,12 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/host_name.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
@@ -26,9 +26,7 @@ constexpr int kNoLocksInKernel = 524;  // ENOTSUPP, which DVS lets through and <
 /// A name that no other process takes.
 fs::path besides(const fs::path& path, const char* what) {
     static std::atomic<int> number = 0;
-    std::array<char, 256> host{};
-    ::gethostname(host.data(), host.size() - 1);
-    return path.string() + fmt::format(".{}-{}-{}-{}", what, host.data(), ::getpid(), ++number);
+    return path.string() + fmt::format(".{}-{}-{}-{}", what, hostName(), ::getpid(), ++number);
 }
 
 /// Now, by the clock that gives files their times: machines may be hours apart.

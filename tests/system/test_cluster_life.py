@@ -158,6 +158,13 @@ class RanksThatSeeOtherThings(ClusterTest):
         said = self.on_two_ranks(merge, merge + " --set dtype=bfloat16", expect=2)
         self.assertRegex(said, r"rank 1 \(.*\) was started with other options than rank 0 \(.*\): `merge .*--set dtype=bfloat16` and `merge ")
 
+    def test_paths_need_not_be_utf_8(self):
+        out = os.fsencode(self.folder) + b"/out-\xff"
+        job = [*launcher(2), BINARY, "merge", self.plain, "--out", out]
+        result = subprocess.run(job, cwd=self.folder, capture_output=True, timeout=120, env=environment(self.cache))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(os.path.exists(out + b"/model.safetensors"))
+
     def test_another_build(self):
         other = self.folder / "aimerge"
         shutil.copy(BINARY, other)
