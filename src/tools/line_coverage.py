@@ -25,10 +25,15 @@ def tool(name):
     sys.exit(f"line_coverage: neither {name} nor {name}-{version} is there; install the package llvm")
 
 
+def is_program(path):
+    """bin/ has scripts, too, which llvm-cov refuses."""
+    return path.is_file() and path.open("rb").read(4) == b"\x7fELF"
+
+
 def exported(build, profiles, *options):
     merged = profiles / "all.profdata"
     subprocess.run([tool("llvm-profdata"), "merge", "-sparse", *profiles.glob("*.profraw"), "-o", merged], check=True)
-    programs = [path for path in sorted((build / "bin").iterdir()) if path.is_file() and not path.name.startswith("fuzz_")]
+    programs = [path for path in sorted((build / "bin").iterdir()) if is_program(path) and not path.name.startswith("fuzz_")]
     objects = [argument for path in programs[1:] for argument in ("-object", path)]
     return json.loads(subprocess.run([tool("llvm-cov"), "export", *options, "-instr-profile", merged, programs[0], *objects],
                                      capture_output=True, text=True, check=True).stdout)
