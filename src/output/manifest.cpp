@@ -45,7 +45,10 @@ ManifestModel modelFrom(const ordered_json& json) {
 
 ManifestFile fileFrom(const std::string& name, const ordered_json& json) {
     // A manifest must not lead the reader out of its folder.
-    if (name.empty() || name.find('/') != std::string::npos) throw std::invalid_argument("not a file name: " + name);
+    const std::filesystem::path path(name);
+    const bool isWithin = !path.is_absolute() && path.has_filename() && path.filename() != "." && *path.begin() != ".." &&
+                          path.lexically_normal().generic_string() == name;
+    if (!isWithin) throw std::invalid_argument("not a file name: " + name);
     ManifestFile file{name, json.at("bytes"), digestFrom(json.at("checksum")), std::nullopt};
     if (!json.contains("tensors")) return file;
     file.shard.emplace();

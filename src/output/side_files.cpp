@@ -1,6 +1,7 @@
 #include "aimerge/output/side_files.h"
 
 #include "aimerge/core/python_json.h"
+#include "aimerge/output/companion_files.h"
 #include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <algorithm>
@@ -13,13 +14,12 @@ bool isTokenizerFile(const std::string& name) {
     return std::ranges::count(tokenizerFileNames(), name) > 0 || name.ends_with(".tiktoken");
 }
 
-/// Names of the files to copy, sorted.
+/// Paths of the files to copy, sorted.
 std::vector<std::string> namesToCopy(const SideFiles& files) {
-    std::vector<std::string> names;
+    std::vector<std::string> names = companionFiles(files.copyFrom);
     for (const fs::directory_entry& entry : fs::directory_iterator(files.copyFrom)) {
         const std::string name = entry.path().filename().string();
-        const bool tokenizer = files.tokenizer == TokenizerCopy::FromSource && isTokenizerFile(name);
-        if (name == kGenerationConfigFileName || tokenizer) names.push_back(name);
+        if (files.tokenizer == TokenizerCopy::FromSource && isTokenizerFile(name)) names.push_back(name);
     }
     std::sort(names.begin(), names.end());
     return names;
@@ -35,6 +35,7 @@ nlohmann::ordered_json withDtype(nlohmann::ordered_json config, Dtype dtype) {
 }
 
 ManifestFile writeSideFile(const fs::path& folder, const std::string& name, std::string_view contents) {
+    fs::create_directories((folder / name).parent_path());
     writeTextFile(folder / name, contents);
     return {name, contents.size(), digestOf(contents), std::nullopt};
 }

@@ -130,14 +130,24 @@ TEST(Manifest, NoticesEveryChangedBit) {
 }
 
 TEST(Manifest, RefusesNamesThatLeaveTheFolder) {
-    Manifest manifest = test::smallManifest();
-    manifest.files.push_back({"../config.json", 12, digestOf("config"), std::nullopt});
-    try {
-        parseManifest(manifestText(manifest), "manifest");
-        FAIL() << "accepted";
-    } catch (const InputError& error) {
-        EXPECT_THAT(error.what(), HasSubstr("not a file name: ../config.json"));
+    for (const std::string name :
+         {"../config.json", "/config.json", "a/../../b", "a/../b", "a//b", "a/", "./a", ".", "..", ""}) {
+        Manifest manifest = test::smallManifest();
+        manifest.files.push_back({name, 12, digestOf("config"), std::nullopt});
+        try {
+            parseManifest(manifestText(manifest), "manifest");
+            FAIL() << "accepted " << name;
+        } catch (const InputError& error) {
+            EXPECT_THAT(error.what(), HasSubstr("not a file name: " + name));
+        }
     }
+}
+
+TEST(Manifest, HasFilesWithinFolders) {
+    Manifest manifest = test::smallManifest();
+    manifest.files.push_back({"1_Pooling/config.json", 12, digestOf("config"), std::nullopt});
+
+    EXPECT_EQ(parseManifest(manifestText(manifest), "manifest").files, manifest.files);
 }
 
 TEST(Manifest, ShardChecksumIsOfHeaderAndTensorsInFileOrder) {

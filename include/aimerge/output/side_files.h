@@ -18,16 +18,14 @@ inline constexpr const char* kConfigFileName = "config.json";
 inline constexpr const char* kModelCardFileName = "README.md";
 inline constexpr const char* kMergeConfigFileName = "mergekit_config.yml";
 
-/// Copied as it is when the source has it, like the tokenizer's files (tokenizerFileNames() and *.tiktoken). Not copied:
-/// code
-/// (*.py), processors of images or sound, and weights in other formats.
 inline constexpr const char* kGenerationConfigFileName = "generation_config.json";
 
 enum class TokenizerCopy { FromSource, WrittenByCaller };
 
 struct SideFiles {
-    nlohmann::ordered_json config;   // config.json, as withDtype() and the vocabulary leave it
-    std::filesystem::path copyFrom;  // folder of the model whose files are copied
+    nlohmann::ordered_json config;  // config.json, as withDtype() and the vocabulary leave it
+    /// Folder of the model whose companionFiles() are copied, and its tokenizer's (tokenizerFileNames() and *.tiktoken).
+    std::filesystem::path copyFrom;
     TokenizerCopy tokenizer = TokenizerCopy::FromSource;
     std::string modelCard;    // README.md
     std::string mergeConfig;  // mergekit_config.yml
@@ -42,7 +40,7 @@ nlohmann::ordered_json withDtype(nlohmann::ordered_json config, Dtype dtype);
 std::vector<ManifestFile> writeSideFiles(const std::filesystem::path& folder, const ShardLayout& layout,
                                          const SideFiles& files);
 
-/// Writes one file of the caller's, such as an aligned tokenizer.json.
+/// Writes one file of the caller's, such as an aligned tokenizer.json. The name may have folders, which are made.
 ManifestFile writeSideFile(const std::filesystem::path& folder, const std::string& name, std::string_view contents);
 
 }  // namespace aimerge
