@@ -4,6 +4,7 @@
 #include "architecture/layer_kinds.h"
 #include "architecture/parameter_role.h"
 #include "architecture/stack_finder.h"
+#include "architecture/tied_types.h"
 
 #include <fmt/format.h>
 
@@ -121,11 +122,28 @@ void setVocabularySize(Json& config, std::int64_t rows) {
     }
 }
 
+const Json* findOfText(const Json& config, const char* key) {
+    for (const char* section : kTextSections) {
+        const Json* values = valueAt(config, section);
+        if (values == nullptr || !values->is_object()) continue;
+        const auto found = values->find(key);
+        if (found != values->end() && !found->is_null()) return &*found;
+    }
+    return nullptr;
+}
+
 bool isTied(const Json& config) {
-    return std::ranges::any_of(kTextSections, [&](const char* section) {
-        const Json* tied = valueAt(config, std::string(section) + "/tie_word_embeddings");
-        return tied != nullptr && tied->is_boolean() && tied->get<bool>();
-    });
+    bool isSaid = false, isByDefault = false;
+    for (const char* section : kTextSections) {
+        const Json* values = valueAt(config, section);
+        if (values == nullptr || !values->is_object()) continue;
+        isByDefault = isByDefault || isTiedByDefault(textOf(*values, "model_type"));
+        const auto tied = values->find("tie_word_embeddings");
+        if (tied == values->end() || !tied->is_boolean()) continue;
+        if (tied->get<bool>()) return true;
+        isSaid = true;
+    }
+    return !isSaid && isByDefault;
 }
 
 void setUntied(Json& config) {

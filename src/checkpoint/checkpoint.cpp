@@ -76,6 +76,15 @@ std::string adapterConfigText(const Adapter& adapter) {
     return adapter.config.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+/// transformers with PEFT would load that adapter, too.
+void sayAdapterBeside(const std::string& name, const fs::path& folder) {
+    if (fs::exists(folder / "adapter_config.json"))
+        spdlog::warn(
+            "{0}: has an adapter beside its weights (adapter_config.json), which is not applied; to apply it write {0}+{0}, "
+            "else remove its files",
+            name);
+}
+
 void hashDescription(const TensorInfo& tensor, Hasher& hasher) {
     hasher.updateField(tensor.name).updateField(safetensorsName(tensor.dtype)).updateField(shapeText(tensor.shape));
 }
@@ -99,6 +108,7 @@ Checkpoint Checkpoint::open(const std::string& name) {
     if (isAdapterFolder(folder))
         throw InputError(
             "{0}: is an adapter (adapter_config.json), not a whole model; write BASE+{0} with the model it is for", name);
+    sayAdapterBeside(name, folder);
     return openModel(name, folder);
 }
 
@@ -108,11 +118,13 @@ Checkpoint Checkpoint::openOver(const std::string& base, const std::string& name
 }
 
 Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& parts) {
-    Checkpoint result = open(parts.base);
+    const bool isBesideIt = parts.base == parts.adapter;
+    Checkpoint result = isBesideIt ? openModel(parts.base, modelFolder(parts.base)) : open(parts.base);
     if (result.isAdapted())
         throw InputError("{}: is for {}, which has an adapter already; merge that one into its base first", name,
                          parts.base);
     result.name_ = name;
+    refuseDanglingLinks(modelFolder(parts.adapter));
     Adapter adapter = readAdapter(modelFolder(parts.adapter));
     const auto lastPart = [](const std::string& path) { return path.substr(path.find_last_of('/') + 1); };
     if (!adapter.trainedOn.empty() && lastPart(adapter.trainedOn) != lastPart(parts.base))
@@ -122,6 +134,7 @@ Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& p
 }
 
 Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder) {
+    refuseDanglingLinks(folder);
     Checkpoint result;
     result.name_ = name;
     result.folder_ = folder;
@@ -141,10 +154,12 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
 
     if (!weights.weightMap.empty()) checkAgainstIndex(weights, result.tensors_);
     result.dropWrapper();
+    result.dropInnerWrappers();
     const std::uint64_t totalBytes = result.totalBytes();
     if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes))
         spdlog::warn("{}: metadata.total_size is {:.0f}, the tensors have {} bytes", weights.index.string(),
                      weights.totalSize, totalBytes);
+    result.settleTiedHead();
     return result;
 }
 

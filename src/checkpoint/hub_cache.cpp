@@ -4,6 +4,7 @@
 #include "aimerge/core/file.h"
 
 #include <algorithm>
+#include <array>
 
 namespace aimerge {
 namespace fs = std::filesystem;
@@ -58,6 +59,24 @@ std::string readCommit(const fs::path& reference) {
     return commit;
 }
 
+/// What a model is made of; not pictures, texts about it, and weights in other formats.
+bool isRead(const fs::path& file) {
+    constexpr std::array<std::string_view, 7> kExtensions{".json",  ".safetensors", ".model", ".txt",
+                                                          ".jinja", ".tiktoken",    ".py"};
+    return std::ranges::find(kExtensions, file.extension().string()) != kExtensions.end();
+}
+
+/// "org/name" of <cache>/models--org--name/snapshots/<hash>; empty for other folders.
+std::string nameOfSnapshot(const fs::path& folder) {
+    constexpr std::string_view kPrefix = "models--", kSeparator = "--";
+    std::string name = fs::absolute(folder).lexically_normal().parent_path().parent_path().filename().string();
+    if (!name.starts_with(kPrefix)) return "";
+    name.erase(0, kPrefix.size());
+    const std::size_t at = name.find(kSeparator);
+    if (at == std::string::npos) return name;
+    return fmt::format("{}/{}", name.substr(0, at), name.substr(at + kSeparator.size()));
+}
+
 }  // namespace
 
 HubReference HubReference::from(std::string_view text) {
@@ -91,6 +110,17 @@ fs::path findInHubCache(const HubReference& reference, const fs::path& cache) {
         throw InputError("{}: the local hub cache lacks the files of its {} revision ({}); {}", name, revision,
                          snapshot.string(), downloadAdvice(reference));
     return snapshot;
+}
+
+void refuseDanglingLinks(const fs::path& folder) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        if (!entry.is_symlink() || entry.exists() || !isRead(entry.path())) continue;
+        const std::string name = nameOfSnapshot(folder);
+        throw InputError("{}: is a link to {}, which is not there; {}", entry.path().string(),
+                         fs::read_symlink(entry.path()).string(),
+                         name.empty() ? "put the file in its place, or remove the link"
+                                      : fmt::format("{} again", downloadAdvice({name, std::string(kMain)})));
+    }
 }
 
 }  // namespace aimerge

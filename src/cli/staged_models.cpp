@@ -2,6 +2,7 @@
 
 #include "aimerge/checkpoint/adapter.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/distributed/byte_stream.h"
 
 #include <nlohmann/json.hpp>
@@ -55,6 +56,15 @@ std::vector<Listed> listFrom(const std::string& text) {
     std::vector<Listed> files;
     for (const Json& file : Json::parse(text)) files.push_back({file.at(0), file.at(1), file.at(2)});
     return files;
+}
+
+/// What config.json becomes where a tied head differs from the embedding: the other ranks, for whom both are holes, cannot
+/// see that. Empty: it stays as it is.
+std::string untiedConfig(const fs::path& folder) {
+    if (isAdapterFolder(folder) || !fs::exists(folder / "config.json")) return "";
+    if (!isTied(parsePythonJson<nlohmann::ordered_json>(readTextFile(folder / "config.json")))) return "";
+    const Checkpoint model = Checkpoint::open(folder.string());
+    return model.tiedHead() == TiedHead::Different ? dumpPythonJson(model.config(), 2) : "";
 }
 
 }  // namespace
@@ -115,6 +125,8 @@ void StagedModels::stageFolder(World& world, std::size_t number) {
         }
         if (isStagedWithHoles(path)) weights_.push_back({path, std::move(file)});
     }
+    const std::string config = world.broadcast(world.isRoot() ? untiedConfig(folder) : "");
+    if (!world.isRoot() && !config.empty()) writeTextFile(folder / "config.json", config);
 }
 
 std::string StagedModels::nameHere(const std::string& name) const {
