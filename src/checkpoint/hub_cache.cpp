@@ -66,15 +66,18 @@ bool isRead(const fs::path& file) {
     return std::ranges::find(kExtensions, file.extension().string()) != kExtensions.end();
 }
 
-/// "org/name" of <cache>/models--org--name/snapshots/<hash>; empty for other folders.
-std::string nameOfSnapshot(const fs::path& folder) {
+/// What <cache>/models--org--name/snapshots/<hash> is a snapshot of; without a name for other folders.
+HubReference referenceOf(const fs::path& folder) {
     constexpr std::string_view kPrefix = "models--", kSeparator = "--";
-    std::string name = fs::absolute(folder).lexically_normal().parent_path().parent_path().filename().string();
-    if (!name.starts_with(kPrefix)) return "";
+    const fs::path snapshot = fs::absolute(folder).lexically_normal(), model = snapshot.parent_path().parent_path();
+    std::string name = model.filename().string();
+    if (!name.starts_with(kPrefix)) return {};
     name.erase(0, kPrefix.size());
-    const std::size_t at = name.find(kSeparator);
-    if (at == std::string::npos) return name;
-    return fmt::format("{}/{}", name.substr(0, at), name.substr(at + kSeparator.size()));
+    if (const std::size_t at = name.find(kSeparator); at != std::string::npos)
+        name = fmt::format("{}/{}", name.substr(0, at), name.substr(at + kSeparator.size()));
+    const std::string commit = snapshot.filename().string();
+    const bool isMain = readCommit(model / "refs" / kMain) == commit;
+    return {name, isMain ? std::string(kMain) : commit};
 }
 
 }  // namespace
@@ -115,11 +118,11 @@ fs::path findInHubCache(const HubReference& reference, const fs::path& cache) {
 void refuseDanglingLinks(const fs::path& folder) {
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
         if (!entry.is_symlink() || entry.exists() || !isRead(entry.path())) continue;
-        const std::string name = nameOfSnapshot(folder);
+        const HubReference reference = referenceOf(folder);
         throw InputError("{}: is a link to {}, which is not there; {}", entry.path().string(),
                          fs::read_symlink(entry.path()).string(),
-                         name.empty() ? "put the file in its place, or remove the link"
-                                      : fmt::format("{} again", downloadAdvice({name, std::string(kMain)})));
+                         reference.name.empty() ? "put the file in its place, or remove the link"
+                                                : fmt::format("{} again", downloadAdvice(reference)));
     }
 }
 

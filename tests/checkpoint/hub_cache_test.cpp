@@ -72,6 +72,9 @@ TEST(HubCache, CallsALinkToNothingThatWithTheCommand) {
         EXPECT_THAT(messageOf<InputError>([] { Checkpoint::open("org/tiny"); }),
                     AllOf(HasSubstr((snapshot / name).string() + ": is a link to ../../blobs/abc, which is not there"),
                           HasSubstr("`hf download org/tiny`")));
+        writeBytes(model / "refs/main", "another");
+        EXPECT_THAT(messageOf<InputError>([&] { Checkpoint::open(std::string("org/tiny@") + kCommit); }),
+                    HasSubstr(std::string("`hf download org/tiny --revision ") + kCommit + "`"));
     }
 }
 
