@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <system_error>
 
 namespace aimerge {
 namespace fs = std::filesystem;
@@ -117,7 +118,8 @@ fs::path findInHubCache(const HubReference& reference, const fs::path& cache) {
 
 void refuseDanglingLinks(const fs::path& folder) {
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-        if (!entry.is_symlink() || entry.exists() || !isRead(entry.path())) continue;
+        std::error_code error;  // of a link to itself, which is not there either
+        if (!entry.is_symlink(error) || entry.exists(error) || !isRead(entry.path())) continue;
         const HubReference reference = referenceOf(folder);
         throw InputError("{}: is a link to {}, which is not there; {}", entry.path().string(),
                          fs::read_symlink(entry.path()).string(),

@@ -133,7 +133,7 @@ std::vector<std::string> companionFiles(const fs::path& folder) {
     const bool hasCode = !filesOfAutoMap(folder).empty() || hasModulesOfItsOwn(folder);
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
         const std::string name = entry.path().filename().string();
-        if (entry.is_regular_file() && (isCompanion(name) || (hasCode && isCode(name)))) files.push_back(name);
+        if ((isCompanion(name) || (hasCode && isCode(name))) && entry.is_regular_file()) files.push_back(name);
     }
     std::set<std::string> folders = moduleFolders(folder);
     folders.insert(kFolders.begin(), kFolders.end());
