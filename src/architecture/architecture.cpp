@@ -4,6 +4,7 @@
 #include "architecture/layer_kinds.h"
 #include "architecture/parameter_role.h"
 #include "architecture/stack_finder.h"
+#include "architecture/tied_types.h"
 
 #include <fmt/format.h>
 
@@ -130,8 +131,23 @@ std::optional<bool> saysTied(const Json& config) {
     return said;
 }
 
+const Json* findOfText(const Json& config, const char* key) {
+    for (const char* section : kTextSections) {
+        const Json* values = valueAt(config, section);
+        if (values == nullptr || !values->is_object()) continue;
+        const auto found = values->find(key);
+        if (found != values->end() && !found->is_null()) return &*found;
+    }
+    return nullptr;
+}
+
 bool isTied(const Json& config) {
-    return saysTied(config).value_or(false);
+    const std::optional<bool> said = saysTied(config);
+    if (said) return *said;
+    return std::ranges::any_of(kTextSections, [&](const char* section) {
+        const Json* values = valueAt(config, section);
+        return values != nullptr && values->is_object() && isTiedByDefault(textOf(*values, "model_type"));
+    });
 }
 
 void setUntied(Json& config) {

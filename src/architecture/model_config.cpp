@@ -1,9 +1,11 @@
 #include "aimerge/architecture/model_config.h"
 
+#include "aimerge/architecture/architecture.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <string_view>
 #include <utility>
@@ -18,7 +20,6 @@ struct Defaults {
     std::string_view modelType;
     std::int64_t maxPositions;
     double rmsNormEps = 1e-6;
-    bool tieWordEmbeddings = false;
     std::int64_t slidingWindow = 0;
     std::int64_t headDim = 0;  // 0: hidden / heads
 };
@@ -29,13 +30,20 @@ constexpr std::array kKnownTypes{
     Defaults{.modelType = "qwen2", .maxPositions = 32768, .slidingWindow = 4096},
     Defaults{.modelType = "qwen3", .maxPositions = 32768, .slidingWindow = 4096, .headDim = 128},
     Defaults{.modelType = "phi3", .maxPositions = 4096, .rmsNormEps = 1e-5},
-    Defaults{.modelType = "gemma2", .maxPositions = 8192, .tieWordEmbeddings = true, .slidingWindow = 4096, .headDim = 256}};
+    Defaults{.modelType = "gemma2", .maxPositions = 8192, .slidingWindow = 4096, .headDim = 256}};
 
-const Defaults* defaultsOf(const ModelConfig& config) {
-    const std::string_view type =
-        config.modelType.empty() && config.architecture == "LlamaForCausalLM" ? "llama" : std::string_view(config.modelType);
-    const auto* found = std::ranges::find(kKnownTypes, type, &Defaults::modelType);
+const Defaults* defaultsOf(std::string_view modelType) {
+    const auto* found = std::ranges::find(kKnownTypes, modelType, &Defaults::modelType);
     return found == kKnownTypes.end() ? nullptr : found;
+}
+
+/// "llama" of "LlamaForCausalLM", in whatever capitals; empty for classes of types that are not known here.
+std::string typeOfClass(const std::string& architecture) {
+    constexpr std::string_view kEnd = "ForCausalLM";
+    if (!architecture.ends_with(kEnd)) return "";
+    std::string type = architecture.substr(0, architecture.size() - kEnd.size());
+    std::ranges::transform(type, type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return defaultsOf(type) == nullptr ? "" : type;
 }
 
 /// Reads typed values of one JSON object. `strict` is for types of models whose keys are known to have these types;
@@ -210,8 +218,9 @@ ModelConfig parseModelConfig(const Json& config, const std::string& fileName) {
     result.modelType = KeyReader(config, "", fileName, true).text("model_type", "");
     if (result.architecture.empty() && result.modelType.empty())
         throw InputError("{}: says neither architectures nor model_type, so it is no config of a model", fileName);
+    if (result.modelType.empty()) result.modelType = typeOfClass(result.architecture);
 
-    const Defaults* known = defaultsOf(result);
+    const Defaults* known = defaultsOf(result.modelType);
     const KeyReader reader(config, "", fileName, known != nullptr);
     result.hiddenSize = reader.requiredCount("hidden_size");
     result.intermediateSize = reader.requiredCount("intermediate_size");
@@ -225,7 +234,7 @@ ModelConfig parseModelConfig(const Json& config, const std::string& fileName) {
     result.maxPositions = reader.count("max_position_embeddings", known ? known->maxPositions : 0);
     result.rmsNormEps = reader.positive("rms_norm_eps", known ? known->rmsNormEps : result.rmsNormEps);
     readRope(config, fileName, known != nullptr, result);
-    result.tieWordEmbeddings = reader.flag("tie_word_embeddings", known && known->tieWordEmbeddings);
+    result.tieWordEmbeddings = reader.flag("tie_word_embeddings", isTied(config));
     result.attentionBias = reader.flag("attention_bias", false);
     result.mlpBias = reader.flag("mlp_bias", false);
     result.activation = reader.text("hidden_act", result.activation);

@@ -8,8 +8,13 @@
 namespace aimerge {
 namespace {
 
-/// What programs put before a whole model's names: torch.compile, DataParallel, Lightning.
-constexpr std::array<std::string_view, 3> kWrappers{"_orig_mod.", "module.", "base_model.model."};
+/// What programs put before a whole model's names: torch.compile, DataParallel, PEFT, FSDP, checkpointed activations.
+constexpr std::array<std::string_view, 5> kWrappers{"_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.",
+                                                    "_checkpoint_wrapped_module."};
+
+/// What programs put between a module and its parts: torch.compile, FSDP, checkpointed activations.
+constexpr std::array<std::string_view, 3> kInnerWrappers{"._orig_mod.", "._fsdp_wrapped_module.",
+                                                         "._checkpoint_wrapped_module."};
 
 /// What stands before the layers of a decoder, and before its embedding and its last norm. Longer ones first.
 constexpr std::array<std::string_view, 9> kRoots{"model.language_model.model.",
@@ -40,6 +45,14 @@ std::string_view wrapperOf(std::string_view tensor) {
     return found == kWrappers.end() ? std::string_view() : *found;
 }
 
+std::string withoutInnerWrappers(std::string_view tensor) {
+    std::string name(tensor);
+    for (const std::string_view wrapper : kInnerWrappers)
+        for (std::size_t at = name.find(wrapper); at != std::string::npos; at = name.find(wrapper, at))
+            name.erase(at + 1, wrapper.size() - 1);
+    return name;
+}
+
 NameMapping::NameMapping(const Architecture& to, std::span<const TensorInfo> tensors) : to_(to) {
     for (const TensorInfo& tensor : tensors) names_.insert(withoutNumber(to, tensor.name));
     // A head that is tied and not stored has a name, too.
@@ -53,6 +66,7 @@ bool NameMapping::has(std::string_view tensor) const {
 std::optional<std::string> NameMapping::find(std::string_view tensor) const {
     if (has(tensor)) return std::string(tensor);
     if (const std::string_view wrapper = wrapperOf(tensor); !wrapper.empty()) return find(tensor.substr(wrapper.size()));
+    if (std::string plain = withoutInnerWrappers(tensor); plain != tensor) return find(plain);
     std::optional<std::string> found;
     const auto accept = [&](std::string candidate) {
         if (!found && has(candidate)) found = std::move(candidate);

@@ -1,6 +1,5 @@
 #include "aimerge/checkpoint/checkpoint.h"
 
-#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/checkpoint/hub_cache.h"
 #include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/core/environment.h"
@@ -124,6 +123,7 @@ Checkpoint Checkpoint::openAdapted(const std::string& name, const AdaptedName& p
         throw InputError("{}: is for {}, which has an adapter already; merge that one into its base first", name,
                          parts.base);
     fs::path folder = modelFolder(parts.adapter);
+    refuseDanglingLinks(folder);
     std::error_code ignored;
     if (!fs::equivalent(folder, result.folder_, ignored)) result.noteAdapterBeside();
     if (isMergedByPeft(folder)) folder = mergedByPeft(result, folder);
@@ -145,6 +145,7 @@ void Checkpoint::noteAdapterBeside() const {
 }
 
 Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder) {
+    refuseDanglingLinks(folder);
     Checkpoint result;
     result.name_ = name;
     result.folder_ = folder;
@@ -161,8 +162,9 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
 
     if (!weights.weightMap.empty()) checkAgainstIndex(weights, result.tensors_);
     result.dropWrapper();
+    result.dropInnerWrappers();
     const std::uint64_t namedBytes = result.totalBytes();
-    result.dropTiedHead();
+    result.settleTiedHead();
     const std::uint64_t totalBytes = result.totalBytes();  // versions of transformers count a tied head once or twice
     if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes) &&
         weights.totalSize != static_cast<double>(namedBytes))
@@ -180,18 +182,6 @@ std::vector<TensorInfo> Checkpoint::addFile(const fs::path& path) {
     headers_.push_back(std::move(header.parts));
     for (TensorInfo& tensor : header.tensors) tensor.fileIndex = number;
     return std::move(header.tensors);
-}
-
-void Checkpoint::dropTiedHead() {
-    const TensorInfo *head = find(architecture_.head()), *embedding = find(architecture_.embedding());
-    if (head == nullptr || embedding == nullptr || head == embedding) return;
-    if (head->fileIndex != embedding->fileIndex || head->bytes != embedding->bytes) return;
-    const bool isOfKnownDefault = std::ranges::any_of(
-        decoderFamilies(), [&](const DecoderFamily* family) { return family->modelType == modelConfig_.modelType; });
-    // A config that says nothing: the type's default, else what the file shows.
-    if (!saysTied(config_).value_or(modelConfig_.tieWordEmbeddings || !isOfKnownDefault)) return;
-    tensors_.erase(tensors_.begin() + (head - tensors_.data()));
-    indexTensors();
 }
 
 void Checkpoint::indexTensors() {

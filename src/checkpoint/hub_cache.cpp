@@ -4,6 +4,8 @@
 #include "aimerge/core/file.h"
 
 #include <algorithm>
+#include <array>
+#include <system_error>
 
 namespace aimerge {
 namespace fs = std::filesystem;
@@ -58,6 +60,27 @@ std::string readCommit(const fs::path& reference) {
     return commit;
 }
 
+/// What a model is made of; not pictures, texts about it, and weights in other formats.
+bool isRead(const fs::path& file) {
+    constexpr std::array<std::string_view, 7> kExtensions{".json",  ".safetensors", ".model", ".txt",
+                                                          ".jinja", ".tiktoken",    ".py"};
+    return std::ranges::find(kExtensions, file.extension().string()) != kExtensions.end();
+}
+
+/// What <cache>/models--org--name/snapshots/<hash> is a snapshot of; without a name for other folders.
+HubReference referenceOf(const fs::path& folder) {
+    constexpr std::string_view kPrefix = "models--", kSeparator = "--";
+    const fs::path snapshot = fs::absolute(folder).lexically_normal(), model = snapshot.parent_path().parent_path();
+    std::string name = model.filename().string();
+    if (!name.starts_with(kPrefix)) return {};
+    name.erase(0, kPrefix.size());
+    if (const std::size_t at = name.find(kSeparator); at != std::string::npos)
+        name = fmt::format("{}/{}", name.substr(0, at), name.substr(at + kSeparator.size()));
+    const std::string commit = snapshot.filename().string();
+    const bool isMain = readCommit(model / "refs" / kMain) == commit;
+    return {name, isMain ? std::string(kMain) : commit};
+}
+
 }  // namespace
 
 HubReference HubReference::from(std::string_view text) {
@@ -91,6 +114,18 @@ fs::path findInHubCache(const HubReference& reference, const fs::path& cache) {
         throw InputError("{}: the local hub cache lacks the files of its {} revision ({}); {}", name, revision,
                          snapshot.string(), downloadAdvice(reference));
     return snapshot;
+}
+
+void refuseDanglingLinks(const fs::path& folder) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        std::error_code error;  // of a link to itself, which is not there either
+        if (!entry.is_symlink(error) || entry.exists(error) || !isRead(entry.path())) continue;
+        const HubReference reference = referenceOf(folder);
+        throw InputError("{}: is a link to {}, which is not there; {}", entry.path().string(),
+                         fs::read_symlink(entry.path()).string(),
+                         reference.name.empty() ? "put the file in its place, or remove the link"
+                                                : fmt::format("{} again", downloadAdvice(reference)));
+    }
 }
 
 }  // namespace aimerge

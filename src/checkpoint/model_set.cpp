@@ -1,10 +1,14 @@
 #include "aimerge/checkpoint/model_set.h"
 
 #include "aimerge/core/error.h"
+#include "checkpoint/first_names.h"
+#include "checkpoint/other_meaning.h"
+#include "checkpoint/quantized.h"
 
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 
 namespace aimerge {
@@ -18,6 +22,18 @@ std::string countName(const Stack& stack) {
     std::string name = stack.countPaths.front().substr(1);
     std::ranges::replace(name, '/', '.');
     return name;
+}
+
+/// Labels that say the same. One that is absent says nothing, and older ones have other capitals (LLaMAForCausalLM): names,
+/// sizes and shapes are compared in any case.
+bool areSameLabel(const std::string& a, const std::string& b) {
+    const auto isSame = [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); };
+    return a.empty() || b.empty() || std::ranges::equal(a, b, isSame);
+}
+
+bool isLlama(const Checkpoint& model) {
+    const ModelConfig& config = model.modelConfig();
+    return config.modelType == "llama" && areSameLabel(config.architecture, kLlama);
 }
 
 /// Every layer of the weights is one that config.json speaks of, and of a Llama model none is missing: an interrupted
@@ -34,38 +50,47 @@ void checkLayers(const Checkpoint& model) {
                              tensor.name, countName(stack), stack.layers, stack.layers - 1);
         if (place.stack == 0) layers.insert(place.layer);
     }
-    if (architecture.className() != kLlama || static_cast<std::int64_t>(layers.size()) == model.modelConfig().layers) return;
+    if (!isLlama(model) || static_cast<std::int64_t>(layers.size()) == model.modelConfig().layers) return;
     std::int64_t missing = 0;
     while (layers.contains(missing)) ++missing;
     throw InputError(
         "{}: has no tensor of layer {}, but config.json says num_hidden_layers {}; weights or config.json are "
-        "incomplete",
-        model.name(), missing, model.modelConfig().layers);
+        "incomplete. Its tensors are {}",
+        model.name(), missing, model.modelConfig().layers, firstNames(model));
 }
 
 /// What config.json says about the head against what is stored.
 void checkHead(const Checkpoint& model) {
     const ModelConfig& config = model.modelConfig();
-    if (config.architecture != kLlama) return;
+    if (!isLlama(model)) return;
     const std::string& head = model.architecture().head();
     const bool stored = model.find(head) != nullptr;
     if (!stored && !config.tieWordEmbeddings)
         throw InputError(
             "{}: {} is missing, and config.json does not tie it to the embeddings (tie_word_embeddings); the weights are "
-            "incomplete",
-            model.name(), head.empty() ? "the head" : head);
-    if (stored && config.tieWordEmbeddings)
-        spdlog::warn("{}: stores {} although config.json ties it to the embeddings; the stored one is merged", model.name(),
-                     head);
+            "incomplete. Its tensors are {}",
+            model.name(), head.empty() ? "the head" : head, firstNames(model));
+}
+
+/// A head that is stored although it is tied.
+void sayTiedHead(const Checkpoint& model) {
+    const Architecture& architecture = model.architecture();
+    if (model.tiedHead() == TiedHead::Equal)
+        spdlog::info("{}: stores its head, which config.json ties to {}, a second time; it is left out", model.name(),
+                     architecture.embedding());
+    if (model.tiedHead() == TiedHead::Different)
+        spdlog::warn(
+            "{}: config.json ties {} to {}, but the stored one differs from it; it is merged as a head of its own, as "
+            "transformers 5 loads it. Programs that go by config.json alone run the embedding: where that is meant, remove "
+            "the tensor",
+            model.name(), architecture.head(), architecture.embedding());
 }
 
 void checkAlone(const Checkpoint& model) {
-    if (model.modelConfig().quantized)
-        throw InputError(
-            "{}: is quantised (quantization_config in config.json); merge its unquantised BF16, F16 or F32 version",
-            model.name());
+    refuseQuantized(model);
     checkLayers(model);
     checkHead(model);
+    sayTiedHead(model);
 }
 
 /// Compares a model with the reference, key by key.
@@ -90,13 +115,20 @@ public:
     void requireClass() const {
         const std::string &found = model_.modelConfig().architecture, &expected = reference_.modelConfig().architecture;
         const std::vector<Stack>& stacks = reference_.architecture().stacks();
-        if (found == expected || allowsCrimes_ || stacks.size() < 2 || !findStackLike(model_.architecture(), stacks.front()))
+        if (areSameLabel(found, expected)) return sayLabel("architectures", found, expected);
+        if (allowsCrimes_ || stacks.size() < 2 || !findStackLike(model_.architecture(), stacks.front()))
             return require("architecture", &ModelConfig::architecture);
         throw InputError(
             "{}: architecture is {}, but {} has {}; only models of the same architecture and size can be merged as a whole. "
             "This one can give the {}: "
             "modules: {{{}: {{models: [...]}}}}",
             model_.name(), found, reference_.name(), expected, stacks.front().name, stacks.front().name);
+    }
+
+    void requireType() const {
+        const std::string &found = model_.modelConfig().modelType, &expected = reference_.modelConfig().modelType;
+        if (areSameLabel(found, expected)) return sayLabel("model_type", found, expected);
+        require("model_type", &ModelConfig::modelType);
     }
 
     template <typename Value>
@@ -115,6 +147,14 @@ public:
     }
 
 private:
+    /// @pre areSameLabel()
+    void sayLabel(const char* key, const std::string& found, const std::string& expected) const {
+        const auto text = [](const std::string& label) { return label.empty() ? "absent" : label; };
+        if (found != expected)
+            spdlog::info("{}: {} is {}, in {} it is {}; the two are compared by their tensors and sizes", model_.name(), key,
+                         text(found), reference_.name(), text(expected));
+    }
+
     const Checkpoint& model_;
     const Checkpoint& reference_;
     bool allowsCrimes_;
@@ -124,7 +164,7 @@ private:
 void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wholeModels, bool allowsCrimes) {
     const Comparison comparison(model, reference, allowsCrimes);
     comparison.requireClass();
-    comparison.require("model_type", &ModelConfig::modelType);
+    comparison.requireType();
     if (wholeModels) comparison.require("num_hidden_layers", &ModelConfig::layers);
     comparison.require("hidden_size", &ModelConfig::hiddenSize);
     comparison.require("intermediate_size", &ModelConfig::intermediateSize);
@@ -135,6 +175,7 @@ void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wh
     comparison.noticeRope();
     comparison.notice("rms_norm_eps", &ModelConfig::rmsNormEps);
     comparison.notice("hidden_act", &ModelConfig::activation);
+    sayOtherMeaning(model, reference, wholeModels);
 }
 
 /// Opens the models of a config, each once.
@@ -178,8 +219,8 @@ LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model, const Stac
     if (own == nullptr)
         throw InputError(
             "{}: {} has no layers {}N, which are the {} of the merged model; the two were saved by different tools, or are "
-            "of different architectures",
-            source.mark.text(), source.model, stack->prefix, stack->name);
+            "of different architectures. Its tensors are {}",
+            source.mark.text(), source.model, stack->prefix, stack->name, firstNames(model));
     const std::int64_t layers = own->layers;
     if (!source.layers) return {0, layers, source.mark};
     if (source.layers->to > layers)

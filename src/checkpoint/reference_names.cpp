@@ -2,6 +2,7 @@
 
 #include "aimerge/architecture/name_mapping.h"
 #include "aimerge/checkpoint/checkpoint.h"
+#include "checkpoint/first_names.h"
 
 #include <spdlog/spdlog.h>
 
@@ -24,6 +25,29 @@ void Checkpoint::dropWrapper() {
     for (TensorInfo& tensor : tensors_) tensor.name.erase(0, wrapper.size());
     indexTensors();
     dropWrapper();
+}
+
+void Checkpoint::dropInnerWrappers() {
+    std::string first, firstWithout;
+    std::size_t count = 0;
+    for (TensorInfo& tensor : tensors_) {
+        std::string name = withoutInnerWrappers(tensor.name);
+        if (name == tensor.name) continue;
+        if (count++ == 0) first = tensor.name, firstWithout = name;
+        tensor.name = std::move(name);
+    }
+    if (count == 0) return;
+    spdlog::info("{}: its tensors have other names than the model's own: {} is taken for {}, and so {} tensors", name_,
+                 first, firstWithout, count);
+    indexTensors();
+}
+
+std::string firstNames(const Checkpoint& model) {
+    constexpr std::size_t kShown = 3;
+    std::string names;
+    for (const TensorInfo& tensor : std::span(model.tensors()).first(std::min(kShown, model.tensors().size())))
+        names += tensor.name + ", ";
+    return names + "...";
 }
 
 void Checkpoint::takeNamesOf(const Checkpoint& reference) {

@@ -1,6 +1,7 @@
 #include "aimerge/checkpoint/model_set.h"
 #include "aimerge/config/parameter_lookup.h"
 #include "aimerge/core/error.h"
+#include "checkpoint/first_names.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -161,8 +162,9 @@ void rejectUnknownTensors(const ModelSet& set) {
                     continue;
                 }
                 if (!set.allowsCrimes)
-                    throw InputError("{}: tensor {} is not in {}, {}", fileOf(model, tensor), tensor.name, reference.name(),
-                                     whyUnknown(model, tensor, reference));
+                    throw InputError("{}: tensor {} is not in {}, {}. Its tensors are {}; there they are {}",
+                                     fileOf(model, tensor), tensor.name, reference.name(),
+                                     whyUnknown(model, tensor, reference), firstNames(model), firstNames(reference));
                 unknown.add(tensor.name);
             }
         }
@@ -204,6 +206,11 @@ void checkShapes(const ModelSet& set, const MatchedTensor& tensor) {
     }
 }
 
+[[noreturn]] void refuseDtype(const ModelSet& set, const MatchedInput& input) {
+    throw InputError("{}: tensor {} is {}, which cannot be merged; expected BF16, F16, F32 or F64", fileOf(set, input),
+                     input.tensor->name, safetensorsName(input.tensor->dtype));
+}
+
 /// Either all inputs are of types that can be merged, or all are of one type that is not floating.
 Action actionFor(const ModelSet& set, const MatchedTensor& tensor) {
     const MatchedInput& reference = referenceOf(set, tensor);
@@ -211,9 +218,7 @@ Action actionFor(const ModelSet& set, const MatchedTensor& tensor) {
     for (const MatchedInput& input : tensor.inputs) {
         if (input.tensor == nullptr) continue;
         const Dtype found = input.tensor->dtype;
-        if (isFloating(found) && !isMergeable(found))
-            throw InputError("{}: tensor {} is {}, which cannot be merged; expected BF16, F16, F32 or F64",
-                             fileOf(set, input), input.tensor->name, safetensorsName(found));
+        if (isFloating(found) && !isMergeable(found)) refuseDtype(set, input);
         const bool sameKind = isFloating(found) ? isFloating(expected) : found == expected;
         if (!sameKind)
             throw InputError(
@@ -222,6 +227,13 @@ Action actionFor(const ModelSet& set, const MatchedTensor& tensor) {
                 fileOf(set, reference));
     }
     return isFloating(expected) ? Action::Merge : Action::CopyIdentical;
+}
+
+/// Types smaller than a byte are not even copied: nothing but readers of headers knows them.
+void refusePackedTypes(const ModelSet& set, const MatchedTensor& tensor) {
+    constexpr std::size_t kBitsPerByte = 8;
+    for (const MatchedInput& input : tensor.inputs)
+        if (input.tensor != nullptr && bitsPerElement(input.tensor->dtype) < kBitsPerByte) refuseDtype(set, input);
 }
 
 double depthOf(const ModelSet& set, const OutputPlace& place) {
@@ -242,6 +254,7 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
     tensor.depth = depthOf(set, place);
     for (const SliceInput& input : slice.inputs)
         tensor.inputs.push_back({input.model, storedTensor(set.models[input.model], nameInInput(set, input, place))});
+    refusePackedTypes(set, tensor);
     const MatchedInput& reference = referenceOf(set, tensor);
     tensor.parameter = set.output.describe(
         place.name, (reference.tensor ? reference : *std::ranges::find_if(tensor.inputs, [](const MatchedInput& input) {

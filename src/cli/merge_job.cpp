@@ -4,6 +4,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/revision.h"
 #include "aimerge/merge/tensor_assembly.h"
+#include "aimerge/output/companion_files.h"
 #include "aimerge/output/output_folder.h"
 #include "aimerge/vocabulary/chat_template.h"
 
@@ -90,6 +91,14 @@ std::vector<OutputTensor> outputTensors(const MergeJob& job) {
         outputs.push_back(std::move(output));
     }
     return outputs;
+}
+
+/// Files beside the weights are the base's, or the first model's.
+void sayCompanionsOf(const MergeJob& job) {
+    std::vector<NamedFolder> others;
+    for (const Checkpoint& model : job.models.models)
+        if (&model != &job.base()) others.push_back({model.name(), model.folder()});
+    sayCompanions({job.base().name(), job.base().folder()}, others);
 }
 
 /// Layer n of the output is relaxed by the activations of layer n of each expert.
@@ -243,6 +252,7 @@ MergeJob openMergeJob(MergeConfig config, std::uint64_t maxShardBytes) {
     job.method = &findMethod(config.method, config.methodMark);
     job.config = std::move(config);
     job.models = ModelSet::open(job.config);
+    sayCompanionsOf(job);
     if (job.config.aim && job.config.aim->usesExperts()) requireMeasurableExperts(job);
     job.tensors = matchTensors(job.models);
     job.vocabulary = alignmentOf(job.models, job.tensors, job.config.vocabulary, job.method->info().unequalVocabularies);

@@ -201,6 +201,7 @@ void completePoint(const MergeJob& job, const Findings& findings, const OutputPo
     files.copyFrom = job.base().folder();
     const bool writesTokenizer = job.vocabulary || job.chatTemplate;
     files.tokenizer = writesTokenizer ? TokenizerCopy::WrittenByCaller : TokenizerCopy::FromSource;
+    files.dropsProcessorTemplate = job.chatTemplate.has_value();
     files.modelCard = modelCardText(modelCard(job, point, title));
     files.mergeConfig = job.config.text;
 

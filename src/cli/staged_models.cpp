@@ -4,6 +4,7 @@
 #include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/python_json.h"
 #include "aimerge/distributed/byte_stream.h"
 #include "aimerge/safetensors/header_source.h"
 #include "safetensors/weight_files.h"
@@ -86,6 +87,15 @@ void writeParts(std::string_view parts, const std::vector<ByteRange>& ranges, Fi
     }
 }
 
+/// What config.json becomes where a tied head differs from the embedding: the other ranks, for whom both are holes, cannot
+/// see that. Empty: it stays as it is.
+std::string untiedConfig(const fs::path& folder) {
+    if (isAdapterFolder(folder) || !fs::exists(folder / "config.json")) return "";
+    if (!isTied(parsePythonJson<nlohmann::ordered_json>(readTextFile(folder / "config.json")))) return "";
+    const Checkpoint model = Checkpoint::open(folder.string());
+    return model.tiedHead() == TiedHead::Different ? dumpPythonJson(model.config(), 2) : "";
+}
+
 }  // namespace
 
 std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan) {
@@ -149,6 +159,8 @@ void StagedModels::stageFolder(World& world, std::size_t number) {
         }
         if (listed.isWeights) weights_.push_back({path, std::move(file)});
     }
+    const std::string config = world.broadcast(world.isRoot() ? untiedConfig(folder) : "");
+    if (!world.isRoot() && !config.empty()) writeTextFile(folder / "config.json", config);
 }
 
 std::string StagedModels::nameHere(const std::string& name) const {

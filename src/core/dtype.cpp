@@ -7,7 +7,7 @@ namespace {
 
 struct DtypeFacts {
     Dtype dtype;
-    std::size_t bytes;
+    std::size_t bits;
     bool floating;
     std::string_view safetensors;
     std::string_view torch;
@@ -15,21 +15,26 @@ struct DtypeFacts {
 
 // In the order of the enumeration, so that a Dtype is an index.
 constexpr std::array kFacts{
-    DtypeFacts{Dtype::Bool, 1, false, "BOOL", "bool"},
-    DtypeFacts{Dtype::U8, 1, false, "U8", "uint8"},
-    DtypeFacts{Dtype::I8, 1, false, "I8", "int8"},
-    DtypeFacts{Dtype::F8E4M3, 1, true, "F8_E4M3", "float8_e4m3fn"},
-    DtypeFacts{Dtype::F8E5M2, 1, true, "F8_E5M2", "float8_e5m2"},
-    DtypeFacts{Dtype::I16, 2, false, "I16", "int16"},
-    DtypeFacts{Dtype::U16, 2, false, "U16", "uint16"},
-    DtypeFacts{Dtype::F16, 2, true, "F16", "float16"},
-    DtypeFacts{Dtype::BF16, 2, true, "BF16", "bfloat16"},
-    DtypeFacts{Dtype::I32, 4, false, "I32", "int32"},
-    DtypeFacts{Dtype::U32, 4, false, "U32", "uint32"},
-    DtypeFacts{Dtype::F32, 4, true, "F32", "float32"},
-    DtypeFacts{Dtype::I64, 8, false, "I64", "int64"},
-    DtypeFacts{Dtype::U64, 8, false, "U64", "uint64"},
-    DtypeFacts{Dtype::F64, 8, true, "F64", "float64"},
+    DtypeFacts{Dtype::Bool, 8, false, "BOOL", "bool"},
+    DtypeFacts{Dtype::U8, 8, false, "U8", "uint8"},
+    DtypeFacts{Dtype::I8, 8, false, "I8", "int8"},
+    DtypeFacts{Dtype::F8E4M3, 8, true, "F8_E4M3", "float8_e4m3fn"},
+    DtypeFacts{Dtype::F8E5M2, 8, true, "F8_E5M2", "float8_e5m2"},
+    DtypeFacts{Dtype::I16, 16, false, "I16", "int16"},
+    DtypeFacts{Dtype::U16, 16, false, "U16", "uint16"},
+    DtypeFacts{Dtype::F16, 16, true, "F16", "float16"},
+    DtypeFacts{Dtype::BF16, 16, true, "BF16", "bfloat16"},
+    DtypeFacts{Dtype::I32, 32, false, "I32", "int32"},
+    DtypeFacts{Dtype::U32, 32, false, "U32", "uint32"},
+    DtypeFacts{Dtype::F32, 32, true, "F32", "float32"},
+    DtypeFacts{Dtype::I64, 64, false, "I64", "int64"},
+    DtypeFacts{Dtype::U64, 64, false, "U64", "uint64"},
+    DtypeFacts{Dtype::F64, 64, true, "F64", "float64"},
+    DtypeFacts{Dtype::F4, 4, true, "F4", "float4_e2m1fn_x2"},
+    DtypeFacts{Dtype::F6E2M3, 6, true, "F6_E2M3", ""},
+    DtypeFacts{Dtype::F6E3M2, 6, true, "F6_E3M2", ""},
+    DtypeFacts{Dtype::F8E8M0, 8, true, "F8_E8M0", "float8_e8m0fnu"},
+    DtypeFacts{Dtype::C64, 64, true, "C64", "complex64"},
 };
 
 constexpr bool isInEnumerationOrder() {
@@ -45,8 +50,13 @@ const DtypeFacts& factsOf(Dtype dtype) {
 
 }  // namespace
 
+std::size_t bitsPerElement(Dtype dtype) {
+    return factsOf(dtype).bits;
+}
+
 std::size_t bytesPerElement(Dtype dtype) {
-    return factsOf(dtype).bytes;
+    constexpr std::size_t kBitsPerByte = 8;
+    return (bitsPerElement(dtype) + kBitsPerByte - 1) / kBitsPerByte;
 }
 
 bool isFloating(Dtype dtype) {
@@ -54,7 +64,7 @@ bool isFloating(Dtype dtype) {
 }
 
 bool isMergeable(Dtype dtype) {
-    return isFloating(dtype) && bytesPerElement(dtype) >= 2;
+    return dtype == Dtype::BF16 || dtype == Dtype::F16 || dtype == Dtype::F32 || dtype == Dtype::F64;
 }
 
 std::string_view safetensorsName(Dtype dtype) {
@@ -74,7 +84,7 @@ std::optional<Dtype> dtypeFromSafetensorsName(std::string_view name) {
 std::optional<Dtype> dtypeFromTorchName(std::string_view name) {
     if (name.starts_with("torch.")) name.remove_prefix(6);
     for (const DtypeFacts& facts : kFacts)
-        if (facts.torch == name) return facts.dtype;
+        if (facts.torch == name && !name.empty()) return facts.dtype;
     return std::nullopt;
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <optional>
+#include <regex>
+#include <string>
 #include <string_view>
 
 namespace aimerge::environment {
@@ -24,12 +26,27 @@ std::filesystem::path homeDirectory() {
         "the environment variable HOME is not set: set it, or name the folders by AIMERGE_CACHE_DIR and HF_HUB_CACHE");
 }
 
-/// A folder from a variable; a leading "~/" is expanded, as huggingface_hub does.
+/// With the values of variables for "$NAME" and "${NAME}"; a name that is not set stays.
+std::string withVariables(const std::string& text) {
+    static const std::regex kVariable(R"(\$(\w+|\{[^}]*\}))");
+    std::string result;
+    auto begin = text.begin();
+    for (std::sregex_iterator found(text.begin(), text.end(), kVariable), end; found != end; ++found) {
+        std::string name = (*found)[1];
+        if (name.starts_with('{')) name = name.substr(1, name.size() - 2);
+        const char* value = std::getenv(name.c_str());
+        result.append(begin, (*found)[0].first).append(value != nullptr ? value : found->str());
+        begin = (*found)[0].second;
+    }
+    return result.append(begin, text.end());
+}
+
+/// A folder from a variable; "~" at its beginning and variables within are expanded, as huggingface_hub does.
 std::optional<std::filesystem::path> folder(const char* name) {
     const auto value = variable(name);
     if (!value) return std::nullopt;
-    if (value->starts_with("~/")) return homeDirectory() / value->substr(2);
-    return *value;
+    const bool isOfHome = *value == "~" || value->starts_with("~/");
+    return withVariables(isOfHome ? homeDirectory().string() + value->substr(1) : *value);
 }
 
 /// 1 where there is none.
@@ -95,6 +112,7 @@ std::string slurmJobId() {
 std::filesystem::path hubCacheDirectory() {
     if (const auto cache = folder("HF_HUB_CACHE")) return *cache;
     if (const auto cache = folder("HUGGINGFACE_HUB_CACHE")) return *cache;
+    if (const auto cache = folder("TRANSFORMERS_CACHE")) return *cache;
     if (const auto home = folder("HF_HOME")) return *home / "hub";
     return userCacheDirectory() / "huggingface" / "hub";
 }

@@ -1,6 +1,8 @@
 #include "aimerge/output/side_files.h"
 
+#include "aimerge/core/file.h"
 #include "aimerge/core/python_json.h"
+#include "aimerge/output/companion_files.h"
 #include "aimerge/vocabulary/tokenizer_files.h"
 
 #include <algorithm>
@@ -9,13 +11,22 @@ namespace aimerge {
 namespace fs = std::filesystem;
 namespace {
 
-/// Names of the files to copy, sorted.
+/// Paths of the files to copy, sorted.
 std::vector<std::string> namesToCopy(const SideFiles& files) {
-    std::vector<std::string> names;
-    if (files.tokenizer == TokenizerCopy::FromSource) names = tokenizerFilesIn(files.copyFrom);
-    if (fs::exists(files.copyFrom / kGenerationConfigFileName)) names.emplace_back(kGenerationConfigFileName);
+    std::vector<std::string> names = companionFiles(files.copyFrom);
+    if (files.tokenizer == TokenizerCopy::FromSource)
+        std::ranges::move(tokenizerFilesIn(files.copyFrom), std::back_inserter(names));
     std::ranges::sort(names);
     return names;
+}
+
+std::string contentsToCopy(const SideFiles& files, const std::string& name) {
+    std::string text = readTextFile(files.copyFrom / name);
+    if (!files.dropsProcessorTemplate || name != "processor_config.json") return text;
+    nlohmann::ordered_json config = nlohmann::ordered_json::parse(quoteNonFinite(text), nullptr, false);
+    if (!config.is_object() || config.erase("chat_template") == 0) return text;
+    restoreNonFinite(config);
+    return dumpPythonJson(config, 2) + "\n";
 }
 
 }  // namespace
@@ -41,7 +52,7 @@ std::vector<ManifestFile> writeSideFiles(const fs::path& folder, const ShardLayo
     };
     if (layout.shards.size() > 1) write(kIndexFileName, layout.indexJson());
     write(kConfigFileName, dumpPythonJson(files.config, 2) + "\n");
-    for (const std::string& name : namesToCopy(files)) write(name, readTextFile(files.copyFrom / name));
+    for (const std::string& name : namesToCopy(files)) write(name, contentsToCopy(files, name));
     write(kModelCardFileName, files.modelCard);
     write(kMergeConfigFileName, files.mergeConfig);
     return entries;

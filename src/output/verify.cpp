@@ -94,7 +94,7 @@ private:
 
     void checkListedFiles(const Manifest& manifest) {
         for (const ManifestFile& file : manifest.files) {
-            if (!has(file.name)) {
+            if (!fs::exists(folder_ / file.name)) {
                 add(file.name, fmt::format("is missing; {}", kRemedy));
                 continue;
             }
@@ -166,16 +166,37 @@ private:
     }
 
     void checkUnlistedFiles(const Manifest& manifest) {
-        std::set<std::string> listed{kManifestFileName};
-        for (const ManifestFile& file : manifest.files) listed.insert(file.name.substr(0, file.name.find('/')));
+        std::set<std::string> listed{kManifestFileName}, folders;
+        for (const ManifestFile& file : manifest.files) {
+            listed.insert(file.name);
+            if (const std::size_t slash = file.name.find('/'); slash != std::string::npos)
+                folders.insert(file.name.substr(0, slash));
+        }
         for (const std::string& name : names_) {
-            if (listed.contains(name)) continue;
-            if (isShardName(name)) {
+            if (folders.contains(name)) {
+                for (const std::string& within : filesWithin(name))
+                    if (!listed.contains(within)) addUnlisted(within);
+            } else if (listed.contains(name)) {
+                continue;
+            } else if (isShardName(name)) {
                 add(name, "does not belong to this checkpoint, but loaders would read it; remove it");
             } else {
-                report_.notices.push_back(fmt::format("{}: was not written with this checkpoint and is not checked", name));
+                addUnlisted(name);
             }
         }
+    }
+
+    void addUnlisted(const std::string& name) {
+        report_.notices.push_back(fmt::format("{}: was not written with this checkpoint and is not checked", name));
+    }
+
+    /// Sorted, with the folder's name before theirs.
+    std::vector<std::string> filesWithin(const std::string& name) const {
+        std::vector<std::string> files;
+        for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_ / name))
+            if (!entry.is_directory()) files.push_back(entry.path().lexically_relative(folder_).generic_string());
+        std::ranges::sort(files);
+        return files;
     }
 
     void checkAllHeaders() {

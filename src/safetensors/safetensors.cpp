@@ -54,9 +54,15 @@ TensorInfo tensorOf(const TensorEntry& entry, const std::string& fileName) {
     if (begin > end)
         throw InputError("{}: tensor {} begins at byte {} of the data and ends before it, at {}", fileName, entry.name,
                          begin, end);
+    // Eight elements take as many bytes as one has bits.
+    const auto elements = static_cast<std::uint64_t>(tensor.elements());
+    const std::uint64_t bits = bitsPerElement(tensor.dtype), bitsOfRest = elements % 8 * bits;
+    if (bitsOfRest % 8 != 0)
+        throw InputError("{}: tensor {} has shape {} of {}, which ends within a byte", fileName, entry.name,
+                         shapeText(tensor.shape), entry.dtype);
     std::uint64_t needed = 0;
-    const bool overflows = __builtin_mul_overflow(static_cast<std::uint64_t>(tensor.elements()),
-                                                  std::uint64_t{bytesPerElement(tensor.dtype)}, &needed);
+    const bool overflows =
+        __builtin_mul_overflow(elements / 8, bits, &needed) || __builtin_add_overflow(needed, bitsOfRest / 8, &needed);
     if (overflows || needed != end - begin)
         throw InputError("{}: tensor {} has {} bytes of data, but shape {} of {} takes {}", fileName, entry.name,
                          end - begin, shapeText(tensor.shape), entry.dtype,

@@ -119,6 +119,10 @@ TEST(ModelConfig, FillsInTheDefaultsOfEachType) {
     EXPECT_EQ(parse(sized("qwen3")).headDim, 128);
     EXPECT_EQ(parse(sized("phi3")).rmsNormEps, 1e-5);
     EXPECT_FALSE(parse(sized("qwen2")).tieWordEmbeddings);
+    EXPECT_TRUE(parse(sized("gpt2")).tieWordEmbeddings);
+    EXPECT_FALSE(parse(sized("gpt2", {{"tie_word_embeddings", false}})).tieWordEmbeddings);
+    EXPECT_TRUE(parse(sized("llava", {{"text_config", {{"tie_word_embeddings", true}}}})).tieWordEmbeddings);
+    EXPECT_FALSE(parse(sized("gpt")).tieWordEmbeddings);  // a part of a name is none
 
     const ModelConfig gemma = parse(sized("gemma2"));
     EXPECT_TRUE(gemma.tieWordEmbeddings);

@@ -59,6 +59,33 @@ TEST(HubCache, OpensTheSnapshotOfMain) {
     EXPECT_NE(checkpoint.find("model.norm.weight"), nullptr);
 }
 
+TEST(HubCache, CallsALinkToNothingThatWithTheCommand) {
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
+        const TempFolder home;
+        const HubHome environment(home.path());
+        const fs::path model = home / "hub/models--org--tiny", snapshot = model / "snapshots" / kCommit;
+        writeBytes(model / "refs/main", kCommit);
+        TinyLlama().write(snapshot);
+        fs::remove(snapshot / name);
+        fs::create_symlink(fs::path("../../blobs/abc"), snapshot / name);
+
+        EXPECT_THAT(messageOf<InputError>([] { Checkpoint::open("org/tiny"); }),
+                    AllOf(HasSubstr((snapshot / name).string() + ": is a link to ../../blobs/abc, which is not there"),
+                          HasSubstr("`hf download org/tiny`")));
+        writeBytes(model / "refs/main", "another");
+        EXPECT_THAT(messageOf<InputError>([&] { Checkpoint::open(std::string("org/tiny@") + kCommit); }),
+                    HasSubstr(std::string("`hf download org/tiny --revision ") + kCommit + "`"));
+    }
+}
+
+TEST(HubCache, PassesOverLinksThatNobodyReads) {
+    const TempFolder folder;
+    TinyLlama().write(folder.path());
+    fs::create_symlink("/nowhere", folder / "README.md");
+
+    EXPECT_NO_THROW(Checkpoint::open(folder.path().string()));
+}
+
 TEST(HubCache, FindsARevisionByBranchTagAndCommit) {
     const TempFolder cache;
     const fs::path model = cache / "models--org--tiny";

@@ -18,6 +18,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 MergeConfig configOf(const std::vector<std::string>& models, const std::string& base) {
     MergeConfig config;
@@ -149,14 +150,170 @@ TEST_F(ModelSetTest, WarnsOfWhatTheMergeSurvives) {
     TinyLlama model;
     model.config["rope_theta"] = 1e6;
     model.config["rms_norm_eps"] = 1e-6;
-    model.config["tie_word_embeddings"] = true;
     model.write(folder_ / "a");
     const LogCapture log;
 
     open({"a"}, "base");
 
-    EXPECT_THAT(log.text(), AllOf(HasSubstr("rope_theta is 1000000"), HasSubstr("rms_norm_eps is 1e-06"),
-                                  HasSubstr("stores lm_head.weight although config.json ties it")));
+    EXPECT_THAT(log.text(), AllOf(HasSubstr("rope_theta is 1000000"), HasSubstr("rms_norm_eps is 1e-06")));
+}
+
+/// The embedding of a TinyLlama and its head have the same values.
+TEST_F(ModelSetTest, LeavesOutATiedHeadThatIsStoredASecondTime) {
+    TinyLlama model;
+    model.config["tie_word_embeddings"] = true;
+    model.write(folder_ / "base");
+    model.write(folder_ / "a");
+    const LogCapture log;
+
+    const ModelSet set = open({"a"}, "base");
+
+    EXPECT_FALSE(set.headIsWritten());
+    EXPECT_EQ(set.models[0].find("lm_head.weight"), nullptr);
+    EXPECT_TRUE(set.models[0].modelConfig().tieWordEmbeddings);
+    EXPECT_THAT(log.text(),
+                AllOf(HasSubstr(at("a") + ": stores its head, which config.json ties to model.embed_tokens.weight"),
+                      HasSubstr(at("base") + ": stores its head")));
+}
+
+TEST_F(ModelSetTest, KeepsATiedHeadThatDiffers) {
+    TinyLlama model;
+    model.config["tie_word_embeddings"] = true;
+    model.write(folder_ / "base");
+    model.tensors["lm_head.weight"].bytes.back() ^= 1;
+    model.write(folder_ / "a");
+    const LogCapture log;
+
+    const ModelSet set = open({"a"}, "base");
+
+    EXPECT_TRUE(set.headIsWritten());
+    EXPECT_FALSE(set.models[0].modelConfig().tieWordEmbeddings);
+    EXPECT_FALSE(isTied(set.models[0].config()));
+    EXPECT_THAT(log.text(),
+                HasSubstr(at("a") + ": config.json ties lm_head.weight to model.embed_tokens.weight, but the stored "
+                                    "one differs"));
+}
+
+TEST_F(ModelSetTest, GoesByTensorsAndSizesWhereALabelIsAbsentOrOld) {
+    const struct {
+        std::string key;
+        nlohmann::ordered_json value;
+        std::string said;
+    } rows[] = {{"architectures", nullptr, "architectures is absent, in "},
+                {"architectures", nlohmann::ordered_json::array(), "architectures is absent, in "},
+                {"architectures", {"LLaMAForCausalLM"}, "architectures is LLaMAForCausalLM, in "},
+                {"model_type", nullptr, ""}};  // it is that of the class
+    for (const auto& row : rows) {
+        for (const char* changed : {"a", "base"}) {
+            TinyLlama().write(folder_ / "a");
+            TinyLlama().write(folder_ / "base");
+            TinyLlama model;
+            model.config[row.key] = row.value;
+            model.write(folder_ / changed);
+            const LogCapture log;
+
+            const ModelSet set = open({"a"}, "base");
+
+            EXPECT_EQ(set.models[0].modelConfig().modelType, "llama");
+            EXPECT_THAT(log.text(), HasSubstr(changed == std::string("a") ? row.said : "")) << row.key;
+        }
+    }
+}
+
+TEST_F(ModelSetTest, RefusesOtherSizesWithoutALabel) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    model.config["architectures"] = nullptr;
+                    model.config["hidden_size"] = 8;
+                }),
+                HasSubstr("hidden_size is 8, but"));
+}
+
+TEST_F(ModelSetTest, RecognisesCodesByWhatStandsBesideThem) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    model.tensors["model.layers.0.mlp.up_proj.weight"] = {"I8", {8, 4}, std::string(32, '\1')};
+                    model.addFloats("model.layers.0.mlp.up_proj.SCB", {8});
+                }),
+                AllOf(HasSubstr(at("a") + ": is quantised (bitsandbytes, 8 bits)"),
+                      HasSubstr("model.layers.0.mlp.up_proj.SCB"), HasSubstr("BF16, F16 or F32")));
+}
+
+TEST_F(ModelSetTest, SaysInOneLineWhatTheOutputTakesFromTheBase) {
+    TinyLlama model;
+    model.config["max_position_embeddings"] = 32768;
+    model.config["eos_token_id"] = {2, 5};
+    model.config["sliding_window"] = nullptr;
+    model.write(folder_ / "a");
+    writeBytes(folder_ / "a/generation_config.json",
+               R"({"temperature": 0.6, "eos_token_id": [2], "transformers_version": "5"})");
+    model.config["max_position_embeddings"] = 4096;
+    model.config["eos_token_id"] = 2;
+    model.config.erase("sliding_window");
+    model.write(folder_ / "base");
+    writeBytes(folder_ / "base/generation_config.json", R"({"eos_token_id": 2, "transformers_version": "4"})");
+    const LogCapture log;
+
+    open({"a"}, "base");
+
+    EXPECT_THAT(log.text(), AllOf(HasSubstr(at("a") + ": says other things than " + at("base") +
+                                            ", whose values the output has: "
+                                            "max_position_embeddings is 32768, there 4096; eos_token_id is [2,5], there 2; "
+                                            "generation_config.json: temperature is 0.6, there absent"),
+                                  Not(HasSubstr("sliding_window")), Not(HasSubstr("transformers_version"))));
+}
+
+TEST_F(ModelSetTest, ComparesTheKindsOfLayersOneByOne) {
+    std::vector<std::string> kinds(6, "full_attention");
+    const auto write = [&](const char* name) {
+        TinyLlama model;
+        model.config["layer_types"] = kinds;
+        model.write(folder_ / name);
+    };
+    write("base");
+    kinds[3] = kinds[4] = "sliding_attention";
+    write("a");
+    const LogCapture log;
+
+    open({"a"}, "base");
+
+    EXPECT_THAT(log.text(), HasSubstr(R"(layer_types[3] is "sliding_attention", there "full_attention" (2 of 6 differ))"));
+}
+
+TEST_F(ModelSetTest, SaysAnAdapterBesideTheWeights) {
+    writeBytes(folder_ / "a/adapter_config.json", "{}");
+    const LogCapture log;
+
+    open({"a"}, "base");
+
+    EXPECT_THAT(log.text(), HasSubstr(at("a") + ": has an adapter beside its weights"));
+}
+
+TEST_F(ModelSetTest, TakesOffWhatWrapsModulesWithin) {
+    TinyLlama model, wrapped;
+    for (const auto& [name, tensor] : model.tensors) {
+        std::string other = name;
+        if (const std::size_t at = name.find(".mlp."); at != std::string::npos) other.insert(at + 1, "_orig_mod.");
+        if (name != other) wrapped.tensors.erase(name);
+        wrapped.tensors[other] = tensor;
+    }
+    wrapped.write(folder_ / "a");
+    const LogCapture log;
+
+    const ModelSet set = open({"a"}, "base");
+
+    EXPECT_NE(set.models[0].find("model.layers.1.mlp.up_proj.weight"), nullptr);
+    EXPECT_THAT(log.text(), AllOf(HasSubstr("model.layers.0._orig_mod.mlp.down_proj.weight is taken for "
+                                            "model.layers.0.mlp.down_proj.weight, and so 6 tensors")));
+}
+
+TEST_F(ModelSetTest, ShowsTheNamesThatDoNotFit) {
+    EXPECT_THAT(refusal([](TinyLlama& model) {
+                    TinyLlama other;
+                    other.tensors.clear();
+                    for (auto& [name, tensor] : model.tensors) other.tensors["wrapper." + name] = tensor;
+                    model.tensors = other.tensors;
+                }),
+                AllOf(HasSubstr("lm_head.weight is missing"),
+                      HasSubstr("Its tensors are wrapper.model.embed_tokens.weight, wrapper.model.layers.0.")));
 }
 
 ModelEntry entryOf(const std::string& model, const std::optional<LayerRange>& layers) {

@@ -201,6 +201,9 @@ TEST_F(TensorMatching, RefusesTypesThatCannotBeMerged) {
         {{"F32", {2}, std::string(8, '\0')}, {"I32", {2}, std::string(8, '\0')}, "tensor model.x is F32, but I32 in"},
         {{"I64", {2}, std::string(16, '\0')}, {"I32", {2}, std::string(8, '\0')}, "tensor model.x is I64, but I32 in"},
         {{"F8_E4M3", {2}, "ab"}, {"F32", {2}, std::string(8, '\0')}, "tensor model.x is F8_E4M3, which cannot be merged"},
+        {{"F8_E8M0", {2}, "ab"}, {"F32", {2}, std::string(8, '\0')}, "tensor model.x is F8_E8M0, which cannot be merged"},
+        {{"C64", {2}, std::string(16, '\0')}, {"F32", {2}, std::string(8, '\0')}, "tensor model.x is C64, which cannot"},
+        {{"F4", {2}, "a"}, {"F32", {2}, std::string(8, '\0')}, "tensor model.x is F4, which cannot be merged"},
     };
     for (const auto& row : rows) {
         a_.tensors["model.x"] = b_.tensors["model.x"] = row.expert;
@@ -208,6 +211,12 @@ TEST_F(TensorMatching, RefusesTypesThatCannotBeMerged) {
 
         EXPECT_THAT(refusal(), AllOf(HasSubstr(file("a")), HasSubstr(row.message)));
     }
+}
+
+TEST_F(TensorMatching, RefusesToCopyWhatIsPacked) {
+    base_.tensors["model.x"] = {"F6_E2M3", {4}, "abc"};
+
+    EXPECT_THAT(refusal(), AllOf(HasSubstr(file("base")), HasSubstr("tensor model.x is F6_E2M3, which cannot be merged")));
 }
 
 /// A layer for multi-token prediction behind the two others.

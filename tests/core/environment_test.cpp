@@ -34,9 +34,9 @@ protected:
 
 private:
     static constexpr std::array kNames{
-        "AIMERGE_TOOLS_DIR", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS",  "OMPI_COMM_WORLD_SIZE",      "PMIX_RANK",
-        "PMI_RANK",          "HOME",         "XDG_CACHE_HOME",        "AIMERGE_CACHE_DIR",         "AIMERGE_PYTHON",
-        "HF_HOME",           "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "AIMERGE_COLLECTIVE_TIMEOUT"};
+        "AIMERGE_TOOLS_DIR", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS",  "OMPI_COMM_WORLD_SIZE",       "PMIX_RANK",
+        "PMI_RANK",          "HOME",         "XDG_CACHE_HOME",        "AIMERGE_CACHE_DIR",          "AIMERGE_PYTHON",
+        "HF_HOME",           "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "AIMERGE_COLLECTIVE_TIMEOUT", "TRANSFORMERS_CACHE"};
     std::vector<std::optional<std::string>> old_;
 };
 
@@ -54,8 +54,28 @@ TEST_F(Environment, HubCacheFollowsTheRulesOfHuggingFace) {
     EXPECT_EQ(environment::hubCacheDirectory(), "/fast/huggingface/hub");
     ::setenv("HF_HOME", "/models", 1);
     EXPECT_EQ(environment::hubCacheDirectory(), "/models/hub");
+    ::setenv("TRANSFORMERS_CACHE", "/of-transformers-4", 1);
+    EXPECT_EQ(environment::hubCacheDirectory(), "/of-transformers-4");
     ::setenv("HF_HUB_CACHE", "/elsewhere", 1);
     EXPECT_EQ(environment::hubCacheDirectory(), "/elsewhere");
+}
+
+TEST_F(Environment, FoldersMayNameTheHomeAndVariables) {
+    ::setenv("XDG_CACHE_HOME", "/fast", 1);
+    const struct {
+        const char *value, *folder;
+    } rows[] = {{"~", "/home/ada"},
+                {"~/hub", "/home/ada/hub"},
+                {"$HOME/hub", "/home/ada/hub"},
+                {"${HOME}/hub", "/home/ada/hub"},
+                {"/a/$XDG_CACHE_HOME-b", "/a//fast-b"},
+                {"~/${XDG_CACHE_HOME}", "/home/ada//fast"},
+                {"/a/~/$", "/a/~/$"},
+                {"/a/$NOT_SET_AT_ALL/b", "/a/$NOT_SET_AT_ALL/b"}};
+    for (const auto& [value, folder] : rows) {
+        ::setenv("HF_HUB_CACHE", value, 1);
+        EXPECT_EQ(environment::hubCacheDirectory().string(), folder) << value;
+    }
 }
 
 TEST_F(Environment, AVariableSetToNothingCountsAsUnset) {

@@ -17,7 +17,8 @@ void fuzzOne(std::string_view input) {
     const SafetensorsHeader header = parseSafetensorsHeader(input, dataBytes, "model.safetensors");
     std::uint64_t end = header.dataBegin;
     for (const TensorInfo& tensor : header.tensors) {
-        const auto bytes = static_cast<std::uint64_t>(tensor.elements()) * bytesPerElement(tensor.dtype);
+        const auto elements = static_cast<std::uint64_t>(tensor.elements());
+        const std::uint64_t bits = bitsPerElement(tensor.dtype), bytes = elements / 8 * bits + elements % 8 * bits / 8;
         if (tensor.bytes.begin != end || tensor.bytes.size() != bytes) std::abort();
         end = tensor.bytes.end;
     }

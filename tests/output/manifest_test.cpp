@@ -130,7 +130,7 @@ TEST(Manifest, NoticesEveryChangedBit) {
 }
 
 TEST(Manifest, RefusesNamesThatLeaveTheFolder) {
-    for (const char* name : {"../config.json", "a/../../config.json", "/etc/passwd", "..", ".", "", "a/", "a//b", "./a"}) {
+    for (const char* name : {"../config.json", "a/../../config.json", "/etc/passwd", "..", ".", "", "a/", "a//b", "./a", "a/../b"}) {
         Manifest manifest = test::smallManifest();
         manifest.files.push_back({name, 12, digestOf("config"), std::nullopt});
         EXPECT_THAT(messageOf<InputError>([&] { parseManifest(manifestText(manifest), "manifest"); }),
@@ -140,6 +140,13 @@ TEST(Manifest, RefusesNamesThatLeaveTheFolder) {
     Manifest manifest = test::smallManifest();
     manifest.files.push_back({"templates/rag.jinja", 12, digestOf("rag"), std::nullopt});
     EXPECT_EQ(parseManifest(manifestText(manifest), "manifest").files.back().name, "templates/rag.jinja");
+}
+
+TEST(Manifest, HasFilesWithinFolders) {
+    Manifest manifest = test::smallManifest();
+    manifest.files.push_back({"1_Pooling/config.json", 12, digestOf("config"), std::nullopt});
+
+    EXPECT_EQ(parseManifest(manifestText(manifest), "manifest").files, manifest.files);
 }
 
 TEST(Manifest, ShardChecksumIsOfHeaderAndTensorsInFileOrder) {

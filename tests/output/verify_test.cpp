@@ -33,6 +33,11 @@ void replaceText(const fs::path& path, const std::string& from, const std::strin
     writeTextFile(path, text.replace(at, from.size(), to));
 }
 
+void writeTextFileIn(const fs::path& path, const std::string& text) {
+    fs::create_directories(path.parent_path());
+    writeTextFile(path, text);
+}
+
 std::string textOf(const VerifyReport& report) {
     std::string text;
     for (const Finding& finding : report.findings) text += finding.text + "\n";
@@ -46,6 +51,23 @@ std::string tensorAt(const OutputShard& shard, std::uint64_t byte) {
         if (byte >= tensor.bytes.begin && byte < tensor.bytes.end) return tensor.name;
     }
     return "";
+}
+
+TEST(Verify, LooksIntoTheFoldersOfModules) {
+    const TempFolder temp;
+    writeTextFileIn(temp.path() / "source/modules.json",
+                    R"([{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])");
+    writeTextFileIn(temp.path() / "source/1_Pooling/config.json", R"({"pooling_mode_mean_tokens": true})");
+    const fs::path out = publishSmallOutput(temp.path()), pooling = out / "1_Pooling/config.json";
+    const VerifyReport whole = verify(out, 1);
+    EXPECT_TRUE(whole.whole() && whole.notices.empty()) << textOf(whole);
+
+    writeTextFile(out / "1_Pooling/more.json", "{}");
+    EXPECT_THAT(textOf(verify(out, 1)), HasSubstr("notice: 1_Pooling/more.json: was not written with this checkpoint"));
+    flipBit(pooling, 5, 0);
+    EXPECT_THAT(textOf(verify(out, 1)), HasSubstr("1_Pooling/config.json: contents differ from what was written"));
+    fs::remove(pooling);
+    EXPECT_THAT(textOf(verify(out, 1)), HasSubstr("1_Pooling/config.json: is missing"));
 }
 
 TEST(Verify, FindsNothingInAWholeCheckpoint) {

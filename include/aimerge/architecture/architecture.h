@@ -239,7 +239,10 @@ void setVocabularySize(nlohmann::ordered_json& config, std::int64_t rows);
 /// Whether the embedding serves as head; nullopt where config.json does not say.
 std::optional<bool> saysTied(const nlohmann::ordered_json& config);
 
-/// Whether config.json says that the embedding serves as head.
+/// What config.json says by this key at its top, else in the section about the text; null where it says nothing, or null.
+const nlohmann::ordered_json* findOfText(const nlohmann::ordered_json& config, const char* key);
+
+/// Whether the embedding serves as head, as transformers takes config.json: where it does not say, the model type's default.
 bool isTied(const nlohmann::ordered_json& config);
 
 /// Sets tie_word_embeddings to false wherever config.json has it, and at its top.

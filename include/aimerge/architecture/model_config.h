@@ -56,7 +56,8 @@ struct ModelConfig {
 };
 
 /// What is missing has transformers' default for the model_type: llama, mistral, qwen2, qwen3, phi3, gemma2. Of other types,
-/// numbers that are missing stay 0: such a model can be merged without AIM.
+/// numbers that are missing stay 0: such a model can be merged without AIM. A model_type that is missing is told by the
+/// class, where that is of one of these types.
 /// @throws InputError naming the file, the key, what was expected and what was found
 ModelConfig parseModelConfig(const nlohmann::ordered_json& config, const std::string& fileName);
 

@@ -17,6 +17,9 @@ namespace aimerge {
 /// Empty: the name begins with none.
 std::string_view wrapperOf(std::string_view tensor);
 
+/// "model.layers.0.mlp.up_proj.weight" of "model.layers.0._orig_mod.mlp.up_proj.weight".
+std::string withoutInnerWrappers(std::string_view tensor);
+
 class NameMapping {
 public:
     /// @param to the model whose names are wanted; must outlive this

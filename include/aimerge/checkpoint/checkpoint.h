@@ -1,6 +1,7 @@
 #pragma once
 // A Hugging Face model folder opened for reading: config.json, the headers of its weight files (safetensors, or
-// pytorch_model.bin), and byte ranges of tensors on demand. Opening reads headers only. Reading is local, thread-safe and
+// pytorch_model.bin), and byte ranges of tensors on demand. Opening reads headers only, and a head that is stored although
+// it is tied. Reading is local, thread-safe and
 // allocates nothing.
 //
 // A base model with an adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
@@ -36,6 +37,13 @@ namespace aimerge {
 /// @throws InputError when it is not there (gives the download command)
 std::filesystem::path modelFolder(const std::string& name);
 
+/// What the weight files have of a head that config.json ties to the embeddings.
+enum class TiedHead {
+    NotStored,
+    Equal,     // the embedding once more: it is left out of the tensors
+    Different  // it stays, and the config then says that it is not tied, which is how transformers loads such files
+};
+
 class Checkpoint : public WeightSource {
 public:
     /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,
@@ -54,9 +62,10 @@ public:
     const std::filesystem::path& folder() const { return folder_; }  // of the base model, where there is an adapter
     const std::filesystem::path& tokenizerFolder() const;            // the adapter's when it has a tokenizer, else folder()
     bool isAdapted() const { return adapter_.has_value(); }
-    const nlohmann::ordered_json& config() const { return config_; }  // config.json
+    const nlohmann::ordered_json& config() const { return config_; }  // config.json, as far as the weights agree with it
     const ModelConfig& modelConfig() const override { return modelConfig_; }
     const std::vector<std::filesystem::path>& files() const { return paths_; }
+    TiedHead tiedHead() const { return tiedHead_; }
 
     /// What its files say about its structure.
     const Architecture& architecture() const { return architecture_; }
@@ -111,13 +120,14 @@ private:
     /// What torch.compile and DataParallel put before all names of a model that they wrap is no part of the model: names are
     /// taken without it, with a notice.
     void dropWrapper();
+    /// Likewise what wrapped modules within the model have before their parts.
+    void dropInnerWrappers();
+
+    /// One parameter has one tensor: see TiedHead.
+    void settleTiedHead();
 
     /// Opens a weight file for reading. @return its tensors, with the number of the file
     std::vector<TensorInfo> addFile(const std::filesystem::path& path);
-
-    /// torch.save writes a head that is tied to the embeddings a second time by name, as the same bytes. safetensors, which
-    /// cannot say that, leaves it out; so the model is the same in both forms.
-    void dropTiedHead();
 
     /// Says that a model's folder has an adapter, which others apply when they load it.
     void noteAdapterBeside() const;
@@ -156,6 +166,7 @@ private:
     std::vector<std::string> stamps_;   // of files_, when they were opened
     std::vector<HeaderParts> headers_;  // likewise
     std::vector<TensorInfo> tensors_;
+    TiedHead tiedHead_ = TiedHead::NotStored;
     std::unordered_map<std::string_view, std::size_t>
         byName_;  // views into tensors_, whose heap block moves with the object
     std::optional<Adapter> adapter_;

@@ -26,4 +26,8 @@ bool isHubName(std::string_view name);
 /// @throws InputError with the download command when the model is not there, or only in part
 std::filesystem::path findInHubCache(const HubReference& reference, const std::filesystem::path& cache);
 
+/// @throws InputError when a file of a model that loaders would read is a link to nothing, as a cut download or a cleaned
+/// cache leaves it; with the download command where the folder is a snapshot of the cache
+void refuseDanglingLinks(const std::filesystem::path& folder);
+
 }  // namespace aimerge

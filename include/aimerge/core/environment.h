@@ -1,6 +1,6 @@
 #pragma once
 // Every environment variable the product reads, each with default and meaning. Read where needed through these functions
-// only.
+// only. In the name of a folder, "~" at its beginning and variables ("$HOME/models") stand for their values.
 
 #include <filesystem>
 #include <string>
@@ -34,8 +34,8 @@ bool sharesGpus();
 /// SLURM_JOB_ID: names the job in locks and logs. Empty outside of Slurm.
 std::string slurmJobId();
 
-/// HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE (its older name), else HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
-/// ~/.cache/huggingface/hub.
+/// HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE (its older name), else TRANSFORMERS_CACHE (of transformers before 5), else
+/// HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub.
 std::filesystem::path hubCacheDirectory();
 
 /// OMPI_COMM_WORLD_SIZE (mpirun), PMIX_RANK (srun --mpi=pmix) or PMI_RANK: MPI is initialised only when one of them is set.

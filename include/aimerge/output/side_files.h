@@ -18,18 +18,19 @@ inline constexpr const char* kConfigFileName = "config.json";
 inline constexpr const char* kModelCardFileName = "README.md";
 inline constexpr const char* kMergeConfigFileName = "mergekit_config.yml";
 
-/// Copied as it is when the source has it, like the tokenizer's files (tokenizerFilesIn()). Not copied: code (*.py),
-/// processors of images or sound, and weights in other formats.
 inline constexpr const char* kGenerationConfigFileName = "generation_config.json";
 
 enum class TokenizerCopy { FromSource, WrittenByCaller };
 
 struct SideFiles {
-    nlohmann::ordered_json config;   // config.json, as withDtype() and the vocabulary leave it
-    std::filesystem::path copyFrom;  // folder of the model whose files are copied
+    nlohmann::ordered_json config;  // config.json, as withDtype() and the vocabulary leave it
+    /// Folder of the model whose companionFiles() are copied, and its tokenizerFilesIn().
+    std::filesystem::path copyFrom;
     TokenizerCopy tokenizer = TokenizerCopy::FromSource;
     std::string modelCard;    // README.md
     std::string mergeConfig;  // mergekit_config.yml
+    /// The caller writes a chat template. One in processor_config.json would come before it, and is left out.
+    bool dropsProcessorTemplate = false;
 };
 
 /// The config with the output's dtype under the key the config uses (torch_dtype, dtype or both; torch_dtype when it has

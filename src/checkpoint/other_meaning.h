@@ -1,0 +1,13 @@
+#pragma once
+// What two models of one architecture say differently about how their weights are used: lengths, windows, when a text ends,
+// how text is drawn. The output says what the reference says.
+
+#include "aimerge/checkpoint/checkpoint.h"
+
+namespace aimerge {
+
+/// One line with both values of everything that differs; nothing where nothing does.
+/// @param wholeModels layer n is merged with layer n, so that lists of layers can be compared
+void sayOtherMeaning(const Checkpoint& model, const Checkpoint& reference, bool wholeModels);
+
+}  // namespace aimerge
