@@ -278,15 +278,6 @@ TEST_F(ModelSetTest, ComparesTheKindsOfLayersOneByOne) {
     EXPECT_THAT(log.text(), HasSubstr(R"(layer_types[3] is "sliding_attention", there "full_attention" (2 of 6 differ))"));
 }
 
-TEST_F(ModelSetTest, SaysAnAdapterBesideTheWeights) {
-    writeBytes(folder_ / "a/adapter_config.json", "{}");
-    const LogCapture log;
-
-    open({"a"}, "base");
-
-    EXPECT_THAT(log.text(), HasSubstr(at("a") + ": has an adapter beside its weights"));
-}
-
 TEST_F(ModelSetTest, TakesOffWhatWrapsModulesWithin) {
     TinyLlama model, wrapped;
     for (const auto& [name, tensor] : model.tensors) {

@@ -160,7 +160,7 @@ class SideFiles(FamilyTest):
     def test_an_adapter_beside_the_weights_is_said(self):
         folder = self.make("llama")
         (folder / "expert_1/adapter_config.json").write_text("{}")
-        self.assertRegex(self.write_merge(folder)[1], r"expert_1: has an adapter beside its weights .*write (.*)\+\1")
+        self.assertRegex(self.write_merge(folder)[1], r"expert_1: has an adapter .* beside its weights.* Write (.*)\+\1 to apply it")
 
 
 class EveryOutput(AimergeTest):
