@@ -79,13 +79,15 @@ class SideFiles(FamilyTest):
         pixels = processor(images=np.zeros((40, 50, 3), np.uint8), text="token3", return_tensors="np")["pixel_values"]
         self.assertEqual(pixels.shape[-2:], (28, 28))
 
-        # A chat template of the merge's is what the processor uses, too, wherever the base has its own.
+        # A chat template of the merge's is the processor's, too, also where the base has one in processor_config.json.
         path = folder / "base" / "processor_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "{{ 'of the base' }}"}))
+        llava = {"processor_class": "LlavaProcessor", "patch_size": 14, "chat_template": "{{ 'of the base' }}"}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **llava}))
         shutil.rmtree(out)
         out, _ = self.write_merge(folder, chat_template="{{ 'of the merge' }}")
         with recorded.quiet():
-            self.assertEqual(transformers.AutoProcessor.from_pretrained(out).apply_chat_template([]), "of the merge")
+            self.assertEqual(transformers.LlavaProcessor.from_pretrained(folder / "base").chat_template, "{{ 'of the base' }}")
+            self.assertEqual(transformers.LlavaProcessor.from_pretrained(out).chat_template, "{{ 'of the merge' }}")
 
     def test_code(self):
         folder = self.make("llama")
@@ -160,6 +162,7 @@ class SideFiles(FamilyTest):
     def test_an_adapter_beside_the_weights_is_said(self):
         folder = self.make("llama")
         (folder / "expert_1/adapter_config.json").write_text("{}")
+        (folder / "expert_1/adapter_model.safetensors").write_bytes(b"")
         self.assertRegex(self.write_merge(folder)[1], r"expert_1: has an adapter .* beside its weights.* Write (.*)\+\1 to apply it")
 
 
