@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly venv="$PWD/build/venv"
+readonly venv="$PWD/build/venv" machine="$(uname -m)"
 packages=(
     g++ cmake ninja-build ccache pkg-config python3-venv
     libopenmpi-dev openmpi-bin openssh-client
@@ -110,8 +110,8 @@ install_libtorch() {
         return
     fi
     install_list -libtorch --target "$venv" --ignore-requires-python --implementation cp --python-version 3.12 \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 \
-        --platform manylinux2014_x86_64
+        --platform "manylinux_2_28_$machine" --platform "manylinux_2_25_$machine" --platform "manylinux_2_17_$machine" \
+        --platform "manylinux2014_$machine"
 }
 
 has_cuda_compiler() {
@@ -128,7 +128,7 @@ if [[ $with_sanitizers == yes ]]; then
     # In Ubuntu 22.04 clang's runtime is no package of its own.
     grep -qs '^VERSION_ID="22.04"' /etc/os-release || packages+=(libclang-rt-dev)
 fi
-[[ $(uname -sm) == "Linux x86_64" ]] || fail "aimerge builds on Linux x86-64; this is $(uname -sm)"
+[[ $(uname -s) == Linux && $machine =~ ^(x86_64|aarch64)$ ]] || fail "aimerge builds on Linux, x86-64 or ARM64; this is $(uname -sm)"
 if [[ $with_packages == yes ]]; then install_packages; fi
 make_environment
 install_libtorch

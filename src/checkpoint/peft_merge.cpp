@@ -185,8 +185,9 @@ fs::path mergedByPeft(const Checkpoint& base, const fs::path& adapter) {
     const std::string reason = AdapterConfig::reasonForPeft(adapter / kConfigName);
     const std::string key = keyOf(base, adapter);
     const fs::path cache = environment::cacheDirectory() / "adapters";
-    HelperProcess python({environment::pythonInterpreter(), script().string(), "--answer"},
-                         "set AIMERGE_PYTHON to an interpreter with the packages `peft` and `torch`");
+    std::vector<std::string> command = environment::pythonCommand();
+    command.insert(command.end(), {script().string(), "--answer"});
+    HelperProcess python(std::move(command), "set AIMERGE_PYTHON to an interpreter with the packages `peft` and `torch`");
     // "peft 0.21.2", or "" and why there is none.
     const Json found = Json::parse(contentOf(python.receive()));
     const std::string version = found.at("peft"), lacking = found.at("lacking");

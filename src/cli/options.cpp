@@ -2,13 +2,11 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/core/thread_pool.h"
 #include "aimerge/distributed/plan.h"
 #include "aimerge/distributed/world.h"
 
 #include <algorithm>
 #include <map>
-#include <thread>
 
 namespace aimerge {
 namespace {
@@ -111,10 +109,7 @@ void declareJobOptions(CLI::App& app, Options& options) {
 
 int threadsPerRank(const World& world, const Options& options) {
     if (options.threads > 0) return options.threads;
-    const int usable = availableThreads();
-    // A launcher that binds ranks has already given this one its share; otherwise the ranks on a node divide it.
-    const bool bound = usable < static_cast<int>(std::thread::hardware_concurrency());
-    return bound ? usable : std::max(1, usable / world.ranksOnNode());
+    return world.processorsOfRank();
 }
 
 std::uint64_t givenMemoryLimit(const Options& options) {

@@ -13,6 +13,7 @@
 
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/process_limits.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/merge/adapted_weights.h"
@@ -25,9 +26,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <limits>
 #include <list>
 #include <map>
 
@@ -39,16 +38,6 @@ using Clock = std::chrono::steady_clock;
 
 double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// What this machine could give now without swapping; files in memory (tmpfs) are taken.
-std::uint64_t availableMemory() {
-    std::ifstream meminfo("/proc/meminfo");
-    for (std::string key; meminfo >> key; meminfo.ignore(std::numeric_limits<std::streamsize>::max(), '\n')) {
-        std::uint64_t kibibytes = 0;
-        if (key == "MemAvailable:" && meminfo >> kibibytes) return kibibytes << 10;
-    }
-    throw RuntimeFault("/proc/meminfo: has no MemAvailable; give --memory-limit");
 }
 
 /// Checkpoints that are written at the same time; each has its shards open.

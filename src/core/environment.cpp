@@ -75,6 +75,12 @@ std::string pythonInterpreter() {
     return "python3";
 }
 
+std::vector<std::string> pythonCommand() {
+    std::vector<std::string> command{pythonInterpreter()};
+    if (!variable("AIMERGE_PYTHON") && command[0] == AIMERGE_SETUP_PYTHON) command.emplace_back("-E");
+    return command;
+}
+
 std::filesystem::path toolsDirectory() {
     if (const auto tools = folder("AIMERGE_TOOLS_DIR")) return *tools;
     return AIMERGE_SOURCE_TOOLS;

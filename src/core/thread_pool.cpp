@@ -2,11 +2,8 @@
 
 #include "aimerge/core/error.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -125,20 +122,6 @@ void ThreadPool::forEach(std::size_t count, const std::function<void(std::size_t
     std::unique_lock lock(shared.mutex);
     shared.roundEnds.wait(lock, [&] { return shared.busyWorkers == 0; });
     if (shared.failure) std::rethrow_exception(std::exchange(shared.failure, nullptr));
-}
-
-int availableThreads() {
-    for (int capacity = CPU_SETSIZE; capacity <= (1 << 20); capacity *= 2) {
-        cpu_set_t* set = CPU_ALLOC(capacity);
-        if (set == nullptr) break;
-        const std::size_t bytes = CPU_ALLOC_SIZE(capacity);
-        const bool known = ::sched_getaffinity(0, bytes, set) == 0;
-        const bool tooSmall = !known && errno == EINVAL;
-        const int threads = known ? CPU_COUNT_S(bytes, set) : 1;
-        CPU_FREE(set);
-        if (!tooSmall) return std::max(threads, 1);
-    }
-    return 1;
 }
 
 }  // namespace aimerge

@@ -11,7 +11,8 @@ std::vector<std::string> commandFor(const std::string& script, const std::vector
     if (!exists(path))
         throw RuntimeFault("{}: a script that reads text is not there; set AIMERGE_TOOLS_DIR to the folder src/tools",
                            path.string());
-    std::vector<std::string> command{environment::pythonInterpreter(), path.string()};
+    std::vector<std::string> command = environment::pythonCommand();
+    command.push_back(path.string());
     command.insert(command.end(), arguments.begin(), arguments.end());
     return command;
 }

@@ -4,6 +4,7 @@
 #include "aimerge/core/error.h"
 #include "distributed/job_control.h"
 #include "distributed/mpi_call.h"
+#include "distributed/node_ranks.h"
 #include "distributed/patience.h"
 
 #include <algorithm>
@@ -36,22 +37,6 @@ void requirePeer(const World& world, int peer) {
     }
 }
 
-/// This machine's ranks, and the number of this one among them.
-struct NodeRanks {
-    int count = 1, own = 0;
-};
-
-NodeRanks ranksOfThisMachine() {
-    MPI_Comm node = MPI_COMM_NULL;
-    NodeRanks ranks;
-    checkMpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
-             "MPI_Comm_split_type(SHARED)");
-    checkMpi(MPI_Comm_size(node, &ranks.count), "MPI_Comm_size of the node");
-    checkMpi(MPI_Comm_rank(node, &ranks.own), "MPI_Comm_rank of the node");
-    checkMpi(MPI_Comm_free(&node), "MPI_Comm_free of the node");
-    return ranks;
-}
-
 /// "Open MPI v4.1.4"
 std::string mpiLibrary() {
     std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
@@ -65,7 +50,7 @@ std::string mpiLibrary() {
 /// Without a launcher `control` is empty, and there is one rank.
 struct World::Impl {
     std::optional<JobControl> control;
-    NodeRanks onNode;
+    NodeRanks onNode = aloneOnThisMachine();
     MPI_Comm messages = MPI_COMM_NULL;     // send(), receive()
     MPI_Comm collectives = MPI_COMM_NULL;  // the rest
     bool abandoned = false;                // an operation never ended
@@ -190,6 +175,10 @@ int World::ranksOnNode() const {
 
 int World::rankOnNode() const {
     return impl_->onNode.own;
+}
+
+int World::processorsOfRank() const {
+    return impl_->onNode.processors;
 }
 
 void World::barrier() {

@@ -173,8 +173,10 @@ std::string drawFigures(const std::vector<Figure>& figures, const std::filesyste
     writeTextFile(dataFile, data.dump(1) + "\n");
     if (figures.empty()) return "";
     try {
-        HelperProcess script({environment::pythonInterpreter(), (environment::toolsDirectory() / "draw_report.py").string(),
-                              dataFile.string(), folder.string()},
+        std::vector<std::string> command = environment::pythonCommand();
+        command.insert(command.end(),
+                       {(environment::toolsDirectory() / "draw_report.py").string(), dataFile.string(), folder.string()});
+        HelperProcess script(std::move(command),
                              "run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `matplotlib`");
         return script.receive();
     } catch (const RuntimeFault& fault) {

@@ -93,6 +93,7 @@ TEST_F(Environment, PythonIsTheOneThatIsSet) {
     EXPECT_THAT(environment::pythonInterpreter(), testing::AnyOf(testing::EndsWith("build/venv/bin/python"), "python3"));
     ::setenv("AIMERGE_PYTHON", "/opt/python", 1);
     EXPECT_EQ(environment::pythonInterpreter(), "/opt/python");
+    EXPECT_THAT(environment::pythonCommand(), testing::ElementsAre("/opt/python"));
 }
 
 TEST_F(Environment, ToolsLieInTheSourceTreeUnlessMoved) {

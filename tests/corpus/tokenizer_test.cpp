@@ -159,6 +159,14 @@ TEST(HuggingFaceTokenizer, OfADamagedFileIsAnInputError) {
                 testing::HasSubstr("add_bos_token is true, but bos_token is '<none>'"));
 }
 
+TEST(HuggingFaceTokenizer, LeavesTheEnvironmentOfAnotherPythonAlone) {
+    const TempFolder folder;
+    writeBytes(folder / "tokenizers.py", "raise ImportError('of another Python')\n");
+    const ScopedVariable path("PYTHONPATH", folder.path().string()), home("PYTHONHOME", "/nowhere");
+
+    EXPECT_EQ(encodeOne(kGoldenBase, "!"), (TokenIds{0, 3}));
+}
+
 TEST(HuggingFaceTokenizer, SaysWhatToDoWithoutPython) {
     const ScopedVariable python("AIMERGE_PYTHON", "/nowhere/python");
 

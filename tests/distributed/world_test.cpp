@@ -1,6 +1,7 @@
 #include "support/mpi_world.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/process_limits.h"
 #include "aimerge/distributed/interruption.h"
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -44,6 +46,9 @@ TEST(World, KnowsItsRanks) {
     EXPECT_GE(world.rank(), 0);
     EXPECT_LT(world.rank(), world.size());
     EXPECT_EQ(world.ranksOnNode(), world.size());  // the tests run on one machine
+    if (!ControlGroups().processors()) {           // the tests bind no rank, so all may run everywhere
+        EXPECT_EQ(world.processorsOfRank(), std::max(1, static_cast<int>(usableProcessors().size()) / world.size()));
+    }
     EXPECT_EQ(world.isRoot(), world.rank() == 0);
 }
 

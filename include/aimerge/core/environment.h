@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace aimerge::environment {
 
@@ -16,6 +17,10 @@ std::filesystem::path scratchDirectory();
 /// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the
 /// venv that launch/setup.sh made.
 std::string pythonInterpreter();
+
+/// How that interpreter is started. The environment that launch/setup.sh made has all it needs, so it does not read PYTHONPATH
+/// and PYTHONHOME, which modules of a cluster set for another Python; one that AIMERGE_PYTHON names does.
+std::vector<std::string> pythonCommand();
 
 /// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was
 /// built from.

@@ -27,7 +27,4 @@ private:
     std::unique_ptr<Shared> shared_;
 };
 
-/// Hardware threads this process may use (its affinity mask), at least 1.
-int availableThreads();
-
 }  // namespace aimerge

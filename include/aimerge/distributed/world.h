@@ -46,6 +46,9 @@ public:
     bool isRoot() const { return rank() == 0; }
     int ranksOnNode() const;  // ranks that share this machine
     int rankOnNode() const;   // this one's number among them, in the order of the ranks
+    /// Hardware threads for this rank: those that it may run on, divided among the ranks of this machine that share them,
+    /// and no more than its container has time for. At least 1.
+    int processorsOfRank() const;
 
     /// Collective. Returns when all have come.
     void barrier();
