@@ -149,7 +149,8 @@ void runCalibrate(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model", declareCalibrate,
+const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model",
+                                "aimerge calibrate configs/smollm2-ties-aim.yaml --out statistics.h5", declareCalibrate,
                                 runCalibrate};
 
 }  // namespace aimerge

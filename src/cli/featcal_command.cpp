@@ -80,7 +80,9 @@ void runFeatcalCommand(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kFeatcalCommand{"featcal", "Fit a merged model to what its experts compute on examples", declareFeatcal,
-                              runFeatcalCommand};
+const Command kFeatcalCommand{"featcal", "Fit a merged model to what its experts compute on examples",
+                              "aimerge featcal merged/ --expert math=math/:math.jsonl --expert code=code/:code.jsonl "
+                              "--text-key prompt,target --out fitted/",
+                              declareFeatcal, runFeatcalCommand};
 
 }  // namespace aimerge

@@ -317,6 +317,6 @@ void runInspect(World& world, const Options& options) {
 }  // namespace
 
 const Command kInspectCommand{"inspect", "Show the tensors, shards and statistics of a checkpoint folder or a log",
-                              declareInspect, runInspect};
+                              "aimerge inspect merged/aimerge_statistics.h5", declareInspect, runInspect};
 
 }  // namespace aimerge

@@ -104,6 +104,7 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
     app.require_subcommand(1);
     for (const Command* command : kCommands) {
         CLI::App* sub = app.add_subcommand(command->name, command->summary);
+        sub->footer(fmt::format("Example:\n  {}", command->example));
         command->declare(*sub, request.options);
         declareCommonOptions(*sub, request.options);
         sub->callback([&request, command, sub] {

@@ -101,6 +101,7 @@ void mergeConfigText(World& world, const Options& options, const std::string& te
 }
 
 const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",
+                            "mpirun -n 4 --bind-to none aimerge merge configs/smollm2-ties-aim.yaml --out merged/",
                             declareMerge, runMerge};
 
 }  // namespace aimerge

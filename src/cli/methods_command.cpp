@@ -61,7 +61,7 @@ void runMethods(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kMethodsCommand{"methods", "List the merge methods with their parameters and defaults", declareMethods,
-                              runMethods};
+const Command kMethodsCommand{"methods", "List the merge methods with their parameters and defaults",
+                              "aimerge methods --json", declareMethods, runMethods};
 
 }  // namespace aimerge

@@ -69,11 +69,12 @@ struct Options {
     std::string outArgument;  // merge: what `out` may be written as
 };
 
-/// A subcommand: its name, one line for --help, the options it takes, and what it does.
+/// A subcommand: its name, one line and a command line for --help, the options it takes, and what it does.
 /// `run` is collective: every rank calls it.
 struct Command {
     const char* name;
     const char* summary;
+    const char* example;
     void (*declare)(CLI::App& app, Options& options);
     void (*run)(World& world, const Options& options);
 };

@@ -73,6 +73,7 @@ void runPlan(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kPlanCommand{"plan", "Show per rank what a merge would read, write, hold and compute", declarePlan, runPlan};
+const Command kPlanCommand{"plan", "Show per rank what a merge would read, write, hold and compute",
+                           "aimerge plan configs/smollm2-ties-aim.yaml --ranks 4", declarePlan, runPlan};
 
 }  // namespace aimerge

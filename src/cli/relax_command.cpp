@@ -32,7 +32,7 @@ void runRelax(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kRelaxCommand{"relax", "Relax the change of a model that was merged by anything, with AIM", declareRelax,
-                            runRelax};
+const Command kRelaxCommand{"relax", "Relax the change of a model that was merged by anything, with AIM",
+                            "aimerge relax merged/ --base base/ --omega 0.4 --out relaxed/", declareRelax, runRelax};
 
 }  // namespace aimerge

@@ -168,6 +168,6 @@ void runReport(World& world, const Options& options) {
 
 const Command kReportCommand{"report",
                              "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against none",
-                             declareReport, runReport};
+                             "aimerge report sweeps/table1", declareReport, runReport};
 
 }  // namespace aimerge

@@ -477,6 +477,7 @@ void runSweep(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kSweepCommand{"sweep", "Merge and score methods x combinations of experts x omegas", declareSweep, runSweep};
+const Command kSweepCommand{"sweep", "Merge and score methods x combinations of experts x omegas",
+                            "aimerge sweep configs/smollm2-table1.yaml", declareSweep, runSweep};
 
 }  // namespace aimerge

@@ -59,7 +59,7 @@ void runVerify(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kVerifyCommand{"verify", "Check a checkpoint folder: checksums, format rules, index", declareVerify,
-                             runVerify};
+const Command kVerifyCommand{"verify", "Check a checkpoint folder: checksums, format rules, index", "aimerge verify merged/",
+                             declareVerify, runVerify};
 
 }  // namespace aimerge
