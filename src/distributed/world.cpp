@@ -25,8 +25,7 @@ constexpr double kCancelSeconds = 1;
 constexpr double kSecondsAfterTerm = 10;
 // By now every rank has said that it is done. Finalizing takes milliseconds, on thousands of ranks a few seconds.
 constexpr double kFinalizeSeconds = 60;
-// How long mpirun may take to end when all ranks have.
-constexpr double kLauncherSeconds = 3, kLauncherSecondsAfterFailure = 7;
+constexpr double kLauncherSeconds = 3, kLauncherSecondsAfterFailure = 7, kLauncherSecondsAfterAbort = 2;
 // Where MPI itself stands still, ranks cannot hear of each other: they leave it to rank 0 to say so, unless it does not end
 // the job.
 constexpr double kWaitForRootSeconds = 2;
@@ -96,6 +95,8 @@ struct World::Impl {
     void start(int& argc, char**& argv);
     void finalize(int exitCode);
     double finalizeSeconds() const { return std::min(control->patienceSeconds(), kFinalizeSeconds); }
+    /// What the launcher may take to end when its ranks have.
+    double secondsForLauncher(const JobControl::Outcome& outcome) const;
     /// Where MPI does not come back. Called by another thread, so MPI_Abort is not for this.
     [[noreturn]] void endProcess(int exitCode);
     /// Polls done() until it says true. @param purpose of the wait, for the error line
@@ -163,6 +164,11 @@ void World::Impl::finalize(int exitCode) {
     checkMpi(MPI_Comm_free(&messages), "MPI_Comm_free of messages");
     checkMpi(MPI_Comm_free(&collectives), "MPI_Comm_free of collectives");
     checkMpi(MPI_Finalize(), "MPI_Finalize");
+}
+
+double World::Impl::secondsForLauncher(const JobControl::Outcome& outcome) const {
+    if (!outcome.allIdle) return kLauncherSecondsAfterAbort;
+    return outcome.exitCode == 0 ? finalizeSeconds() + kLauncherSeconds : kLauncherSecondsAfterFailure;
 }
 
 void World::Impl::endProcess(int exitCode) {
@@ -338,8 +344,7 @@ int World::leave(int exitCode) {
     // The launcher may be about to lose a machine, with nobody left to notice. Where it started a script, it may have more
     // to do.
     if (impl_->launcher && impl_->launcher->isParent() && impl_->onNode.own == 0)
-        impl_->launcher->endSoon(outcome.exitCode == 0 ? impl_->finalizeSeconds() + kLauncherSeconds
-                                                       : kLauncherSecondsAfterFailure);
+        impl_->launcher->endSoon(impl_->secondsForLauncher(outcome));
     if (outcome.allIdle) impl_->finalize(outcome.exitCode);
     return outcome.exitCode;
 }

@@ -72,9 +72,8 @@ class Disturbed:
     def has_said(self, text):
         return text in self.said.read_text()
 
-    def seconds_to_end(self, limit):
-        """Until (ranks and mpirun, everything) have ended."""
-        began = time.monotonic()
+    def seconds_to_end(self, began, limit):
+        """From that time until (ranks and mpirun, everything) have ended."""
         job, ranks = None, [pid for pid, command in self.machines.processes().items() if command.startswith(BINARY)]
         while time.monotonic() - began < limit:
             living = self.machines.processes()

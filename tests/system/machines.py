@@ -9,13 +9,16 @@ PID namespace, which ends with the test.
 """
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
-# Without output: reads lines until there are no more, and collects whoever loses its parent.
+SLOW_CABLE = str(pathlib.Path(__file__).parent / "slow_cable.py")
+# Reads lines until there are no more, and collects whoever loses its parent.
 INIT = "while read -r _; do :; done"
 # Arguments: number, count, folder of the machines, folders that all share. In a mount namespace of its own.
 SET_UP = r"""
@@ -83,6 +86,8 @@ class Machines:
             self.init.wait()
         for holder in getattr(self, "holders", []):
             holder.wait()
+            if holder.stdout:
+                holder.stdout.close()
         shutil.rmtree(self.state, ignore_errors=True)
 
     @staticmethod
@@ -111,13 +116,29 @@ class Machines:
             time.sleep(0.01)
         return holder
 
+    def pid_of(self, number):
+        """As the machines see it."""
+        return (self.state / f"pid{number}").read_text().strip()
+
     def plug(self, number):
         """A new cable between the switch and the machine."""
-        pid = (self.state / f"pid{number}").read_text().strip()
-        enter = f"nsenter --target {pid} --net ip"
-        self.in_switch(f"ip link add cable{number} type veth peer name eth0 netns {pid} && ip link set cable{number} master switch up && "
-                       f"{enter} addr add 10.77.0.{number}/24 dev eth0 && {enter} link set eth0 up")
+        self.in_switch(f"ip link add cable{number} type veth peer name eth0 netns {self.pid_of(number)}")
+        self.connect(number)
+
+    def connect(self, number):
+        enter = f"nsenter --target {self.pid_of(number)} --net ip"
+        self.in_switch(f"ip link set cable{number} master switch up && {enter} addr add 10.77.0.{number}/24 dev eth0 && {enter} link set eth0 up")
         self.wait_for_carrier(number)
+
+    def slow(self, number, seconds, loss):
+        """Another cable, on which every frame takes so long, in either direction, if it is not one of the share that is lost."""
+        self.unplug(number)
+        cable = subprocess.Popen([*self.inside(), sys.executable, SLOW_CABLE, f"cable{number}", self.pid_of(number), str(seconds), str(loss)],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.holders.append(cable)
+        if cable.stdout.readline() != "ready\n":
+            raise RuntimeError("no slow cable")
+        self.connect(number)
 
     def unplug(self, number):
         """The machine's network interface is gone."""
@@ -133,7 +154,7 @@ class Machines:
 
     def wait_for_carrier(self, number):
         deadline = time.monotonic() + 10
-        while "state UP" not in self.run(number, ["ip", "link", "show", "eth0"]).stdout:
+        while not re.search("LOWER_UP.* state (UP|UNKNOWN)", self.run(number, ["ip", "link", "show", "eth0"]).stdout):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the cable of machine {number} does not come up")
             time.sleep(0.02)
@@ -163,8 +184,7 @@ class Machines:
                 *(word for name in exported for word in ("-x", name))]
 
     def command(self, number, command, cwd="/"):
-        pid = (self.state / f"pid{number}").read_text().strip()
-        return ["nsenter", "--target", str(self.pid), "--pid", "--mount", "nsenter", "--target", pid, "--net", "--uts", "--ipc", "--mount",
+        return ["nsenter", "--target", str(self.pid), "--pid", "--mount", "nsenter", "--target", self.pid_of(number), "--net", "--uts", "--ipc", "--mount",
                 "sh", "-c", 'cd "$0" && exec "$@"', str(cwd), *map(str, command)]
 
     def run(self, number, command, cwd="/", **keywords):
@@ -197,6 +217,6 @@ class Machines:
             except OSError:
                 continue
             command = shlex.join(word.decode(errors="replace") for word in words if word)
-            if command and command != "sleep infinity":
+            if command and command != "sleep infinity" and SLOW_CABLE not in command:
                 found[int(process.name)] = command
         return found

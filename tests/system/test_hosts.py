@@ -3,14 +3,17 @@ slow ones; machines that differ."""
 import concurrent.futures
 import json
 import os
+import pathlib
+import signal
 import time
 import unittest
 
-from aimerge_command import GOLDENS, file_bytes
+from aimerge_command import BINARY, GOLDENS, environment, file_bytes
 from machine_jobs import GRACE, TIMEOUT, Disturbed, OnMachines, many_blocks, run_alone
 from test_identity import statistics
 
 FAIL_IO = os.environ["AIMERGE_FAIL_IO"]
+RUN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "run.sh"
 FAMILY = GOLDENS / "family_f32"
 
 
@@ -78,6 +81,50 @@ class SeveralMachines(OnMachines):
         self.assertEqual(threads, [("machine1", max(1, processors // 2)), ("machine1", max(1, processors // 2)), ("machine2", processors)])
 
 
+class RunScript(OnMachines):
+    def test_it_starts_ranks_by_a_host_file_and_stops_them_gently(self):
+        config = self.merge_config("ties", omega=0.4)
+        config["aim"]["calibration"] = {"token_ids": str(many_blocks(self.folder / "blocks.npy", 6000)), "dtype": "float32"}
+        merge = self.config(config)
+        hosts = self.folder / "hosts"
+        hosts.write_text("# two\nmachine1 slots=1\nmachine2 slots=1\n")
+        said = self.folder / "said"
+        with self.machines(2) as machines:
+            command = [RUN, "-n", 2, "--hostfile", hosts, "merge", merge, "--threads", 1, "--progress", "plain", "--out", self.folder / "out"]
+            env = environment(self.cache, AIMERGE_BINARY=BINARY, **machines.mpi_settings())
+            with open(said, "w") as log:
+                job = machines.start(1, command, env=env, stdout=log, stderr=log)
+            deadline = time.monotonic() + 60
+            while "at most on a rank" not in said.read_text():
+                self.assertLess(time.monotonic(), deadline, said.read_text())
+                time.sleep(0.05)
+            (script,) = [pid for pid, words in machines.processes().items() if words.startswith("bash") and "run.sh" in words]
+            os.kill(script, signal.SIGTERM)
+            self.assertEqual(job.wait(60), 75, said.read_text())
+            self.assertEqual(said.read_text().count("aimerge: interrupted by a signal"), 1)
+            self.assertEqual(machines.run(1, command, env=env).returncode, 0)
+            self.assertEqual(machines.left_over(), [])
+        self.assertEqual(file_bytes(self.folder / "out"), run_alone(self, self.folder, merge))
+
+
+class SlowCable(OnMachines):
+    @unittest.skipUnless(os.path.exists("/dev/net/tun"), "slow cables need /dev/net/tun")
+    def test_delays_and_losses_slow_a_job_and_do_not_break_it(self):
+        merge = self.config(self.merge_config("ties", omega=0.4, parameters={"density": 0.5}))
+        alone = run_alone(self, self.folder, merge)
+        with self.machines(2) as machines:
+            job = [machines, {1: 1, 2: 1}, "merge", merge, "--threads", 1, "--io", "scatter", "--gather", "root", "--out"]
+            began = time.monotonic()
+            self.on(*job, "fast", cache=self.folder / "cache-fast")
+            fast = time.monotonic() - began
+            machines.slow(2, 0.1, 0.05)  # 200 ms there and back
+            self.on(*job, "slow", AIMERGE_COLLECTIVE_TIMEOUT="30")
+            self.assertGreater(time.monotonic() - began - fast, fast + 1)
+            self.assertEqual(machines.left_over(), [])
+        self.assertEqual(file_bytes(self.folder / "fast"), alone)
+        self.assertEqual(file_bytes(self.folder / "slow"), alone)
+
+
 class CutCables(OnMachines):
     """The four phases, each on machines of its own, at the same time: most of it is waiting."""
 
@@ -95,7 +142,7 @@ class CutCables(OnMachines):
             self.assertTrue(job.wait_until(lambda: happened(job)), job.said.read_text())
             time.sleep(wait)
             getattr(machines, fault)(2)
-            seconds = job.seconds_to_end(TIMEOUT + GRACE + 10)
+            seconds = job.seconds_to_end(time.monotonic(), TIMEOUT + GRACE + 10)
             left = job.left()
             machines.plug(2) if fault == "unplug" else machines.heal(2)
             got = job.rerun()
