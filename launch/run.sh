@@ -6,8 +6,8 @@
 #   --hostfile FILE  one line per machine: launch/hostfile.example. They share the file system of this folder
 #   e.g.             launch/run.sh merge configs/smollm2-ties-aim.yaml --out merged/
 #
-# AIMERGE_BINARY: another binary than build/aimerge. Ranks are not bound to cores, since each has threads; SIGUSR1 to this script
-# stops the job at a safe point (exit code 75, run again to continue), and so does SIGTERM within a minute.
+# AIMERGE_BINARY: another binary than build/aimerge. Ranks are not bound to cores, since each has threads; SIGUSR1 or SIGTERM to this
+# script stops the job at a safe point (exit code 75, run again to continue).
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -38,9 +38,11 @@ if [[ -z $ranks ]]; then
 fi
 
 # A rank has threads: it is bound to nothing, or would see one core. The network's own choice of Open MPI is left alone.
-options=(-n "$ranks" --bind-to none --mca odls_base_sigkill_timeout 60)
+options=(-n "$ranks" --bind-to none)
 if [[ -n $hostfile ]]; then
     options+=(--hostfile "$hostfile" --map-by slot)
+    # A machine that is gone is noticed after 10 + 6 * 5 s, not after the 8 minutes of Open MPI.
+    options+=(--mca oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 5 --mca oob_tcp_keepalive_probes 6)
     for name in AIMERGE_CACHE_DIR AIMERGE_COLLECTIVE_TIMEOUT AIMERGE_PYTHON AIMERGE_SCRATCH_DIR HF_HOME HF_HUB_CACHE LD_LIBRARY_PATH; do
         if [[ -n ${!name:-} ]]; then options+=(-x "$name"); fi
     done
@@ -48,4 +50,14 @@ else
     options+=(--oversubscribe)
 fi
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-exec mpirun "${options[@]}" "$binary" "$@"
+
+# mpirun hands SIGTERM on with SIGKILL a second later, and SIGUSR1 alone.
+mpirun "${options[@]}" "$binary" "$@" <&0 &
+pid=$!
+trap 'kill -USR1 "$pid" 2> /dev/null || true' USR1 TERM
+trap : INT # which a terminal sends to mpirun, too
+while :; do
+    rc=0
+    wait "$pid" || rc=$?
+    kill -0 "$pid" 2> /dev/null || exit "$rc" # else a signal ended the wait, not the ranks
+done

@@ -40,7 +40,8 @@ struct Request {
 /// Collective. What the job took: a table on rank 0's standard error, with --json an object on its standard output.
 void tellWhatItTook(World& world, const Options& options) {
     std::vector<RankRecord> ranks;
-    for (const std::string& record : world.gather(recordOfThisRank(options.computesOn.name).toJson()))
+    for (const std::string& record :
+         world.gather(recordOfThisRank(options.computesOn.name, threadsPerRank(world, options)).toJson()))
         ranks.push_back(RankRecord::fromJson(record));
     if (!world.isRoot()) return;
     if (spdlog::should_log(spdlog::level::info)) tellUser("{}", summaryTable(ranks));

@@ -133,6 +133,20 @@ int launchedProcesses() {
     return 1;
 }
 
+int launchedProcessesHere() {
+    return variable("OMPI_COMM_WORLD_LOCAL_SIZE") ? wholeNumber("OMPI_COMM_WORLD_LOCAL_SIZE") : launchedProcesses();
+}
+
+std::string sessionFolderOfLauncher() {
+    return variable("OMPI_MCA_orte_jobfam_session_dir").value_or("");
+}
+
+int launchedRank() {
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
+        if (variable(name)) return wholeNumber(name);
+    return 0;
+}
+
 int slurmStepTasks() {
     return wholeNumber("SLURM_STEP_NUM_TASKS");
 }

@@ -1,6 +1,7 @@
 #include "aimerge/core/file.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/host_name.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -146,7 +147,7 @@ std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit)
 
 void replaceFile(const std::filesystem::path& path, const std::function<void(File&)>& write) {
     const std::filesystem::path temporary =
-        path.parent_path() / fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid());
+        path.parent_path() / fmt::format(".{}.{}-{}.tmp", path.filename().string(), hostName(), ::getpid());
     try {
         File file = File::openForWriting(temporary);
         file.resize(0);

@@ -12,12 +12,12 @@ namespace aimerge {
 namespace {
 
 volatile sig_atomic_t requested = 0;
-volatile sig_atomic_t askedToEnd = 0;  // by SIGTERM or SIGINT
+volatile sig_atomic_t endAsked = 0;  // by SIGTERM or SIGINT
 
 void note(int signal) {
     if (signal == SIGTERM || signal == SIGINT) {
-        if (askedToEnd) _exit(static_cast<int>(ExitCode::Interrupted));
-        askedToEnd = 1;
+        if (endAsked) _exit(static_cast<int>(ExitCode::Interrupted));
+        endAsked = 1;
     }
     requested = 1;
 }
@@ -42,6 +42,10 @@ void installInterruptionHandlers() {
 
 bool interruptionRequested() {
     return requested != 0;
+}
+
+bool askedToEnd() {
+    return endAsked != 0;
 }
 
 void throwIfInterrupted() {

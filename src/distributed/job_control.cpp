@@ -7,8 +7,11 @@
 
 #include <fmt/core.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -17,9 +20,13 @@
 namespace aimerge {
 namespace {
 
-constexpr double kMeetingSeconds = 5;
-// When rank 0 does not come, the lowest rank that is there ends the job: rank r waits r turns longer.
-constexpr double kTurnSeconds = 3;
+// With those below, a job whose network is cut has ended everywhere within 10 seconds of its deadline.
+constexpr double kMeetingSeconds = 4;
+// When rank 0 does not come, the lowest rank that is there ends the job: rank 1 waits so much longer, the last rank twice
+// that.
+constexpr double kTurnsSeconds = 1;
+// MPI_Abort asks the launcher, and its daemon may be as lost as the other ranks are.
+constexpr unsigned kAbortSeconds = 2;
 // Below the eager limit of every transport, so that sending completes although nobody receives.
 constexpr std::size_t kLongestMessage = 2000;
 
@@ -29,8 +36,8 @@ void printFailure(const PeerFailed& failure) {
 
 }  // namespace
 
-JobControl::JobControl(int rank, int size, double patienceSeconds)
-    : rank_(rank), size_(size), patienceSeconds_(patienceSeconds) {
+JobControl::JobControl(int rank, int size, double patienceSeconds, std::optional<Launcher> launcher)
+    : rank_(rank), size_(size), patienceSeconds_(patienceSeconds), launcher_(std::move(launcher)) {
     checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &communicator_), "MPI_Comm_dup for the control channel");
 }
 
@@ -131,7 +138,7 @@ JobControl::Outcome JobControl::awaitVerdict(int exitCode, bool idle) {
     own.idle = idle;
     post(0, kLeaveTag, own);
 
-    const double turn = kMeetingSeconds + kTurnSeconds * rank_;
+    const double turn = turnSeconds();
     Patience patience(patienceSeconds_ + turn);
     bool hurrying = false;
     while (!patience.exhausted()) {
@@ -156,6 +163,11 @@ JobControl::Outcome JobControl::awaitVerdict(int exitCode, bool idle) {
     endJob(exitCode);
 }
 
+double JobControl::turnSeconds() const {
+    const double place = size_ > 2 ? (rank_ - 1.0) / (size_ - 2) : 0;
+    return kMeetingSeconds + kTurnsSeconds * (1 + place);
+}
+
 void JobControl::postVerdict(const Outcome& outcome) {
     for (int to = 0; to < size_; ++to) {
         if (to != rank_) post(to, kVerdictTag, Note{outcome.exitCode, false, outcome.allIdle, ""});
@@ -165,6 +177,9 @@ void JobControl::postVerdict(const Outcome& outcome) {
 void JobControl::endJob(int exitCode) {
     postVerdict({exitCode, false});  // so that no other rank speaks too
     std::fflush(nullptr);
+    leaveMpiBehind(launcher_);
+    std::signal(SIGALRM, SIG_DFL);
+    ::alarm(kAbortSeconds);
     MPI_Abort(communicator_, exitCode);
     std::_Exit(exitCode);
 }

@@ -3,6 +3,7 @@
 // communicator of its own, so that a note is seen whatever the work is waiting for.
 
 #include "aimerge/distributed/world.h"
+#include "distributed/launcher.h"
 
 #include <mpi.h>
 
@@ -16,7 +17,8 @@ namespace aimerge {
 class JobControl {
 public:
     /// Collective. @param patienceSeconds how long a rank without failures waits for the others
-    JobControl(int rank, int size, double patienceSeconds);
+    /// @param launcher what endJob() ends, should MPI_Abort not be enough
+    JobControl(int rank, int size, double patienceSeconds, std::optional<Launcher> launcher);
 
     int rank() const { return rank_; }
     int size() const { return size_; }
@@ -54,9 +56,11 @@ private:
     Outcome awaitVerdict(int exitCode, bool idle);
     void postVerdict(const Outcome& outcome);
     [[noreturn]] void endJob(int exitCode);
+    double turnSeconds() const;
 
     int rank_, size_;
     double patienceSeconds_;
+    std::optional<Launcher> launcher_;
     MPI_Comm communicator_ = MPI_COMM_NULL;
     std::optional<PeerFailed> peerFailure_;
     std::optional<Note> ownFailure_;

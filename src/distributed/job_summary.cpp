@@ -38,6 +38,7 @@ Json jsonOf(const RankRecord& rank) {
     for (const PhaseFigures& phase : rank.phases) phases.push_back(jsonOf(phase));
     return {{"host", rank.host},
             {"device", rank.device},
+            {"threads", rank.threads},
             {"peak_memory_bytes", rank.peakMemoryBytes},
             {"phases", std::move(phases)}};
 }
@@ -87,15 +88,15 @@ std::string RankRecord::toJson() const {
 
 RankRecord RankRecord::fromJson(const std::string& text) {
     const Json json = Json::parse(text);
-    RankRecord record{json.at("host"), json.at("device"), json.at("peak_memory_bytes"), {}};
+    RankRecord record{json.at("host"), json.at("device"), json.at("threads"), json.at("peak_memory_bytes"), {}};
     for (const Json& phase : json.at("phases")) record.phases.push_back(phaseFrom(phase));
     return record;
 }
 
-RankRecord recordOfThisRank(const std::string& device) {
+RankRecord recordOfThisRank(const std::string& device, int threads) {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    return {hostName(), device, static_cast<std::uint64_t>(usage.ru_maxrss) * 1024, recordedPhases()};
+    return {hostName(), device, threads, static_cast<std::uint64_t>(usage.ru_maxrss) * 1024, recordedPhases()};
 }
 
 double PhaseSummary::bytesPerSecond() const {
@@ -131,7 +132,8 @@ std::string summaryTable(const std::vector<RankRecord>& ranks) {
     }
     for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
         const std::uint64_t device = peakDeviceBytes(ranks[rank]);
-        text += fmt::format("rank {}: {}, {}, at most {} of memory{}\n", rank, ranks[rank].host, ranks[rank].device,
+        text += fmt::format("rank {}: {}, {} thread{}, {}, at most {} of memory{}\n", rank, ranks[rank].host,
+                            ranks[rank].threads, ranks[rank].threads == 1 ? "" : "s", ranks[rank].device,
                             formatBytes(ranks[rank].peakMemoryBytes),
                             device == 0 ? "" : fmt::format(" and {} of the GPU's", formatBytes(device)));
     }

@@ -2,12 +2,17 @@
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/standard_streams.h"
+#include "aimerge/distributed/interruption.h"
+#include "distributed/blocking_call.h"
 #include "distributed/job_control.h"
 #include "distributed/mpi_call.h"
 #include "distributed/node_ranks.h"
 #include "distributed/patience.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -17,6 +22,14 @@ namespace {
 
 // A message on its way when its request goes needs both ranks to look after it; they do, in leave().
 constexpr double kCancelSeconds = 1;
+// Between SIGTERM and SIGKILL are 30 s under Slurm.
+constexpr double kSecondsAfterTerm = 10;
+// By now every rank has said that it is done. Finalizing takes milliseconds, on thousands of ranks a few seconds.
+constexpr double kFinalizeSeconds = 60;
+constexpr double kLauncherSeconds = 3, kLauncherSecondsAfterFailure = 7, kLauncherSecondsAfterAbort = 2;
+// Where MPI itself stands still, ranks cannot hear of each other: they leave it to rank 0 to say so, unless it does not end
+// the job.
+constexpr double kWaitForRootSeconds = 2;
 // The user's tags are for send() and receive(); gather() has a communicator to itself.
 constexpr int kSizeTag = 0, kTextTag = 1;
 
@@ -37,6 +50,10 @@ void requirePeer(const World& world, int peer) {
     }
 }
 
+double waitForRootSeconds(int rank) {
+    return rank == 0 ? 0 : kWaitForRootSeconds;
+}
+
 /// "Open MPI v4.1.4"
 std::string mpiLibrary() {
     std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
@@ -50,6 +67,7 @@ std::string mpiLibrary() {
 /// Without a launcher `control` is empty, and there is one rank.
 struct World::Impl {
     std::optional<JobControl> control;
+    std::optional<Launcher> launcher;
     NodeRanks onNode = aloneOnThisMachine();
     MPI_Comm messages = MPI_COMM_NULL;     // send(), receive()
     MPI_Comm collectives = MPI_COMM_NULL;  // the rest
@@ -60,6 +78,12 @@ struct World::Impl {
     std::string text;
 
     void start(int& argc, char**& argv);
+    void finalize(int exitCode);
+    double finalizeSeconds() const { return std::min(control->patienceSeconds(), kFinalizeSeconds); }
+    /// What the launcher may take to end when its ranks have.
+    double secondsForLauncher(const JobControl::Outcome& outcome) const;
+    /// Where MPI does not come back. Called by another thread, so MPI_Abort is not for this.
+    [[noreturn]] void endProcess(int exitCode);
     /// Polls done() until it says true. @param purpose of the wait, for the error line
     template <typename Done>
     void waitUntil(Done done, std::string_view purpose);
@@ -85,11 +109,19 @@ void World::Impl::start(int& argc, char**& argv) {
     int size = 1, rank = 0;
     if (environment::startedByMpiLauncher()) {
         int provided = 0;
+        launcher = Launcher::ofThisProcess();
+        const BlockingCall deadline(patienceSeconds + waitForRootSeconds(environment::launchedRank()), [&] {
+            tellUser(
+                "aimerge: the ranks have not come together for {:g} s: one of them hangs or its machine is gone "
+                "(AIMERGE_COLLECTIVE_TIMEOUT sets the wait)\n",
+                patienceSeconds);
+            endProcess(static_cast<int>(ExitCode::Fault));
+        });
         checkMpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
         checkMpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
         checkMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
         checkMpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
-        control.emplace(rank, size, patienceSeconds);
+        control.emplace(rank, size, patienceSeconds, launcher);
         checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &messages), "MPI_Comm_dup for messages");
         checkMpi(MPI_Comm_dup(MPI_COMM_WORLD, &collectives), "MPI_Comm_dup for collectives");
         onNode = ranksOfThisMachine();
@@ -106,12 +138,42 @@ void World::Impl::start(int& argc, char**& argv) {
     }
 }
 
+void World::Impl::finalize(int exitCode) {
+    const double seconds = finalizeSeconds();
+    const BlockingCall deadline(seconds + waitForRootSeconds(control->rank()), [this, exitCode, seconds] {
+        tellUser("aimerge: rank {} is done, but MPI_Finalize has not come back for {:g} s: another machine is gone\n",
+                 control->rank(), seconds);
+        endProcess(exitCode);
+    });
+    control->release();
+    checkMpi(MPI_Comm_free(&messages), "MPI_Comm_free of messages");
+    checkMpi(MPI_Comm_free(&collectives), "MPI_Comm_free of collectives");
+    checkMpi(MPI_Finalize(), "MPI_Finalize");
+}
+
+double World::Impl::secondsForLauncher(const JobControl::Outcome& outcome) const {
+    if (!outcome.allIdle) return kLauncherSecondsAfterAbort;
+    return outcome.exitCode == 0 ? finalizeSeconds() + kLauncherSeconds : kLauncherSecondsAfterFailure;
+}
+
+void World::Impl::endProcess(int exitCode) {
+    std::fflush(nullptr);
+    leaveMpiBehind(launcher && launcher->isParent() ? launcher : std::nullopt);
+    std::_Exit(exitCode);
+}
+
 template <typename Done>
 void World::Impl::waitUntil(Done done, std::string_view purpose) {
     Patience patience(control->patienceSeconds());
+    bool hurrying = false;
     while (!done()) {
         if (const auto& failure = control->peerFailure()) throw *failure;
+        if (!hurrying && askedToEnd()) {  // by a launcher, perhaps, that knows of the lost rank
+            hurrying = true;
+            patience.shortenTo(kSecondsAfterTerm);
+        }
         if (patience.exhausted()) {
+            if (hurrying) throwIfInterrupted();
             throw RuntimeFault(
                 "no progress from another rank for {:g} s in {}: it hangs or its machine is gone "
                 "(AIMERGE_COLLECTIVE_TIMEOUT sets the wait)",
@@ -268,12 +330,11 @@ void World::reportFailure(int exitCode, const std::string& message) {
 int World::leave(int exitCode) {
     if (!impl_->control) return exitCode;
     const JobControl::Outcome outcome = impl_->control->meet(exitCode, !impl_->abandoned);
-    if (outcome.allIdle) {
-        impl_->control->release();
-        checkMpi(MPI_Comm_free(&impl_->messages), "MPI_Comm_free of messages");
-        checkMpi(MPI_Comm_free(&impl_->collectives), "MPI_Comm_free of collectives");
-        checkMpi(MPI_Finalize(), "MPI_Finalize");
-    }
+    // The launcher may be about to lose a machine, with nobody left to notice. Where it started a script, it may have more
+    // to do.
+    if (impl_->launcher && impl_->launcher->isParent() && impl_->onNode.own == 0)
+        impl_->launcher->endSoon(impl_->secondsForLauncher(outcome));
+    if (outcome.allIdle) impl_->finalize(outcome.exitCode);
     return outcome.exitCode;
 }
 

@@ -17,10 +17,10 @@ PhaseFigures phase(const std::string& name, double seconds, double idle = 0) {
 
 /// Four seconds of two ranks: rank 0 works 4, rank 1 works 1 and waits 1, then is done.
 std::vector<RankRecord> twoRanks() {
-    RankRecord first{"n1", "CPU", 100'000'000, {phase("prepare", 1), phase("merge", 4)}};
+    RankRecord first{"n1", "CPU", 1, 100'000'000, {phase("prepare", 1), phase("merge", 4)}};
     first.phases[1].bytesRead = 6'000'000'000;
     first.phases[1].bytesWritten = 2'000'000'000;
-    RankRecord second{"n2", "NVIDIA H100", 200'000'000, {phase("merge", 2, 1)}};
+    RankRecord second{"n2", "NVIDIA H100", 16, 200'000'000, {phase("merge", 2, 1)}};
     second.phases[0].bytesRead = 4'000'000'000;
     second.phases[0].peakDeviceBytes = 7'000'000'000;
     return {first, second};
@@ -46,12 +46,13 @@ TEST(JobSummary, ARankWithoutThePhaseWasIdle) {
 
 TEST(JobSummary, TheSlowestRankIsTheOneThatWorkedLongestNotTheOneThatWaited) {
     EXPECT_EQ(
-        summaryOf({{"n", "CPU", 0, {phase("calibrate", 10, 9)}}, {"n", "CPU", 0, {phase("calibrate", 10, 2)}}})[0].slowest,
+        summaryOf({{"n", "CPU", 1, 0, {phase("calibrate", 10, 9)}}, {"n", "CPU", 1, 0, {phase("calibrate", 10, 2)}}})[0]
+            .slowest,
         1U);
 }
 
 TEST(JobSummary, TokensPerSecondCountEveryTokenOnce) {
-    RankRecord first{"n", "CPU", 0, {phase("calibrate", 4)}}, second = first;
+    RankRecord first{"n", "CPU", 1, 0, {phase("calibrate", 4)}}, second = first;
     first.phases[0].tokens = 8192;
     EXPECT_EQ(summaryOf({first, second})[0].tokensPerSecond(), 2048);
 }
@@ -60,6 +61,7 @@ TEST(JobSummary, RecordsSurviveTheirTravel) {
     const RankRecord sent = twoRanks()[1], come = RankRecord::fromJson(sent.toJson());
     EXPECT_EQ(come.toJson(), sent.toJson());
     EXPECT_EQ(come.host, "n2");
+    EXPECT_EQ(come.threads, 16);
     EXPECT_EQ(come.phases[0].idleSeconds, 1);
     EXPECT_EQ(come.phases[0].peakDeviceBytes, 7'000'000'000);
 }
@@ -69,12 +71,12 @@ TEST(JobSummary, TableHasALinePerPhaseAndRank) {
               "phase            time     read  written       rate  tokens/s   idle  slowest\n"
               "prepare          1.0s        -        -          -         -    50%   rank 0\n"
               "merge            4.0s  10.0 GB  2.00 GB  3.00 GB/s         -    38%   rank 0\n"
-              "rank 0: n1, CPU, at most 100 MB of memory\n"
-              "rank 1: n2, NVIDIA H100, at most 200 MB of memory and 7.00 GB of the GPU's\n");
+              "rank 0: n1, 1 thread, CPU, at most 100 MB of memory\n"
+              "rank 1: n2, 16 threads, NVIDIA H100, at most 200 MB of memory and 7.00 GB of the GPU's\n");
 }
 
 TEST(JobSummary, NothingMeasuredIsNothingSaid) {
-    EXPECT_EQ(summaryTable({{"n", "CPU", 1, {}}}), "");
+    EXPECT_EQ(summaryTable({{"n", "CPU", 1, 1, {}}}), "");
 }
 
 TEST(JobSummary, JsonHasPhasesAndRanks) {
@@ -101,8 +103,9 @@ TEST(Phase, TwoOfOneNameAreAddedUp) {
 }
 
 TEST(RankRecord, IsOfThisProcess) {
-    const RankRecord record = recordOfThisRank("CPU");
+    const RankRecord record = recordOfThisRank("CPU", 3);
     EXPECT_EQ(record.device, "CPU");
+    EXPECT_EQ(record.threads, 3);
     EXPECT_FALSE(record.host.empty());
     EXPECT_GT(record.peakMemoryBytes, 1'000'000U);
 }

@@ -50,6 +50,17 @@ bool startedByMpiLauncher();
 /// launcher started. Default 1.
 int launchedProcesses();
 
+/// OMPI_COMM_WORLD_LOCAL_SIZE (mpirun): how many of them on this machine. Default all.
+int launchedProcessesHere();
+
+/// OMPI_MCA_orte_jobfam_session_dir (mpirun of Open MPI 4): where it keeps its files of this job on this machine. Empty
+/// where unknown.
+std::string sessionFolderOfLauncher();
+
+/// OMPI_COMM_WORLD_RANK, else PMIX_RANK, else PMI_RANK: this process among them, for as long as MPI cannot be asked. Default
+/// 0.
+int launchedRank();
+
 /// SLURM_STEP_NUM_TASKS: tasks of the srun step that this process is one of. Default 1.
 int slurmStepTasks();
 

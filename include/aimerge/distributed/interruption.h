@@ -12,6 +12,9 @@ void installInterruptionHandlers();
 /// Local. True after a signal to this process.
 bool interruptionRequested();
 
+/// Local. True when that was SIGTERM or SIGINT, so that SIGKILL may follow.
+bool askedToEnd();
+
 /// Local. For safe points inside work that ranks do each on their own: the others are stopped by reportFailure().
 /// @throws Interrupted after a signal to this process
 void throwIfInterrupted();

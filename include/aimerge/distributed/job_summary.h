@@ -12,6 +12,7 @@ namespace aimerge {
 
 struct RankRecord {
     std::string host, device;
+    int threads = 1;
     std::uint64_t peakMemoryBytes = 0;  // of the process, libraries and touched pages of mapped files included
     std::vector<PhaseFigures> phases;
 
@@ -20,7 +21,7 @@ struct RankRecord {
 };
 
 /// This rank's. @param device its name, where it computes
-RankRecord recordOfThisRank(const std::string& device);
+RankRecord recordOfThisRank(const std::string& device, int threads);
 
 /// A phase over all ranks. Ranks that had no such phase were idle.
 struct PhaseSummary {
