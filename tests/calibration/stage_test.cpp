@@ -1,5 +1,7 @@
-#include "calibration/stage.h"
+#include "aimerge/distributed/stage.h"
+
 #include "aimerge/core/error.h"
+#include "calibration/group_size.h"
 #include "calibration/stage_report.h"
 #include "model/golden_model.h"
 
@@ -125,7 +127,7 @@ protected:
         const Plan plan;
         Stage stage;
         stage.stages = stages;
-        return groupSize({base_, config, plan, blocks, 1, memoryLimit}, stage, MicroBatches(100, 1));
+        return groupSizeOf({base_, config, plan, blocks, 1, memoryLimit}, stage, MicroBatches(100, 1));
     }
 
     // Hidden 64, inner 160, 4 + 2 heads of 16, float32. A layer: 64 * (2 * 6 * 16 + 3 * 160 + 2) * 4 = 172544 bytes. Work of
