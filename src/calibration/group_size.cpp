@@ -16,8 +16,8 @@ std::uint64_t workBytesPerToken(const ModelConfig& config, std::uint64_t bytesPe
 
 }  // namespace
 
-std::int64_t groupSizeOf(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps) {
-    if (job.memoryLimit == 0) return groupSize(stage, steps, std::nullopt);
+std::int64_t groupSizeOf(const CalibrationJob& job, const MicroBatches& steps) {
+    if (job.memoryLimit == 0) return groupSize(steps, job.plan.streamedGroups, std::nullopt);
 
     const ModelConfig& config = job.base.modelConfig();
     const std::uint64_t bytesPerValue = bytesPerElement(job.config.dtype);
@@ -26,7 +26,8 @@ std::int64_t groupSizeOf(const CalibrationJob& job, const Stage& stage, const Mi
                                 tokens * workBytesPerToken(config, bytesPerValue);
     const std::uint64_t perStep = tokens * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerValue;
     const std::uint64_t left = job.memoryLimit > fixed ? job.memoryLimit - fixed : 0;
-    return groupSize(stage, steps, static_cast<std::int64_t>(std::min<std::uint64_t>(left / perStep, 1u << 30)));
+    return groupSize(steps, job.plan.streamedGroups,
+                     static_cast<std::int64_t>(std::min<std::uint64_t>(left / perStep, 1u << 30)));
 }
 
 }  // namespace aimerge

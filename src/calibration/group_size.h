@@ -7,6 +7,6 @@
 namespace aimerge {
 
 /// groupSize() with as many hidden states as the job's memory limit holds.
-std::int64_t groupSizeOf(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps);
+std::int64_t groupSizeOf(const CalibrationJob& job, const MicroBatches& steps);
 
 }  // namespace aimerge

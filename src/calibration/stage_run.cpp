@@ -58,7 +58,7 @@ public:
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
-        const std::int64_t group = groupSizeOf(job_, stage_, steps_);
+        const std::int64_t group = groupSizeOf(job_, steps_);
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
         LayerWeights weights;
         passLayerByLayer(

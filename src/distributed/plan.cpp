@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -21,7 +22,7 @@ namespace aimerge {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, replica, firstLayer, endLayer, embedding, head, tensors, bytesToRead,
                                    bytesToWrite, calibrationWeightBytes, calibrationBytesToRead, statisticsBytes,
                                    hiddenStates, hiddenStateBytes, streamsLayers, peakMemoryBytes, calibrationFlops)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas, streamedGroups)
 
 namespace {
 
@@ -235,6 +236,21 @@ void evenOutMerge(std::vector<PlannedRank>& ranks, const std::vector<Work>& tens
     for (std::size_t r = 0; r < ranks.size(); ++r) setMerging(ranks[r].plan, even[r]);
 }
 
+/// Every group reads the layers anew, R seconds in a stage, and a stage's work takes C: in G groups, S stages take
+/// (G + S - 1) (R + C / G), which is least with G = sqrt((S - 1) C / R).
+std::int64_t streamedGroups(const std::vector<PlannedRank>& ranks, const PlanSettings& settings, int stages) {
+    double working = 0, reading = 0;
+    for (const PlannedRank& rank : ranks) {
+        working = std::max(working, rank.plan.calibrationFlops / settings.hardware.flopsPerSecond);
+        reading =
+            std::max(reading, static_cast<double>(rank.plan.calibrationBytesToRead) / settings.hardware.bytesPerSecond);
+    }
+    constexpr double kMostGroupsPerStage = 4;  // with them, filling the pipeline takes a quarter of the work's time
+    const double most = kMostGroupsPerStage * stages;
+    const double best = reading > 0 ? std::sqrt((stages - 1) * working / reading) : most;
+    return std::llround(std::clamp(best, 1.0, std::max(most, 1.0)));
+}
+
 void warnOfIdleRanks(const Plan& plan, std::size_t layers) {
     const auto idle = std::count_if(plan.ranks.begin(), plan.ranks.end(), [](const RankPlan& rank) { return rank.idle(); });
     if (idle > 0) spdlog::warn("{} ranks for {} layers: idle ranks: {}", plan.ranks.size(), layers, idle);
@@ -274,6 +290,7 @@ Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, c
         plan.replicas == 1 ? onePipeline(model, settings)
                            : severalPipelines(calibration, workOf(base, output, mergingAlone), settings, plan.replicas);
     if (settings.merging) evenOutMerge(ranks, mergeWorks(base, output, settings), calibration, settings, plan.replicas);
+    plan.streamedGroups = streamedGroups(ranks, settings, settings.ranks / plan.replicas);
     std::uint64_t least = 0;
     std::size_t neediest = 0;
     for (PlannedRank& rank : ranks) {

@@ -94,9 +94,7 @@ std::vector<StepShape> MicroBatches::shapes(std::int64_t length) const {
     return shapes;
 }
 
-std::int64_t groupSize(const Stage& stage, const MicroBatches& steps, std::optional<std::int64_t> fitting) {
-    constexpr std::int64_t kGroupsPerStage = 4;
-    const std::int64_t groups = stage.stages > 1 ? kGroupsPerStage * stage.stages : 1;
+std::int64_t groupSize(const MicroBatches& steps, std::int64_t groups, std::optional<std::int64_t> fitting) {
     const std::int64_t wanted = std::max<std::int64_t>(1, (steps.count() + groups - 1) / groups);
     return fitting ? std::clamp<std::int64_t>(*fitting, 1, wanted) : wanted;
 }

@@ -90,7 +90,7 @@ void readRanks(const MappingReader& file, Machine& machine, const std::string& f
         throw UsageError("{}: give gpus_per_node, or ranks_per_node of a machine without GPUs", fileName);
     machine.isGpu = gpus > 0;
     machine.ranksPerNode = std::max(gpus, ranks);
-    constexpr int kMostRanks = 4096;  // each of them is simulated
+    constexpr int kMostRanks = 1024;  // simulated in a second
     if (static_cast<std::int64_t>(machine.nodes) * machine.ranksPerNode > kMostRanks)
         throw UsageError("{}: {} nodes of {} ranks; at most {} ranks can be simulated", fileName, machine.nodes,
                          machine.ranksPerNode, kMostRanks);
@@ -142,7 +142,7 @@ Machine h100x4() {
     machine.threadsPerRank = 16;
     machine.flopsPerSecond = 400e12;
     machine.weightBytesPerSecond = 3e12;
-    machine.mergeBytesPerSecond = 16 * 2e9;
+    machine.mergeBytesPerSecond = 16 * 0.5e9;
     machine.digestBytesPerSecond = 16 * 5e9;
     machine.messageBytesPerSecond = 300e9;
     machine.latencySeconds = 20e-6;

@@ -79,7 +79,7 @@ public:
     }
 
     void runStreaming() {
-        const std::int64_t group = groupSize(stage_, steps_, plan_.hiddenStates);
+        const std::int64_t group = groupSize(steps_, job_.plan.streamedGroups, plan_.hiddenStates);
         MessageLink<StateSize> link = linkWith(static_cast<std::size_t>(group));
         passLayerByLayer(
             link, steps_.count(), group, stage_.firstLayer, stage_.endLayer, [&](std::int64_t) { load(); },

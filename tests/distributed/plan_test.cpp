@@ -2,13 +2,10 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
-#include "distributed/llama_headers.h"
-#include "support/temp_folder.h"
+#include "distributed/planned_model.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <regex>
@@ -19,77 +16,6 @@ namespace aimerge {
 namespace {
 
 using testing::HasSubstr;
-
-struct Model {
-    explicit Model(const LlamaShape& shape, std::uint64_t maxShardBytes = 10'000'000'000)
-        : output(llamaTensors(shape, Dtype::BF16)) {
-        writeHeadersOnly(folder.path(), shape, Dtype::BF16, maxShardBytes);
-        base.emplace(Checkpoint::open(folder.path().string()));
-    }
-
-    TempFolder folder;
-    std::optional<Checkpoint> base;
-    std::vector<OutputTensor> output;
-};
-
-/// Collects what is logged while it lives.
-class CollectedLog {
-public:
-    CollectedLog() : before_(spdlog::default_logger()) {
-        spdlog::set_default_logger(
-            std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(text_)));
-        spdlog::set_pattern("%l: %v");
-    }
-    ~CollectedLog() { spdlog::set_default_logger(before_); }
-    std::string text() const { return text_.str(); }
-
-private:
-    std::ostringstream text_;
-    std::shared_ptr<spdlog::logger> before_;
-};
-
-LlamaShape smallShape(std::int64_t layers) {
-    return {64, layers, 4, 2, 128, 512, true};
-}
-
-PlanSettings mergeSettings(int ranks) {
-    PlanSettings settings;
-    settings.ranks = ranks;
-    settings.inputs = 4;
-    settings.mergeBytesPerThread = 50'000'000;
-    return settings;
-}
-
-PlanSettings calibratedSettings(int ranks, std::int64_t blocks = 256, std::int64_t blockLength = 2048) {
-    PlanSettings settings = mergeSettings(ranks);
-    settings.blocks = blocks;
-    settings.blockLength = blockLength;
-    return settings;
-}
-
-/// Layers lie in order without holes, the first rank has the embedding, the last one with layers the head, and every output
-/// tensor has one owner.
-void expectSound(const Plan& plan, std::int64_t layers, const std::vector<OutputTensor>& output) {
-    std::int64_t next = 0;
-    std::size_t lastActive = 0;
-    std::vector<std::string> owned;
-    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
-        const RankPlan& rank = plan.ranks[r];
-        EXPECT_EQ(rank.firstLayer, next);
-        EXPECT_GE(rank.endLayer, rank.firstLayer);
-        if (rank.endLayer > rank.firstLayer) lastActive = r;
-        next = rank.endLayer;
-        owned.insert(owned.end(), rank.tensors.begin(), rank.tensors.end());
-    }
-    EXPECT_EQ(next, layers);
-    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
-        EXPECT_EQ(plan.ranks[r].embedding, r == 0);
-        EXPECT_EQ(plan.ranks[r].head, r == lastActive);
-    }
-    std::vector<std::string> names;
-    for (const OutputTensor& tensor : output) names.push_back(tensor.name);
-    EXPECT_THAT(owned, testing::UnorderedElementsAreArray(names));
-}
 
 TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     const LlamaShape shape{8, 2, 2, 1, 16, 10};  // head_dim 4, keys and values 4 wide
@@ -112,6 +38,8 @@ TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     EXPECT_EQ(last.bytesToWrite, (layer + norm + embedding) * 2 * 2);  // the head has the embedding's shape
     EXPECT_EQ(first.calibrationWeightBytes, layer * 2);
     EXPECT_EQ(last.calibrationWeightBytes, (layer + norm) * 2);
+    EXPECT_EQ(first.calibrationBytesToRead, layer * 2);
+    EXPECT_EQ(first.statisticsBytes, (8 + 8 + 8 + 16) * 20u);  // what enters q, o, gate and down
     // 15 tokens; each attends to 3 on average, over 8 channels, once for scores and once for values.
     EXPECT_DOUBLE_EQ(first.calibrationFlops, 15.0 * (2.0 * matrices + 4.0 * 3 * 8));
     EXPECT_DOUBLE_EQ(last.calibrationFlops, first.calibrationFlops);
@@ -134,115 +62,6 @@ TEST(Plan, WarnsOfIdleRanks) {
     makePlan(*model.base, {}, settings);
 
     EXPECT_EQ(log.text(), "warning: 5 ranks for 2 layers: idle ranks: 3\n");
-}
-
-std::uint64_t mostToMerge(const Plan& plan) {
-    std::uint64_t most = 0;
-    for (const RankPlan& rank : plan.ranks) most = std::max(most, rank.bytesToRead + rank.bytesToWrite);
-    return most;
-}
-
-TEST(Plan, MergesOnMoreRanksThanLayers) {
-    const Model model({64, 6, 4, 2, 128, 32, true});  // a layer is much more than the embedding
-    const CollectedLog log;
-    for (const std::int64_t blocks : {0, 256}) {
-        PlanSettings settings = calibratedSettings(12, blocks);
-
-        const Plan plan = makePlan(*model.base, model.output, settings);
-
-        expectSound(plan, 6, model.output);
-        for (const RankPlan& rank : plan.ranks) EXPECT_FALSE(rank.tensors.empty());
-        const std::uint64_t all = plan.totalBytesToRead() + plan.totalBytesToWrite();
-        EXPECT_LE(mostToMerge(plan), all / 12 * 13 / 10);
-        // Six ranks calibrate, one layer each.
-        for (std::size_t r = 0; r < 12; ++r) EXPECT_EQ(plan.ranks[r].calibrationFlops > 0, blocks > 0 && r < 6);
-    }
-    EXPECT_EQ(log.text(), "");
-}
-
-TEST(Plan, MergesEvenlyWhereOneRankInFourHasALayerMore) {
-    const Model model({64, 40, 4, 2, 128, 32, true});
-    const auto share = [&](int ranks) {
-        const Plan plan = makePlan(*model.base, model.output, mergeSettings(ranks));
-        return static_cast<double>(mostToMerge(plan) * static_cast<std::uint64_t>(ranks)) /
-               static_cast<double>(plan.totalBytesToRead() + plan.totalBytesToWrite());
-    };
-    EXPECT_NEAR(share(32), 1, 0.1);  // with whole layers 1.6: two of 40
-    EXPECT_NEAR(share(20), 1, 0.1);  // two each
-}
-
-TEST(Plan, KeepsTheTensorsOfALayerTogetherWhereThatIsNearlyEven) {
-    const Model model({64, 40, 4, 2, 128, 32, true});
-    for (const RankPlan& rank : makePlan(*model.base, model.output, calibratedSettings(9)).ranks)
-        for (const std::string& tensor : rank.tensors) {
-            const Place place = model.base->architecture().placeOf(tensor);
-            if (place.part != Part::Layer) continue;
-            EXPECT_GE(place.layer, rank.firstLayer);
-            EXPECT_LT(place.layer, rank.endLayer);
-        }
-}
-
-TEST(Plan, OwnsEveryLayerAndTensorOnceForAnyNumberOfRanks) {
-    const CollectedLog warnings;
-    for (const std::int64_t layers : {1, 2, 3, 7, 22, 31, 61}) {
-        const Model model(smallShape(layers));
-        for (int ranks = 1; ranks <= 64; ++ranks) {
-            SCOPED_TRACE(testing::Message() << layers << " layers on " << ranks << " ranks");
-            const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks, 4, 32));
-
-            expectSound(plan, layers, model.output);
-            // Every rank has layers as long as there are layers.
-            for (std::size_t r = 0; r < plan.ranks.size(); ++r)
-                EXPECT_EQ(plan.ranks[r].firstLayer == plan.ranks[r].endLayer, std::cmp_greater_equal(r, layers));
-            // Tensors one by one, each to the rank with least, give no rank more than its share and the largest of them.
-            const std::uint64_t embedding = 5 * model.output.front().bytes(),  // four read, one written
-                share = (plan.totalBytesToRead() + plan.totalBytesToWrite()) / plan.ranks.size();
-            EXPECT_LE(static_cast<double>(mostToMerge(plan)), 1.25 * static_cast<double>(share + embedding));
-        }
-    }
-}
-
-TEST(Plan, IsEvenWhenLayersAreAllThatCounts) {
-    const Model model({64, 30, 4, 2, 128, 1, true});
-    for (int ranks = 1; ranks <= 30; ++ranks) {
-        const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks));
-
-        for (const RankPlan& rank : plan.ranks) {
-            EXPECT_GE(rank.endLayer - rank.firstLayer, 30 / ranks);
-            EXPECT_LE(rank.endLayer - rank.firstLayer, (30 + ranks - 1) / ranks);
-        }
-    }
-}
-
-TEST(Plan, GivesTheRankOfALargeEmbeddingFewerLayers) {
-    const Model model({64, 20, 4, 2, 128, 4000, true});  // the embedding is as large as seven layers
-
-    const Plan plan = makePlan(*model.base, model.output, mergeSettings(2));
-
-    const RankPlan &first = plan.ranks[0], &last = plan.ranks[1];
-    EXPECT_LT(first.endLayer - first.firstLayer, last.endLayer - last.firstLayer);
-    EXPECT_NEAR(static_cast<double>(first.bytesToRead) / static_cast<double>(last.bytesToRead), 1, 0.1);
-}
-
-TEST(Plan, GivesOtherTensorsToTheRankWithLeast) {
-    Model model(smallShape(3));
-    model.output.push_back({"vision.small", Dtype::BF16, {10}});
-    model.output.push_back({"vision.large", Dtype::BF16, {1000, 1000}});
-    model.output.push_back({"vision.z", Dtype::BF16, {10}});
-
-    const Plan plan = makePlan(*model.base, model.output, mergeSettings(3));
-
-    expectSound(plan, 3, model.output);
-    const auto ownerOf = [&](const std::string& name) {
-        return std::find_if(plan.ranks.begin(), plan.ranks.end(),
-                            [&](const RankPlan& rank) {
-                                return std::find(rank.tensors.begin(), rank.tensors.end(), name) != rank.tensors.end();
-                            }) -
-               plan.ranks.begin();
-    };
-    EXPECT_EQ(ownerOf("vision.large"), 1);  // the middle rank has neither embedding nor norm
-    EXPECT_EQ(ownerOf("vision.small"), 2);  // by then the last one has less
-    EXPECT_EQ(ownerOf("vision.z"), 2);
 }
 
 TEST(Plan, MergesNothingWhenCalibratingAlone) {
@@ -276,6 +95,26 @@ TEST(Plan, StreamsLayersOnlyBelowTheMemoryThatHoldsThem) {
         EXPECT_TRUE(rank.streamsLayers);
         EXPECT_LE(rank.peakMemoryBytes, settings.memoryLimit);
     }
+}
+
+TEST(Plan, StreamsInFewGroupsWhereReadingTakesLongerThanTheWork) {
+    const Model model(smallShape(12));
+    PlanSettings settings = calibratedSettings(4, 64, 32);
+    settings.hardware.flopsPerSecond = 1e9;
+    const auto groups = [&](double bytesPerSecond) {
+        settings.hardware.bytesPerSecond = bytesPerSecond;
+        return makePlan(*model.base, model.output, settings).streamedGroups;
+    };
+    EXPECT_EQ(groups(1e12), 16);  // four for each stage
+    EXPECT_EQ(groups(1), 1);
+
+    // Work takes twice as long as reading.
+    const Plan plan = makePlan(*model.base, model.output, settings);
+    settings.hardware.bytesPerSecond = 2 * static_cast<double>(plan.ranks[1].calibrationBytesToRead) /
+                                       (plan.ranks[1].calibrationFlops / settings.hardware.flopsPerSecond);
+    EXPECT_EQ(makePlan(*model.base, model.output, settings).streamedGroups, 2);  // sqrt(6)
+    settings.ranks = 1;
+    EXPECT_EQ(makePlan(*model.base, model.output, settings).streamedGroups, 1);
 }
 
 TEST(Plan, CountsAllHiddenStatesOfASequentialCalibrationAndWhatItMerges) {

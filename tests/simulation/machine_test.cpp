@@ -78,7 +78,7 @@ TEST(Machine, MistakesAreNamed) {
         {changed("gpus_per_node: 4", ""), "give gpus_per_node, or ranks_per_node"},
         {changed("gpus_per_node: 4", "gpus_per_node: 4\nranks_per_node: 2"), "give gpus_per_node, or ranks_per_node"},
         {changed("gpus_per_node", "ranks_per_node"), "gpu describes GPUs"},
-        {changed("nodes: 2", "nodes: 2000"), "at most 4096 ranks"},
+        {changed("nodes: 2", "nodes: 2000"), "at most 1024 ranks"},
         {"", "must be a mapping"},
         {"gpus_per_node: 4", "m.yaml: the section 'gpu' is missing"},
     };

@@ -146,6 +146,17 @@ TEST(SimulatedCalibration, ThatStreamsReadsTheLayersForEveryGroup) {
     EXPECT_NEAR(calibrationSeconds(job), 3 * 100 + 6 * kForward, 1e-6);
 }
 
+TEST(SimulatedCalibration, ThatStreamsFillsThePipelineGroupByGroup) {
+    SimulatedJob job = calibration(4, 6);
+    for (RankPlan& rank : job.plan.ranks) rank.streamsLayers = true, rank.hiddenStates = 6;
+    job.plan.streamedGroups = 3;
+    job.machine.rankReadBytesPerSecond = 100 / 8.0;
+
+    // The last stage has read its layer and gets its first micro-batch after three times 10 s; then it works through three
+    // groups of two, and reads twice more.
+    EXPECT_NEAR(calibrationSeconds(job), 8 + 3 * 10 + 3 * 20 + 2 * 8, 1e-6);
+}
+
 TEST(SimulatedCalibration, ThatIsSequentialHasOneStageAtWork) {
     SimulatedJob job = calibration(3, 4);
     job.settings.mergedAtOnceBytes = 1;

@@ -59,6 +59,7 @@ struct PlanSettings {
 struct Plan {
     std::vector<RankPlan> ranks;
     int replicas = 1;
+    std::int64_t streamedGroups = 1;  // in which micro-batches pass stages that read their layers anew for each (stage.h)
 
     std::uint64_t totalBytesToRead() const;
     std::uint64_t totalBytesToWrite() const;

@@ -62,9 +62,10 @@ private:
     std::int64_t blocks_, sequencesPerStep_, stepsOfAll_, parts_, firstStep_, endStep_;
 };
 
-/// How many micro-batches a stage that streams its layers takes through them at once: as many as there is room for, but
-/// several groups per stage, so that all stages have work.
+/// How many micro-batches a stage that streams its layers takes through them at once: as many as the plan says and there is
+/// room for.
+/// @param groups Plan::streamedGroups
 /// @param fitting hidden states that the memory limit holds beside one layer and the work of one step; none: no limit
-std::int64_t groupSize(const Stage& stage, const MicroBatches& steps, std::optional<std::int64_t> fitting);
+std::int64_t groupSize(const MicroBatches& steps, std::int64_t groups, std::optional<std::int64_t> fitting);
 
 }  // namespace aimerge
