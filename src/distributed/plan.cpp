@@ -248,7 +248,7 @@ std::int64_t streamedGroups(const std::vector<PlannedRank>& ranks, const PlanSet
     constexpr double kMostGroupsPerStage = 4;  // with them, filling the pipeline takes a quarter of the work's time
     const double most = kMostGroupsPerStage * stages;
     const double best = reading > 0 ? std::sqrt((stages - 1) * working / reading) : most;
-    return std::llround(std::clamp(best, 1.0, std::max(most, 1.0)));
+    return std::llround(std::clamp(best, 1.0, most));
 }
 
 void warnOfIdleRanks(const Plan& plan, std::size_t layers) {
@@ -290,7 +290,8 @@ Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, c
         plan.replicas == 1 ? onePipeline(model, settings)
                            : severalPipelines(calibration, workOf(base, output, mergingAlone), settings, plan.replicas);
     if (settings.merging) evenOutMerge(ranks, mergeWorks(base, output, settings), calibration, settings, plan.replicas);
-    plan.streamedGroups = streamedGroups(ranks, settings, settings.ranks / plan.replicas);
+    const int stages = std::max(1, std::min(settings.ranks / plan.replicas, static_cast<int>(model.layers.size())));
+    plan.streamedGroups = streamedGroups(ranks, settings, stages);
     std::uint64_t least = 0;
     std::size_t neediest = 0;
     for (PlannedRank& rank : ranks) {
