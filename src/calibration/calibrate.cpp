@@ -1,7 +1,7 @@
 #include "aimerge/calibration/calibrate.h"
 
+#include "aimerge/distributed/stage.h"
 #include "calibration/hidden_transport.h"
-#include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/stage_report.h"
 #include "calibration/stage_run.h"

@@ -2,9 +2,9 @@
 
 #include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/core/error.h"
+#include "aimerge/distributed/stage.h"
 #include "aimerge/model/gradient.h"
 #include "calibration/magnitude_sum.h"
-#include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
 #include "calibration/torch_threads.h"

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <array>
-#include <chrono>
 #include <span>
 
 namespace aimerge {
@@ -12,61 +11,26 @@ namespace {
 constexpr int kStepDoneTag = 12;
 constexpr std::array<std::byte, 1> kStepDone{};
 
+/// Hidden states in the memory of their slots, uninitialised.
+StageLink::MessageOf messagesIn(const std::vector<StepShape>& steps, const Decoder& decoder, std::size_t slots) {
+    std::vector<at::Tensor> memory;
+    for (std::size_t slot = 0; slot < slots; ++slot) {
+        std::int64_t most = 0;  // of the steps that use the slot
+        for (std::size_t step = slot; step < steps.size(); step += slots) most = std::max(most, steps[step].tokens());
+        memory.push_back(decoder.emptyHidden(1, most));
+    }
+    return [steps, memory, hiddenSize = decoder.hiddenSize()](std::int64_t step, std::size_t slot) {
+        const StepShape shape = steps[static_cast<std::size_t>(step)];
+        return memory[slot].narrow(1, 0, shape.tokens()).view({shape.sequences, shape.length, hiddenSize});
+    };
+}
+
 }  // namespace
 
 StageLink::StageLink(HiddenTransport& transport, const Stage& stage, std::vector<StepShape> steps, const Decoder& decoder,
                      std::size_t slots)
-    : transport_(transport),
-      stage_(stage),
-      steps_(std::move(steps)),
-      hiddenSize_(decoder.hiddenSize()),
-      slots_(std::min(slots, steps_.size())) {
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-        std::int64_t most = 0;  // of the steps that use the slot
-        for (std::size_t step = i; step < steps_.size(); step += slots_.size()) most = std::max(most, steps_[step].tokens());
-        slots_[i].memory = decoder.emptyHidden(1, most);
-    }
-}
-
-void StageLink::waitFor(std::unique_ptr<Transfer>& transfer) {
-    if (!transfer) return;
-    const auto start = std::chrono::steady_clock::now();
-    transfer->wait();
-    transfer.reset();
-    waitSeconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-void StageLink::expect(std::int64_t step) {
-    Slot& slot = slotOf(step);
-    waitFor(slot.outgoing);
-    const StepShape shape = steps_[static_cast<std::size_t>(step)];
-    slot.hidden = slot.memory.narrow(1, 0, shape.tokens()).view({shape.sequences, shape.length, hiddenSize_});
-    if (!stage_.first()) receiving_ = &slot;
-}
-
-at::Tensor& StageLink::take(std::int64_t step) {
-    Slot& slot = slotOf(step);
-    waitFor(slot.incoming);
-    return slot.hidden;
-}
-
-void StageLink::pass(std::int64_t step) {
-    if (!stage_.last()) sending_ = &slotOf(step);
-}
-
-void StageLink::exchange() {
-    if (!receiving_ && !sending_) return;
-    Exchange started =
-        transport_.start(sending_ ? sending_->hidden : at::Tensor(), receiving_ ? receiving_->hidden : at::Tensor());
-    if (sending_) sending_->outgoing = std::move(started.outgoing);
-    if (receiving_) receiving_->incoming = std::move(started.incoming);
-    sending_ = receiving_ = nullptr;
-}
-
-void StageLink::finish() {
-    exchange();
-    for (Slot& slot : slots_) waitFor(slot.outgoing);
-}
+    : MessageLink(transport, stage, std::min(slots, steps.size()),
+                  messagesIn(steps, decoder, std::min(slots, steps.size()))) {}
 
 std::vector<int> otherRanks(const World& world) {
     std::vector<int> others;

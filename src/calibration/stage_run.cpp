@@ -1,8 +1,9 @@
 #include "calibration/stage_run.h"
 
 #include "aimerge/device/profiler_range.h"
+#include "aimerge/distributed/pipeline.h"
 #include "aimerge/model/decoder.h"
-#include "calibration/pipeline.h"
+#include "calibration/group_size.h"
 #include "calibration/stage_link.h"
 
 #include <ATen/ATen.h>
@@ -57,7 +58,7 @@ public:
 
     /// One layer in memory: each group of micro-batches passes through it before the next layer is read.
     void runStreaming() {
-        const std::int64_t group = groupSize(job_, stage_, steps_);
+        const std::int64_t group = groupSizeOf(job_, steps_);
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
         LayerWeights weights;
         passLayerByLayer(

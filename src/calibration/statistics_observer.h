@@ -1,11 +1,11 @@
 #pragma once
-// Sums up what enters every module of the layers a rank runs, part of the corpus by part (calibration/stage.h). An input
+// Sums up what enters every module of the layers a rank runs, part of the corpus by part (distributed/stage.h). An input
 // that several modules share is summed once.
 
+#include "aimerge/distributed/stage.h"
 #include "aimerge/statistics/statistics.h"
 #include "calibration/bad_activation.h"
 #include "calibration/channel_sums.h"
-#include "calibration/stage.h"
 #include "calibration/stage_observer.h"
 
 #include <compare>

@@ -7,7 +7,9 @@
 #include "cli/plan_step.h"
 #include "cli/shared_config.h"
 
+#include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/simulation/simulate.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -21,28 +23,44 @@ void declarePlan(CLI::App& app, Options& options) {
     declareConfig(app, options);
     app.add_option("--out", options.out, "Output folder, for the check of free disk space (default: here)");
     declareShardSize(app, options);
+    declareGather(app, options);
     app.add_option("--ranks", options.plannedRanks, "Plan for this many ranks (default: those the command runs on)")
         ->check(CLI::Range(1, 65536));
-    app.add_option("--hardware", options.hardware, "Plan for a node of this kind and estimate the times: h100x4");
+    app.add_option("--hardware", options.hardware,
+                   "Plan for another machine, and simulate how long the job takes there: h100x4, or a "
+                   "YAML file such as those of configs/hardware");
     app.add_flag("--json", options.json, "Print JSON to standard output");
     declareJobOptions(app, options);
 }
 
-void planFor(Hardware hardware, PlanSettings& settings) {
-    settings.ranks = hardware.ranks;
-    if (settings.memoryLimit == 0) settings.memoryLimit = usableGpuMemory(hardware.memoryBytes);
-    settings.hardware = std::move(hardware);
+/// A job plans by the same hardware on every machine of a kind.
+void planFor(const Machine& machine, PlanSettings& settings) {
+    settings.ranks = machine.ranks();
+    settings.threadsPerRank = machine.threadsPerRank;
+    if (settings.memoryLimit == 0) settings.memoryLimit = usableGpuMemory(machine.memoryBytes);
+    settings.hardware = machine.isGpu ? gpuHardware() : processorHardware(machine.threadsPerRank);
+    settings.hardware.name = machine.name;
 }
 
-/// The plan, what AIM would relax, and with --hardware the estimated times.
-std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& settings) {
+JobTimes timesOn(const Machine& machine, const MergeJob& job, const Options& options, const Plan& plan,
+                 const PlanSettings& settings) {
+    const Checkpoint& base = job.base();
+    std::uint64_t baseBytes = 0;
+    for (const TensorInfo& tensor : base.tensors()) baseBytes += tensor.bytes.size();
+    return simulate({plan, settings, machine, base.architecture().layers(), base.modelConfig().hiddenSize, baseBytes,
+                     options.gathersAtRoot});
+}
+
+/// The plan, what AIM would relax, and with --hardware the simulated times.
+std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& settings,
+                   const std::optional<JobTimes>& times) {
     auto json = nlohmann::ordered_json::parse(plan.toJson());
     if (const std::optional<Coverage> coverage = plannedCoverage(job)) json["coverage"] = coverage->json();
     if (job.featcal) json["featcal"] = featcalPlan(job, settings);
-    if (!settings.hardware.name.empty()) {
-        const PlanSeconds seconds = estimateSeconds(plan, settings);
+    if (times) {
         json["hardware"] = settings.hardware.name;
-        json["seconds"] = {{"calibration", seconds.calibration}, {"merge", seconds.merge}};
+        json["seconds"] = times->seconds();
+        json["phases"] = timesJson(*times);
     }
     return json.dump();
 }
@@ -54,11 +72,17 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     if (job.config.aim && job.config.aim->statisticsPath.empty())
         calibration = calibrationSize(job.config.aim->calibration, job.base());
     PlanSettings settings = planSettings(world, options, calibration, job);
-    if (!options.hardware.empty()) planFor(findHardware(options.hardware), settings);
+    std::optional<Machine> machine;
+    if (!options.hardware.empty()) planFor(machine.emplace(findMachine(options.hardware)), settings);
     if (options.plannedRanks > 0) settings.ranks = options.plannedRanks;
+    if (machine && settings.ranks > machine->ranks())
+        throw UsageError("--ranks {}: {} has {}", settings.ranks, machine->name, machine->ranks());
     const Plan plan = makePlan(job.base(), job.outputs, settings);
-    if (options.json) return fmt::print("{}\n", jsonOf(job, plan, settings));
-    fmt::print("{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
+    std::optional<JobTimes> times;
+    if (machine) times = timesOn(*machine, job, options, plan, settings);
+    if (options.json) return fmt::print("{}\n", jsonOf(job, plan, settings, times));
+    fmt::print("{}{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
+               times ? timesTable(*times, *machine) : "",
                expertStatisticsLines(job, settings) + featcalLine(job, settings) + coverageLine(job));
 }
 

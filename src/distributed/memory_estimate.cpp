@@ -9,6 +9,7 @@ namespace {
 constexpr std::uint64_t kStatesInFlight = 3;
 
 struct CalibrationMemory {
+    std::uint64_t states;
     std::uint64_t hiddenStateBytes, peakBytes, leastBytes;
     bool streams;
 };
@@ -25,7 +26,7 @@ CalibrationMemory ofSequentialCalibration(const StageWeights& weights, const Ste
     const std::uint64_t waiting = steps * step.hiddenBytes + settings.mergedAtOnceBytes;
     const std::uint64_t merging = waiting + std::max(ofMerge(settings), weights.leastStreamed);
     const std::uint64_t peak = std::max(running, merging);
-    return {hidden, peak, peak, true};
+    return {steps, hidden, peak, peak, true};
 }
 
 CalibrationMemory ofCalibration(const StageWeights& weights, const StepMemory& step, const PlanSettings& settings) {
@@ -36,13 +37,14 @@ CalibrationMemory ofCalibration(const StageWeights& weights, const StepMemory& s
     const std::uint64_t resident = weights.all + residentHidden;
     const std::uint64_t leastStreaming = weights.leastStreamed + step.workBytes + step.hiddenBytes;
     const std::uint64_t least = std::min(resident, leastStreaming);
-    if (settings.memoryLimit == 0 || resident <= settings.memoryLimit) return {residentHidden, resident, least, false};
+    if (settings.memoryLimit == 0 || resident <= settings.memoryLimit)
+        return {std::min(steps, kStatesInFlight), residentHidden, resident, least, false};
 
     // As many hidden states pass through a layer at a time as the limit leaves room for.
     const std::uint64_t room = settings.memoryLimit > leastStreaming ? settings.memoryLimit - leastStreaming : 0;
     const std::uint64_t states = std::min(steps, 1 + room / std::max<std::uint64_t>(step.hiddenBytes, 1));
     const std::uint64_t hidden = states * step.hiddenBytes + step.workBytes;
-    return {hidden, weights.leastStreamed + hidden, least, true};
+    return {states, hidden, weights.leastStreamed + hidden, least, true};
 }
 
 }  // namespace
@@ -62,6 +64,7 @@ std::uint64_t estimateMemory(RankPlan& rank, const StageWeights& weights, const 
     std::uint64_t least = 0;
     if (settings.blocks > 0 && rank.firstLayer < rank.endLayer) {
         const CalibrationMemory calibration = ofCalibration(weights, step, settings);
+        rank.hiddenStates = static_cast<std::int64_t>(calibration.states);
         rank.hiddenStateBytes = calibration.hiddenStateBytes;
         rank.streamsLayers = calibration.streams;
         rank.peakMemoryBytes = calibration.peakBytes;

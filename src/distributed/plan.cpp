@@ -10,16 +10,19 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
+#include <queue>
 #include <utility>
 
 namespace aimerge {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankPlan, replica, firstLayer, endLayer, embedding, head, tensors, bytesToRead,
-                                   bytesToWrite, calibrationWeightBytes, hiddenStateBytes, streamsLayers, peakMemoryBytes,
-                                   calibrationFlops)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas)
+                                   bytesToWrite, calibrationWeightBytes, calibrationBytesToRead, statisticsBytes,
+                                   hiddenStates, hiddenStateBytes, streamsLayers, peakMemoryBytes, calibrationFlops)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Plan, ranks, replicas, streamedGroups)
 
 namespace {
 
@@ -88,6 +91,8 @@ RankPlan rankPlanOf(const Share& share) {
     rank.head = share.head;
     setMerging(rank, share.work);
     rank.calibrationWeightBytes = share.work.weightBytes;
+    rank.calibrationBytesToRead = share.work.calibrationBytesToRead;
+    rank.statisticsBytes = share.work.statisticsBytes;
     rank.calibrationFlops = share.work.calibrationFlops;
     return rank;
 }
@@ -169,20 +174,81 @@ std::vector<PlannedRank> onePipeline(const ModelWork& model, const PlanSettings&
     return ranks;
 }
 
-/// @param calibration, merge the model's work of either
-std::vector<PlannedRank> severalPipelines(const ModelWork& calibration, const ModelWork& merge, const PlanSettings& settings,
-                                          int replicas) {
+/// Of a calibration; nothing is merged yet.
+std::vector<PlannedRank> pipelines(const ModelWork& calibration, const PlanSettings& settings, int replicas) {
     const std::vector<Share> stages = shareOut(calibration, settings.ranks / replicas, settings.hardware);
-    const std::vector<Share> merging = shareOut(merge, settings.ranks, settings.hardware);
     std::vector<PlannedRank> ranks;
-    for (std::size_t r = 0; r < merging.size(); ++r) {
+    for (std::size_t r = 0; std::cmp_less(r, settings.ranks); ++r) {
         const Share& stage = stages[r % stages.size()];
         PlannedRank& rank = ranks.emplace_back(PlannedRank{rankPlanOf(stage), stage.weights});
         rank.plan.replica = static_cast<int>(r / stages.size());
         rank.plan.calibrationFlops /= replicas;
-        setMerging(rank.plan, merging[r].work);
     }
     return ranks;
+}
+
+/// @param calibration, merge the model's work of either
+std::vector<PlannedRank> severalPipelines(const ModelWork& calibration, const ModelWork& merge, const PlanSettings& settings,
+                                          int replicas) {
+    std::vector<PlannedRank> ranks = pipelines(calibration, settings, replicas);
+    const std::vector<Share> merging = shareOut(merge, settings.ranks, settings.hardware);
+    for (std::size_t r = 0; r < ranks.size(); ++r) setMerging(ranks[r].plan, merging[r].work);
+    return ranks;
+}
+
+/// Tensors one by one, the largest first, each to the rank that has least to do.
+std::vector<Work> shareOutTensors(const std::vector<Work>& tensors, int over, const Hardware& hardware) {
+    std::vector<std::size_t> largestFirst(tensors.size()), ownerOf(tensors.size());
+    std::iota(largestFirst.begin(), largestFirst.end(), std::size_t{0});
+    std::ranges::stable_sort(largestFirst, std::greater{},
+                             [&](std::size_t tensor) { return estimatedSeconds(tensors[tensor], hardware); });
+    using Load = std::pair<double, std::size_t>;  // seconds, rank
+    std::priority_queue<Load, std::vector<Load>, std::greater<>> loads;
+    for (int rank = 0; rank < over; ++rank) loads.emplace(0.0, static_cast<std::size_t>(rank));
+    for (const std::size_t tensor : largestFirst) {
+        const auto [seconds, rank] = loads.top();
+        loads.pop();
+        loads.emplace(seconds + estimatedSeconds(tensors[tensor], hardware), rank);
+        ownerOf[tensor] = rank;
+    }
+    std::vector<Work> ofRanks(static_cast<std::size_t>(over));
+    for (std::size_t tensor = 0; tensor < tensors.size(); ++tensor) ofRanks[ownerOf[tensor]].add(tensors[tensor]);
+    return ofRanks;
+}
+
+double mergeSeconds(std::uint64_t bytesToRead, std::uint64_t bytesToWrite, const Hardware& hardware) {
+    return static_cast<double>(bytesToRead + bytesToWrite) / hardware.bytesPerSecond;
+}
+
+/// Whole layers per rank leave ranks idle where there are more of them than layers, and may give one twice as much as
+/// another where there are nearly as many. Then ranks merge other tensors than they calibrate.
+void evenOutMerge(std::vector<PlannedRank>& ranks, const std::vector<Work>& tensors, const ModelWork& calibration,
+                  const PlanSettings& settings, int replicas) {
+    constexpr double kWorthIt = 1.25;  // below, a rank's layers stay together: some are in its node's memory already
+    const std::vector<Work> even = shareOutTensors(tensors, settings.ranks, settings.hardware);
+    double slowest = 0, slowestEven = 0;
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+        slowest = std::max(slowest, mergeSeconds(ranks[r].plan.bytesToRead, ranks[r].plan.bytesToWrite, settings.hardware));
+        slowestEven = std::max(slowestEven, mergeSeconds(even[r].bytesToRead, even[r].bytesToWrite, settings.hardware));
+    }
+    if (slowest <= kWorthIt * slowestEven) return;
+    if (settings.blocks > 0) ranks = pipelines(calibration, settings, replicas);
+    for (std::size_t r = 0; r < ranks.size(); ++r) setMerging(ranks[r].plan, even[r]);
+}
+
+/// Every group reads the layers anew, R seconds in a stage, and a stage's work takes C: in G groups, S stages take
+/// (G + S - 1) (R + C / G), which is least with G = sqrt((S - 1) C / R).
+std::int64_t streamedGroups(const std::vector<PlannedRank>& ranks, const PlanSettings& settings, int stages) {
+    double working = 0, reading = 0;
+    for (const PlannedRank& rank : ranks) {
+        working = std::max(working, rank.plan.calibrationFlops / settings.hardware.flopsPerSecond);
+        reading =
+            std::max(reading, static_cast<double>(rank.plan.calibrationBytesToRead) / settings.hardware.bytesPerSecond);
+    }
+    constexpr double kMostGroupsPerStage = 4;  // with them, filling the pipeline takes a quarter of the work's time
+    const double most = kMostGroupsPerStage * stages;
+    const double best = reading > 0 ? std::sqrt((stages - 1) * working / reading) : most;
+    return std::llround(std::clamp(best, 1.0, most));
 }
 
 void warnOfIdleRanks(const Plan& plan, std::size_t layers) {
@@ -223,6 +289,9 @@ Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, c
     std::vector<PlannedRank> ranks =
         plan.replicas == 1 ? onePipeline(model, settings)
                            : severalPipelines(calibration, workOf(base, output, mergingAlone), settings, plan.replicas);
+    if (settings.merging) evenOutMerge(ranks, mergeWorks(base, output, settings), calibration, settings, plan.replicas);
+    const int stages = std::max(1, std::min(settings.ranks / plan.replicas, static_cast<int>(model.layers.size())));
+    plan.streamedGroups = streamedGroups(ranks, settings, stages);
     std::uint64_t least = 0;
     std::size_t neediest = 0;
     for (PlannedRank& rank : ranks) {
@@ -238,21 +307,6 @@ Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, c
     }
     warnOfIdleRanks(plan, model.layers.size());
     return plan;
-}
-
-PlanSeconds estimateSeconds(const Plan& plan, const PlanSettings& settings) {
-    double computing = 0, reading = 0;
-    PlanSeconds seconds;
-    int stages = 0;
-    for (const RankPlan& rank : plan.ranks) {
-        if (rank.replica == 0 && rank.firstLayer < rank.endLayer) ++stages;
-        computing = std::max(computing, rank.calibrationFlops / settings.hardware.flopsPerSecond);
-        reading = std::max(reading, static_cast<double>(rank.calibrationWeightBytes) / settings.hardware.bytesPerSecond);
-        seconds.merge = std::max(
-            seconds.merge, static_cast<double>(rank.bytesToRead + rank.bytesToWrite) / settings.hardware.bytesPerSecond);
-    }
-    if (settings.blocks > 0) seconds.calibration = computing * filling(settings, stages, plan.replicas) + reading;
-    return seconds;
 }
 
 }  // namespace aimerge

@@ -92,17 +92,6 @@ std::string memoryLine(const Plan& plan, const PlanSettings& settings) {
     return fmt::format("memory  {} at most on a rank, {}\n", formatBytes(peak), limit);
 }
 
-std::string timeLine(const Plan& plan, const PlanSettings& settings) {
-    const Hardware& hardware = settings.hardware;
-    const PlanSeconds seconds = estimateSeconds(plan, settings);
-    std::string text =
-        fmt::format("time    on {}, estimated with {}FLOP/s and {}/s per rank:", hardware.name,
-                    formatCount(hardware.flopsPerSecond), formatBytes(static_cast<std::uint64_t>(hardware.bytesPerSecond)));
-    if (settings.blocks > 0) text += fmt::format(" calibration {}", formatSeconds(seconds.calibration));
-    if (settings.merging) text += fmt::format("{} merge {}", settings.blocks > 0 ? "," : "", formatSeconds(seconds.merge));
-    return text + "\n";
-}
-
 }  // namespace
 
 std::string planTable(const Plan& plan, const PlanSettings& settings, std::uint64_t freeDiskBytes) {
@@ -111,8 +100,7 @@ std::string planTable(const Plan& plan, const PlanSettings& settings, std::uint6
     rows.push_back(totalRow(plan));
     std::string text = aligned(rows) + "\n";
     if (settings.merging) text += diskLine(plan.totalBytesToWrite(), freeDiskBytes);
-    text += memoryLine(plan, settings);
-    return settings.hardware.name.empty() ? text : text + timeLine(plan, settings);
+    return text + memoryLine(plan, settings);
 }
 
 }  // namespace aimerge

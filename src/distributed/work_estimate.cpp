@@ -44,6 +44,15 @@ Work mergeWork(const OutputTensor& tensor, const PlanSettings& settings) {
     return work;
 }
 
+/// Two float64 sums and a float32 maximum (calibration/channel_sums.h).
+constexpr std::uint64_t kSumBytesPerChannel = 20;
+
+/// That enter a matrix, or the matrices of all experts.
+std::uint64_t channelsOf(const Parameter& parameter, const Shape& shape) {
+    const std::int64_t channels = shape[shape.size() - static_cast<std::size_t>(-parameter.inputAxis)];
+    return static_cast<std::uint64_t>(parameter.role == Role::Experts ? channels * shape.front() : channels);
+}
+
 void addCalibration(ModelWork& model, const Checkpoint& base, const PlanSettings& settings) {
     const double tokens = static_cast<double>(settings.blocks) * static_cast<double>(settings.blockLength);
     const Architecture& architecture = base.architecture();
@@ -53,12 +62,15 @@ void addCalibration(ModelWork& model, const Checkpoint& base, const PlanSettings
                            (parameter.place.part == Part::BehindLayers && parameter.role == Role::Norm);
         Work* work = isRun ? partOf(model, architecture, tensor.name) : nullptr;
         if (work == nullptr) continue;
+        work->calibrationBytesToRead += tensor.bytes.size();
         work->weightBytes += static_cast<std::uint64_t>(tensor.elements()) * bytesPerElement(settings.computeDtype);
         const bool isMatrix =
             parameter.role == Role::Linear || parameter.role == Role::Router || parameter.role == Role::Experts;
-        if (isMatrix)
-            work->calibrationFlops +=
-                2.0 * static_cast<double>(tensor.elements()) * tokens * architecture.shareOfTokens(parameter);
+        if (!isMatrix) continue;
+        work->calibrationFlops +=
+            2.0 * static_cast<double>(tensor.elements()) * tokens * architecture.shareOfTokens(parameter);
+        if (architecture.moduleWithSameInput(parameter.module) == parameter.module)
+            work->statisticsBytes += kSumBytesPerChannel * channelsOf(parameter, tensor.shape);
     }
     const ModelConfig& config = base.modelConfig();
     const double attended = static_cast<double>(settings.blockLength + 1) / 2;
@@ -73,6 +85,8 @@ void Work::add(const Work& other) {
     bytesToRead += other.bytesToRead;
     bytesToWrite += other.bytesToWrite;
     weightBytes += other.weightBytes;
+    calibrationBytesToRead += other.calibrationBytesToRead;
+    statisticsBytes += other.statisticsBytes;
     calibrationFlops += other.calibrationFlops;
 }
 
@@ -81,19 +95,24 @@ ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output
     model.layers.resize(layersOf(base, output, settings));
     if (settings.blocks > 0) addCalibration(model, base, settings);
     if (!settings.merging) return model;
-    std::vector<const OutputTensor*> inModelOrder;
-    for (const OutputTensor& tensor : output) inModelOrder.push_back(&tensor);
-    base.architecture().sortInModelOrder(inModelOrder,
-                                         [](const OutputTensor* tensor) { return std::string_view(tensor->name); });
-    for (const OutputTensor* tensor : inModelOrder) {
-        Work work = mergeWork(*tensor, settings);
-        if (Work* part = partOf(model, base.architecture(), tensor->name)) {
+    for (Work& work : mergeWorks(base, output, settings)) {
+        if (Work* part = partOf(model, base.architecture(), work.tensors.front())) {
             part->add(work);
         } else {
             model.others.push_back(std::move(work));
         }
     }
     return model;
+}
+
+std::vector<Work> mergeWorks(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings) {
+    std::vector<const OutputTensor*> inModelOrder;
+    for (const OutputTensor& tensor : output) inModelOrder.push_back(&tensor);
+    base.architecture().sortInModelOrder(inModelOrder,
+                                         [](const OutputTensor* tensor) { return std::string_view(tensor->name); });
+    std::vector<Work> works;
+    for (const OutputTensor* tensor : inModelOrder) works.push_back(mergeWork(*tensor, settings));
+    return works;
 }
 
 double estimatedSeconds(const Work& work, const Hardware& hardware) {

@@ -15,6 +15,8 @@ struct Work {
     std::vector<std::string> tensors;                 // to be merged
     std::uint64_t bytesToRead = 0, bytesToWrite = 0;  // of the merge
     std::uint64_t weightBytes = 0;                    // what calibration holds, in the compute dtype
+    std::uint64_t calibrationBytesToRead = 0;         // the same, as it is stored
+    std::uint64_t statisticsBytes = 0;                // sums of a calibration, of one part of the corpus
     double calibrationFlops = 0;
 
     void add(const Work& other);
@@ -30,6 +32,9 @@ struct ModelWork {
 /// FLOPs per token are 2 per element of a layer's matrices, and 4 per attended position and channel of the heads; positions
 /// attend to (length + 1) / 2 others on average.
 ModelWork workOf(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
+
+/// What the merge does for each tensor of the output, in model order.
+std::vector<Work> mergeWorks(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
 
 /// Estimated time on one rank. Only the proportion of the hardware's two rates matters for the balance.
 double estimatedSeconds(const Work& work, const Hardware& hardware);

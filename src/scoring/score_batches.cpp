@@ -1,10 +1,10 @@
 #include "aimerge/scoring/score_batches.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/distributed/pipeline.h"
+#include "aimerge/distributed/stage.h"
 #include "aimerge/model/decoder.h"
 #include "calibration/hidden_transport.h"
-#include "calibration/pipeline.h"
-#include "calibration/stage.h"
 #include "calibration/stage_link.h"
 #include "calibration/torch_threads.h"
 

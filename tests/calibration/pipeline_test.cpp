@@ -1,7 +1,7 @@
 // The order of exchanges, over a transport that is stricter than MPI: as on a GPU's stream, an exchange begins when the one
 // before is over, and is over when both of its messages have met their counterparts.
 
-#include "calibration/pipeline.h"
+#include "aimerge/distributed/pipeline.h"
 #include "calibration/stage_link.h"
 #include "model/golden_model.h"
 

@@ -1,5 +1,7 @@
-#include "calibration/stage.h"
+#include "aimerge/distributed/stage.h"
+
 #include "aimerge/core/error.h"
+#include "calibration/group_size.h"
 #include "calibration/stage_report.h"
 #include "model/golden_model.h"
 
@@ -116,16 +118,15 @@ TEST(MicroBatches, HaveAsManyPartsAsReplicasThereMayBe) {
 
 class GroupSize : public testing::Test {
 protected:
-    std::int64_t of(std::uint64_t memoryLimit, int stages) const {
+    std::int64_t of(std::uint64_t memoryLimit, std::int64_t groups) const {
         CalibrationConfig config;
         config.dtype = Dtype::F32;
         TokenBlocks blocks;
         blocks.blocks = 100;
         blocks.length = 10;
-        const Plan plan;
-        Stage stage;
-        stage.stages = stages;
-        return groupSize({base_, config, plan, blocks, 1, memoryLimit}, stage, MicroBatches(100, 1));
+        Plan plan;
+        plan.streamedGroups = groups;
+        return groupSizeOf({base_, config, plan, blocks, 1, memoryLimit}, MicroBatches(100, 1));
     }
 
     // Hidden 64, inner 160, 4 + 2 heads of 16, float32. A layer: 64 * (2 * 6 * 16 + 3 * 160 + 2) * 4 = 172544 bytes. Work of
@@ -133,12 +134,13 @@ protected:
     const Checkpoint base_ = Checkpoint::open(goldenPath("family_f32/base").string());
 };
 
-TEST_F(GroupSize, IsEverythingWithoutALimitOnOneRank) {
+TEST_F(GroupSize, IsEverythingWithoutALimitInOneGroup) {
     EXPECT_EQ(of(0, 1), 100);
 }
 
-TEST_F(GroupSize, LeavesSeveralGroupsToAPipeline) {
-    EXPECT_EQ(of(0, 5), 5);
+TEST_F(GroupSize, IsThatOfThePlansGroups) {
+    EXPECT_EQ(of(0, 20), 5);
+    EXPECT_EQ(of(0, 3), 34);
 }
 
 TEST_F(GroupSize, IsWhatFitsBesideOneLayer) {

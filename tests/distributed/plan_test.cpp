@@ -2,13 +2,10 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
-#include "distributed/llama_headers.h"
-#include "support/temp_folder.h"
+#include "distributed/planned_model.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <regex>
@@ -19,77 +16,6 @@ namespace aimerge {
 namespace {
 
 using testing::HasSubstr;
-
-struct Model {
-    explicit Model(const LlamaShape& shape, std::uint64_t maxShardBytes = 10'000'000'000)
-        : output(llamaTensors(shape, Dtype::BF16)) {
-        writeHeadersOnly(folder.path(), shape, Dtype::BF16, maxShardBytes);
-        base.emplace(Checkpoint::open(folder.path().string()));
-    }
-
-    TempFolder folder;
-    std::optional<Checkpoint> base;
-    std::vector<OutputTensor> output;
-};
-
-/// Collects what is logged while it lives.
-class CollectedLog {
-public:
-    CollectedLog() : before_(spdlog::default_logger()) {
-        spdlog::set_default_logger(
-            std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(text_)));
-        spdlog::set_pattern("%l: %v");
-    }
-    ~CollectedLog() { spdlog::set_default_logger(before_); }
-    std::string text() const { return text_.str(); }
-
-private:
-    std::ostringstream text_;
-    std::shared_ptr<spdlog::logger> before_;
-};
-
-LlamaShape smallShape(std::int64_t layers) {
-    return {64, layers, 4, 2, 128, 512, true};
-}
-
-PlanSettings mergeSettings(int ranks) {
-    PlanSettings settings;
-    settings.ranks = ranks;
-    settings.inputs = 4;
-    settings.mergeBytesPerThread = 50'000'000;
-    return settings;
-}
-
-PlanSettings calibratedSettings(int ranks, std::int64_t blocks = 256, std::int64_t blockLength = 2048) {
-    PlanSettings settings = mergeSettings(ranks);
-    settings.blocks = blocks;
-    settings.blockLength = blockLength;
-    return settings;
-}
-
-/// Layers lie in order without holes, the first rank has the embedding, the last one with layers the head, and every output
-/// tensor has one owner.
-void expectSound(const Plan& plan, std::int64_t layers, const std::vector<OutputTensor>& output) {
-    std::int64_t next = 0;
-    std::size_t lastActive = 0;
-    std::vector<std::string> owned;
-    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
-        const RankPlan& rank = plan.ranks[r];
-        EXPECT_EQ(rank.firstLayer, next);
-        EXPECT_GE(rank.endLayer, rank.firstLayer);
-        if (rank.endLayer > rank.firstLayer) lastActive = r;
-        next = rank.endLayer;
-        owned.insert(owned.end(), rank.tensors.begin(), rank.tensors.end());
-    }
-    EXPECT_EQ(next, layers);
-    for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
-        EXPECT_EQ(plan.ranks[r].embedding, r == 0);
-        EXPECT_EQ(plan.ranks[r].head, r == lastActive);
-    }
-    std::vector<std::string> names;
-    for (const OutputTensor& tensor : output) names.push_back(tensor.name);
-    EXPECT_THAT(owned, testing::UnorderedElementsAreArray(names));
-}
 
 TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     const LlamaShape shape{8, 2, 2, 1, 16, 10};  // head_dim 4, keys and values 4 wide
@@ -112,6 +38,8 @@ TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
     EXPECT_EQ(last.bytesToWrite, (layer + norm + embedding) * 2 * 2);  // the head has the embedding's shape
     EXPECT_EQ(first.calibrationWeightBytes, layer * 2);
     EXPECT_EQ(last.calibrationWeightBytes, (layer + norm) * 2);
+    EXPECT_EQ(first.calibrationBytesToRead, layer * 2);
+    EXPECT_EQ(first.statisticsBytes, (8 + 8 + 8 + 16) * 20u);  // what enters q, o, gate and down
     // 15 tokens; each attends to 3 on average, over 8 channels, once for scores and once for values.
     EXPECT_DOUBLE_EQ(first.calibrationFlops, 15.0 * (2.0 * matrices + 4.0 * 3 * 8));
     EXPECT_DOUBLE_EQ(last.calibrationFlops, first.calibrationFlops);
@@ -124,71 +52,16 @@ TEST(Plan, CountsBytesMemoryAndFlopsByHand) {
 
 TEST(Plan, WarnsOfIdleRanks) {
     const Model model(smallShape(2));
+    PlanSettings settings = calibratedSettings(2);
+    settings.merging = false;
     const CollectedLog log;
 
-    makePlan(*model.base, model.output, mergeSettings(2));
+    makePlan(*model.base, {}, settings);
     EXPECT_EQ(log.text(), "");
-    makePlan(*model.base, model.output, mergeSettings(5));
+    settings.ranks = 5;
+    makePlan(*model.base, {}, settings);
 
     EXPECT_EQ(log.text(), "warning: 5 ranks for 2 layers: idle ranks: 3\n");
-}
-
-TEST(Plan, OwnsEveryLayerAndTensorOnceForAnyNumberOfRanks) {
-    const CollectedLog warnings;
-    for (const std::int64_t layers : {1, 2, 3, 7, 22, 31, 61}) {
-        const Model model(smallShape(layers));
-        for (int ranks = 1; ranks <= 64; ++ranks) {
-            SCOPED_TRACE(testing::Message() << layers << " layers on " << ranks << " ranks");
-            const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks, 4, 32));
-
-            expectSound(plan, layers, model.output);
-            // Every rank has layers as long as there are layers.
-            for (int r = 0; r < ranks; ++r) EXPECT_EQ(plan.ranks[static_cast<std::size_t>(r)].idle(), r >= layers);
-        }
-    }
-}
-
-TEST(Plan, IsEvenWhenLayersAreAllThatCounts) {
-    const Model model({64, 30, 4, 2, 128, 1, true});
-    for (int ranks = 1; ranks <= 30; ++ranks) {
-        const Plan plan = makePlan(*model.base, model.output, calibratedSettings(ranks));
-
-        for (const RankPlan& rank : plan.ranks) {
-            EXPECT_GE(rank.endLayer - rank.firstLayer, 30 / ranks);
-            EXPECT_LE(rank.endLayer - rank.firstLayer, (30 + ranks - 1) / ranks);
-        }
-    }
-}
-
-TEST(Plan, GivesTheRankOfALargeEmbeddingFewerLayers) {
-    const Model model({64, 20, 4, 2, 128, 4000, true});  // the embedding is as large as seven layers
-
-    const Plan plan = makePlan(*model.base, model.output, mergeSettings(2));
-
-    const RankPlan &first = plan.ranks[0], &last = plan.ranks[1];
-    EXPECT_LT(first.endLayer - first.firstLayer, last.endLayer - last.firstLayer);
-    EXPECT_NEAR(static_cast<double>(first.bytesToRead) / static_cast<double>(last.bytesToRead), 1, 0.1);
-}
-
-TEST(Plan, GivesOtherTensorsToTheRankWithLeast) {
-    Model model(smallShape(3));
-    model.output.push_back({"vision.small", Dtype::BF16, {10}});
-    model.output.push_back({"vision.large", Dtype::BF16, {1000, 1000}});
-    model.output.push_back({"vision.z", Dtype::BF16, {10}});
-
-    const Plan plan = makePlan(*model.base, model.output, mergeSettings(3));
-
-    expectSound(plan, 3, model.output);
-    const auto ownerOf = [&](const std::string& name) {
-        return std::find_if(plan.ranks.begin(), plan.ranks.end(),
-                            [&](const RankPlan& rank) {
-                                return std::find(rank.tensors.begin(), rank.tensors.end(), name) != rank.tensors.end();
-                            }) -
-               plan.ranks.begin();
-    };
-    EXPECT_EQ(ownerOf("vision.large"), 1);  // the middle rank has neither embedding nor norm
-    EXPECT_EQ(ownerOf("vision.small"), 2);  // by then the last one has less
-    EXPECT_EQ(ownerOf("vision.z"), 2);
 }
 
 TEST(Plan, MergesNothingWhenCalibratingAlone) {
@@ -222,6 +95,26 @@ TEST(Plan, StreamsLayersOnlyBelowTheMemoryThatHoldsThem) {
         EXPECT_TRUE(rank.streamsLayers);
         EXPECT_LE(rank.peakMemoryBytes, settings.memoryLimit);
     }
+}
+
+TEST(Plan, StreamsInFewGroupsWhereReadingTakesLongerThanTheWork) {
+    const Model model(smallShape(12));
+    PlanSettings settings = calibratedSettings(4, 64, 32);
+    settings.hardware.flopsPerSecond = 1e9;
+    const auto groups = [&](double bytesPerSecond) {
+        settings.hardware.bytesPerSecond = bytesPerSecond;
+        return makePlan(*model.base, model.output, settings).streamedGroups;
+    };
+    EXPECT_EQ(groups(1e12), 16);  // four for each stage
+    EXPECT_EQ(groups(1), 1);
+
+    // Work takes twice as long as reading.
+    const Plan plan = makePlan(*model.base, model.output, settings);
+    settings.hardware.bytesPerSecond = 2 * static_cast<double>(plan.ranks[1].calibrationBytesToRead) /
+                                       (plan.ranks[1].calibrationFlops / settings.hardware.flopsPerSecond);
+    EXPECT_EQ(makePlan(*model.base, model.output, settings).streamedGroups, 2);  // sqrt(6)
+    settings.ranks = 1;
+    EXPECT_EQ(makePlan(*model.base, model.output, settings).streamedGroups, 1);
 }
 
 TEST(Plan, CountsAllHiddenStatesOfASequentialCalibrationAndWhatItMerges) {
@@ -347,28 +240,6 @@ TEST(PlanReplicas, AreNotWorthReadingTheModelAgainOnAGpu) {
 
     settings.hardware = gpuHardware();
     EXPECT_EQ(makePlan(*model.base, model.output, settings).replicas, 1);
-}
-
-TEST(PlanSeconds, AreThoseOfTheSlowestRank) {
-    const Model model(kLlama2With13B);
-    PlanSettings settings = calibratedSettings(4, 32, 2048);
-    settings.hardware = findHardware("h100x4");
-    const Plan plan = makePlan(*model.base, model.output, settings);
-
-    const PlanSeconds seconds = estimateSeconds(plan, settings);
-
-    // 10 layers of 317 million weights: 6.3 GB at 3 GB/s; 2 FLOPs each for 65536 tokens and some for attention, at 400
-    // TFLOP/s, and 3 of 32 micro-batches until the last stage has work.
-    EXPECT_NEAR(seconds.calibration, 2.1 + 1.04 * (1 + 3.0 / 32), 0.1);
-    // A quarter of five models of 26 GB, the last stage's head included.
-    EXPECT_NEAR(seconds.merge, 130.2 / 4 / 3, 0.3);
-    EXPECT_THAT(
-        planTable(plan, settings, 1'000'000'000'000),
-        HasSubstr("time    on h100x4, estimated with 400 TFLOP/s and 3.00 GB/s per rank: calibration 3.3s, merge 11s"));
-}
-
-TEST(PlanSeconds, KnowsItsMachinesByName) {
-    EXPECT_THROW(findHardware("h100"), UsageError);
 }
 
 TEST(PlanReplicas, AreNotWorthReadingTheModelAgainForAFewTokens) {

@@ -10,7 +10,7 @@ import unittest
 import numpy as np
 
 from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, float_to_bf16
-from header_only_llama import write_shard
+from header_only import write_shard
 
 # Runs a command and prints the largest anonymous memory (kB) it had: the page cache of mapped files is left out.
 WATCH = """

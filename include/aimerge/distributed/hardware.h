@@ -1,6 +1,6 @@
 #pragma once
-// What a rank can do in a second: how the planner weighs computing against reading, and what `aimerge plan --hardware` says
-// a job takes.
+// What a rank can do in a second: how the planner weighs computing against reading. How long a job takes on a machine is
+// told by the room `simulation`.
 
 #include <cstdint>
 #include <string>
@@ -8,10 +8,8 @@
 namespace aimerge {
 
 struct Hardware {
-    std::string name;  // as --hardware takes it; empty: the machine that the job runs on
+    std::string name;  // of the machine that is planned for; empty: the one that the job runs on
     bool isGpu = false;
-    int ranks = 1;                        // of a node
-    std::uint64_t memoryBytes = 0;        // of a rank, for what grows with the model; 0: not known
     double flopsPerSecond = 0;            // of a rank, in BF16 matrix products
     double exactFlopsPerSecond = 0;       // of a rank, in float32 and float64 products
     double messageBytesPerSecond = 10e9;  // into a rank, from the memory of others
@@ -24,8 +22,5 @@ Hardware processorHardware(int threads);
 /// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of a node's storage of 12
 /// GB/s.
 Hardware gpuHardware();
-
-/// "h100x4": a node of four of them, with 80 GB each. @throws UsageError with the known names
-Hardware findHardware(const std::string& name);
 
 }  // namespace aimerge

@@ -4,8 +4,8 @@
 // of the corpus; ranks are replica after replica, stage after stage. Made by rank 0 from headers alone, then broadcast.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/distributed/hardware.h"
+#include "aimerge/safetensors/shard_layout.h"
 
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ namespace aimerge {
 
 class World;
 
-/// Replicas of a pipeline, at most: the corpus is summed up in so many parts (calibration/stage.h).
+/// Replicas of a pipeline, at most: the corpus is summed up in so many parts (stage.h).
 inline constexpr int kMostReplicas = 16;
 
 struct RankPlan {
@@ -25,6 +25,9 @@ struct RankPlan {
     std::vector<std::string> tensors;                 // output parameters this rank merges, in model order
     std::uint64_t bytesToRead = 0, bytesToWrite = 0;  // of the merge
     std::uint64_t calibrationWeightBytes = 0;         // of the stage in the compute dtype: its layers, at the end the norm
+    std::uint64_t calibrationBytesToRead = 0;         // the same, as it is stored
+    std::uint64_t statisticsBytes = 0;                // sums that rank 0 gathers, for each part of the corpus
+    std::int64_t hiddenStates = 0;                    // of micro-batches, held at once while calibrating
     std::uint64_t hiddenStateBytes = 0;               // held while calibrating, in the link and at work in one layer
     bool streamsLayers = false;                       // the stage would exceed the memory limit with all layers in memory
     std::uint64_t peakMemoryBytes = 0;  // estimate: weights, hidden states, merge buffers; not page cache or code
@@ -56,6 +59,7 @@ struct PlanSettings {
 struct Plan {
     std::vector<RankPlan> ranks;
     int replicas = 1;
+    std::int64_t streamedGroups = 1;  // in which micro-batches pass stages that read their layers anew for each (stage.h)
 
     std::uint64_t totalBytesToRead() const;
     std::uint64_t totalBytesToWrite() const;
@@ -74,14 +78,8 @@ struct Plan {
 ///         that works; when stages and replicas do not take all ranks, or there is not a micro-batch for each replica
 Plan makePlan(const Checkpoint& base, const std::vector<OutputTensor>& output, const PlanSettings& settings);
 
-/// What the plan takes on the hardware of its settings: the slowest rank's time, in seconds.
-struct PlanSeconds {
-    double calibration = 0, merge = 0;
-};
-PlanSeconds estimateSeconds(const Plan& plan, const PlanSettings& settings);
-
 /// The table that `aimerge plan` prints: per rank layers, bytes to read and write, memory, FLOPs; then totals against free
-/// disk and the memory limit, and where the hardware has a name the estimated times.
+/// disk and the memory limit.
 std::string planTable(const Plan& plan, const PlanSettings& settings, std::uint64_t freeDiskBytes);
 
 }  // namespace aimerge

@@ -1,12 +1,14 @@
 #pragma once
-// A rank's place in its pipeline, and how the blocks of the corpus are cut into steps. Pure functions of plan and job.
+// A rank's place in its pipeline, and how the blocks of the corpus are cut into steps. Pure functions of the plan.
 //
 // The steps of a corpus are summed up in kMostReplicas parts (one per step where there are fewer), each by itself, and the
 // parts are added up in order. Replicas take whole parts, so that how many there are leaves no trace in the sums.
 
-#include "aimerge/calibration/calibrate.h"
+#include "aimerge/distributed/plan.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace aimerge {
@@ -60,8 +62,10 @@ private:
     std::int64_t blocks_, sequencesPerStep_, stepsOfAll_, parts_, firstStep_, endStep_;
 };
 
-/// How many micro-batches a stage that streams its layers takes through them at once: as many hidden states as the memory
-/// limit holds beside one layer and the work of one step, but several groups per stage, so that all stages have work.
-std::int64_t groupSize(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps);
+/// How many micro-batches a stage that streams its layers takes through them at once: as many as the plan says and there is
+/// room for.
+/// @param groups Plan::streamedGroups
+/// @param fitting hidden states that the memory limit holds beside one layer and the work of one step; none: no limit
+std::int64_t groupSize(const MicroBatches& steps, std::int64_t groups, std::optional<std::int64_t> fitting);
 
 }  // namespace aimerge

@@ -4,7 +4,7 @@
 // stage then waits for one that waits for it: what a stage receives with an exchange was sent by an exchange that the stage
 // before starts without anything from this one but steps further back.
 //
-// Link is StageLink: expect(step), pass(step), exchange(), finish().
+// Link is a MessageLink (message_link.h): expect(step), pass(step), exchange(), finish().
 
 #include <algorithm>
 #include <cstdint>

@@ -1,6 +1,5 @@
-#include "calibration/stage.h"
+#include "aimerge/distributed/stage.h"
 
-#include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/core/error.h"
 
 #include <algorithm>
@@ -10,13 +9,6 @@ namespace {
 
 bool runsLayers(const RankPlan& rank) {
     return rank.endLayer > rank.firstLayer;
-}
-
-/// Activations alive at the widest moment of a layer, per token: hidden, normalised, and either attention's or the MLP's.
-std::uint64_t workBytesPerToken(const ModelConfig& config, std::uint64_t bytesPerValue) {
-    const std::int64_t attention = (2 * config.heads + 2 * config.keyValueHeads) * config.headDim;
-    const std::int64_t mlp = 2 * config.intermediateSize;
-    return static_cast<std::uint64_t>(2 * config.hiddenSize + std::max(attention, mlp)) * bytesPerValue;
 }
 
 }  // namespace
@@ -102,21 +94,9 @@ std::vector<StepShape> MicroBatches::shapes(std::int64_t length) const {
     return shapes;
 }
 
-std::int64_t groupSize(const CalibrationJob& job, const Stage& stage, const MicroBatches& steps) {
-    constexpr std::int64_t kGroupsPerStage = 4;
-    const std::int64_t groups = stage.stages > 1 ? kGroupsPerStage * stage.stages : 1;
+std::int64_t groupSize(const MicroBatches& steps, std::int64_t groups, std::optional<std::int64_t> fitting) {
     const std::int64_t wanted = std::max<std::int64_t>(1, (steps.count() + groups - 1) / groups);
-    if (job.memoryLimit == 0) return wanted;
-
-    const ModelConfig& config = job.base.modelConfig();
-    const std::uint64_t bytesPerValue = bytesPerElement(job.config.dtype);
-    const auto tokens = static_cast<std::uint64_t>(steps.sequencesPerStep() * job.blocks.length);
-    const std::uint64_t fixed = static_cast<std::uint64_t>(parametersOfLayer(config)) * bytesPerValue +
-                                tokens * workBytesPerToken(config, bytesPerValue);
-    const std::uint64_t perStep = tokens * static_cast<std::uint64_t>(config.hiddenSize) * bytesPerValue;
-    const std::uint64_t left = job.memoryLimit > fixed ? job.memoryLimit - fixed : 0;
-    const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(left / perStep, 1u << 30));
-    return std::clamp<std::int64_t>(fitting, 1, wanted);
+    return fitting ? std::clamp<std::int64_t>(*fitting, 1, wanted) : wanted;
 }
 
 }  // namespace aimerge
