@@ -5,7 +5,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOREIGN = {"mpirun has detected an attempt to run as root", "There are not enough slots available", "No space left on device",
-           "libcudart.so.13: cannot open shared object file"}
+           "libcudart.so.13: cannot open shared object file", "ORTE has lost communication with a remote daemon",
+           "mpirun: abort is already in progress"}
 
 
 def printed_texts():
