@@ -345,7 +345,10 @@ int World::leave(int exitCode) {
     // to do.
     if (impl_->launcher && impl_->launcher->isParent() && impl_->onNode.own == 0)
         impl_->launcher->endSoon(impl_->secondsForLauncher(outcome));
-    if (outcome.allIdle) impl_->finalize(outcome.exitCode);
+    if (outcome.allIdle)
+        impl_->finalize(outcome.exitCode);
+    else
+        removeSharedMemory();
     return outcome.exitCode;
 }
 

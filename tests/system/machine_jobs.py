@@ -27,13 +27,13 @@ class OnMachines(AimergeTest):
         env = environment(cache or self.cache, **machines.mpi_settings(), **variables)
         return [*machines.mpirun(ranks, ["AIMERGE_CACHE_DIR", *variables]), BINARY, *map(str, arguments)], env
 
-    def differently(self, machines, settings, *arguments, expect=0, **variables):
-        """@param settings {machine: environment variables there}; a rank on each"""
+    def differently(self, machines, settings, *arguments, wrappers=None, expect=0, **variables):
+        """@param settings {machine: environment variables there}; a rank on each @param wrappers {machine: words before the program there}"""
         variables = {"AIMERGE_COLLECTIVE_TIMEOUT": "30", "AIMERGE_CACHE_DIR": str(self.cache), "AIMERGE_SCRATCH_DIR": "/tmp", **variables}
         command = ["mpirun", "--bind-to", "none"]
         for number, own in settings.items():
             exported = [word for item in {**variables, **own}.items() for word in ("-x", "=".join(item))]
-            command += [":"] * (number != min(settings)) + ["-n", "1", "--host", f"machine{number}:1", *exported, BINARY, *map(str, arguments)]
+            command += [":"] * (number != min(settings)) + ["-n", "1", "--host", f"machine{number}:1", *exported, *(wrappers or {}).get(number, ()), BINARY, *map(str, arguments)]
         result = machines.run(1, command, env=environment(self.cache, **machines.mpi_settings()), cwd=self.folder, timeout=100)
         self.assertEqual(result.returncode, expect, result.stderr)
         return result

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ NO_LOCKS = os.environ["AIMERGE_NO_LOCKS"]
 OTHER_CLOCK = os.environ["AIMERGE_OTHER_CLOCK"]
 RUN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "run.sh"
 FAMILY = GOLDENS / "family_f32"
+QEMU = shutil.which("qemu-x86_64-static")
 
 
 class SeveralMachines(OnMachines):
@@ -132,6 +134,17 @@ class OtherMachines(OnMachines):
                 for name in ("mean_abs", "rms"):
                     want = group[name][:]
                     np.testing.assert_allclose(mixed["statistics"][module][name][:], want, rtol=1e-5, atol=1e-6 * want.max(), err_msg=module)
+
+    @unittest.skipUnless(QEMU, "qemu-user plays other processors; it is not installed (qemu-user-static)")
+    def test_processors_with_and_without_vector_instructions(self):
+        self.aimerge("calibrate", self.merge, "--out", "log.h5", "--threads", 1)
+        given = self.merge_config("ties", parameters={"density": 0.5}, aim={"omega": 0.4, "statistics": str(self.folder / "log.h5")})
+        given = self.config(given, "given.yaml")
+        self.aimerge("merge", given, "--out", "alone", "--threads", 1)
+        with self.machines(3) as machines:
+            self.differently(machines, {1: {}, 2: {}, 3: {}}, "merge", given, "--out", "out", "--threads", 1, OMPI_MCA_btl="tcp,self",
+                             wrappers={2: [QEMU, "-cpu", "Nehalem"], 3: [QEMU, "-cpu", "Haswell"]})
+        self.assertEqual(file_bytes(self.folder / "out"), file_bytes(self.folder / "alone"))
 
     def test_a_clock_that_is_an_hour_off(self):
         hour = {"LD_PRELOAD": OTHER_CLOCK, "OTHER_CLOCK": "3600"}

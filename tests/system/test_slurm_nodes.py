@@ -92,7 +92,7 @@ class LostNode(OnMachines):
 
     def test_the_job_continues_on_the_others(self):
         config = self.merge_config("ties", omega=0.4)
-        config["aim"]["calibration"] = {"token_ids": str(many_blocks(self.folder / "blocks.npy", 20000)), "dtype": "float32"}
+        config["aim"]["calibration"] = {"token_ids": str(many_blocks(self.folder / "blocks.npy", 4000)), "dtype": "float32"}
         merge, out = self.config(config), self.folder / "out"
         with self.machines(NODES + 1) as machines:
             self.start_slurm(machines)
