@@ -1,5 +1,5 @@
-// Preloaded: the wall clock is OTHER_CLOCK seconds ahead, as on a machine that nobody set right. Clocks that only count on are left alone, and so are
-// the times that the kernel gives to files.
+// Preloaded: the wall clock is OTHER_CLOCK seconds ahead, as on a machine that nobody set right. Clocks that only count on
+// are left alone, and so are the times that the kernel gives to files.
 #include "preloaded.h"
 
 #include <sys/time.h>
