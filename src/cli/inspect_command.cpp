@@ -81,6 +81,7 @@ ordered_json describeStatistics(const StatisticsLog& log) {
     origin["block_length"] = log.origin.blockLength;
     origin["dtype"] = log.origin.dtype;
     origin["ranks"] = log.origin.ranks;
+    origin["machines"] = log.origin.machines;
     origin["created"] = log.origin.created;
     origin["revision"] = log.origin.revision;
     ordered_json modules = ordered_json::array();
@@ -111,6 +112,7 @@ void printStatistics(const ordered_json& statistics) {
                origin["tokens"].get<std::int64_t>(), origin["blocks"].get<std::int64_t>(),
                origin["block_length"].get<std::int64_t>(), origin["dtype"].get<std::string>(),
                origin["created"].get<std::string>());
+    if (const auto machines = origin["machines"].get<std::string>(); !machines.empty()) fmt::print("{}\n", machines);
     std::size_t width = 6;
     for (const auto& module : statistics["modules"])
         width = std::max(width, module["module"].get_ref<const std::string&>().size());

@@ -1,6 +1,7 @@
 #include "cli/statistics_step.h"
 
 #include "cli/command_line.h"
+#include "cli/machines.h"
 #include "cli/plan_step.h"
 
 #include "aimerge/checkpoint/forward_identity.h"
@@ -187,6 +188,7 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
                              throwIfInterrupted,
                              options.computesOn,
                              merged};
+    std::string machines = describeMachines(world, threads);
     CalibrationResult result = calibrateMeasured(world, job);
 
     StatisticsLog log{std::move(input.origin), std::move(result.modules), std::move(result.stages)};
@@ -194,6 +196,7 @@ StatisticsLog runCalibration(World& world, const Options& options, const Calibra
     base.requireUnchanged();
     log.origin.ranks = world.size();
     log.origin.threadsPerRank = threads;
+    log.origin.machines = std::move(machines);
     log.origin.commandLine = commandLine();
     log.origin.created = utcTimeText();
     keepForLater(input.cachedLog, [&] { writeStatisticsLog(input.cachedLog, log); });

@@ -21,7 +21,7 @@ namespace aimerge {
 namespace {
 
 // With those below, a job whose network is cut has ended everywhere within 10 seconds of its deadline.
-constexpr double kMeetingSeconds = 4;
+constexpr double kMeetingSeconds = 3;
 // When rank 0 does not come, the lowest rank that is there ends the job: rank 1 waits so much longer, the last rank twice
 // that.
 constexpr double kTurnsSeconds = 1;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -111,7 +112,17 @@ std::optional<Launcher> Launcher::ofThisProcess() {
 }
 
 void Launcher::endSoon(double patienceSeconds) const {
-    if (::fork() != 0) return;
+    // The launcher may kill this rank's process group at any moment now: returns when the child has left it, which closes
+    // the pipe.
+    int pipe[2] = {-1, -1};
+    if (::pipe2(pipe, O_CLOEXEC) != 0) return;
+    if (::fork() != 0) {
+        char nothing = 0;
+        ::close(pipe[1]);
+        while (::read(pipe[0], &nothing, 1) < 0 && errno == EINTR) continue;
+        ::close(pipe[0]);
+        return;
+    }
     // In a session of its own, without the pipes by which mpirun sees that a rank has ended.
     ::setsid();
     ::syscall(SYS_close_range, 0U, ~0U, 0U);
@@ -133,8 +144,7 @@ void Launcher::endSoon(double patienceSeconds) const {
     ::_exit(0);
 }
 
-void leaveMpiBehind(const std::optional<Launcher>& launcher) {
-    if (launcher) launcher->endSoon(kLauncherSeconds);
+void removeSharedMemory() {
     std::ifstream mappings("/proc/self/maps");
     for (std::string line; std::getline(mappings, line);) {
         const std::filesystem::path file = line.substr(std::min(line.find('/'), line.size()));
@@ -142,6 +152,11 @@ void leaveMpiBehind(const std::optional<Launcher>& launcher) {
         const std::string name = file.filename().string();
         if (name.starts_with("vader_segment.") || name.starts_with("sm_segment.")) ::unlink(file.c_str());
     }
+}
+
+void leaveMpiBehind(const std::optional<Launcher>& launcher) {
+    if (launcher) launcher->endSoon(kLauncherSeconds);
+    removeSharedMemory();
 }
 
 }  // namespace aimerge

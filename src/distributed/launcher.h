@@ -38,8 +38,11 @@ private:
     bool isParent_;
 };
 
-/// For a process that is about to end without MPI_Finalize, in whatever state MPI is: sees to the launcher, and removes the
-/// shared memory of this machine's ranks, which a launcher that is ended does not.
+/// Removes the shared memory of this machine's ranks: without MPI_Finalize they leave that to the launcher, which may be
+/// gone.
+void removeSharedMemory();
+
+/// For a process that is about to end, in whatever state MPI is: sees to the launcher, and removes the shared memory.
 void leaveMpiBehind(const std::optional<Launcher>& launcher);
 
 }  // namespace aimerge

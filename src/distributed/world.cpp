@@ -22,8 +22,8 @@ namespace {
 
 // A message on its way when its request goes needs both ranks to look after it; they do, in leave().
 constexpr double kCancelSeconds = 1;
-// Between SIGTERM and SIGKILL are 30 s under Slurm.
-constexpr double kSecondsAfterTerm = 10;
+// Slurm has 30 s between SIGTERM and SIGKILL (KillWait), in which all ranks are to end in good order.
+constexpr double kSecondsAfterTerm = 5;
 // By now every rank has said that it is done. Finalizing takes milliseconds, on thousands of ranks a few seconds.
 constexpr double kFinalizeSeconds = 60;
 constexpr double kLauncherSeconds = 3, kLauncherSecondsAfterFailure = 7, kLauncherSecondsAfterAbort = 2;
@@ -334,7 +334,10 @@ int World::leave(int exitCode) {
     // to do.
     if (impl_->launcher && impl_->launcher->isParent() && impl_->onNode.own == 0)
         impl_->launcher->endSoon(impl_->secondsForLauncher(outcome));
-    if (outcome.allIdle) impl_->finalize(outcome.exitCode);
+    if (outcome.allIdle)
+        impl_->finalize(outcome.exitCode);
+    else
+        removeSharedMemory();
     return outcome.exitCode;
 }
 

@@ -28,6 +28,7 @@ inline constexpr const char* kSensitivityGroup = "/sensitivity";
 inline constexpr const char* kPlanTable = "/plan";
 inline constexpr const char* kTimingTable = "/timing";
 inline constexpr const char* kRevisionName = "revision";  // absent: 0
+inline constexpr const char* kMachinesName = "machines";  // absent in older logs
 inline constexpr const char* kBaseConfig = "/base_config";
 inline constexpr const char* kTokensAttribute = "tokens";         // one, or of fused experts one each
 inline constexpr const char* kInputAxisAttribute = "input_axis";  // absent: -1

@@ -68,6 +68,7 @@ public:
         StatisticsOrigin origin;
         forEachField(origin, [&](const char* name, auto& field) { readField(name, field); });
         if (H5Aexists(file_.id(), kRevisionName) > 0) origin.revision = readInteger(file_.id(), "/", kRevisionName);
+        if (H5Aexists(file_.id(), kMachinesName) > 0) readField(kMachinesName, origin.machines);
         if (H5Lexists(file_.id(), kBaseConfig, H5P_DEFAULT) > 0) origin.baseConfig = readBaseConfig();
         return origin;
     }

@@ -44,6 +44,7 @@ public:
         writeAttribute(file_.id(), "/", kFormatVersionName, kFormatVersion);
         forEachField(origin, [&](const char* name, const auto& value) { writeAttribute(file_.id(), "/", name, value); });
         if (origin.revision != 0) writeAttribute(file_.id(), "/", kRevisionName, origin.revision);
+        if (!origin.machines.empty()) writeAttribute(file_.id(), "/", kMachinesName, origin.machines);
         if (!origin.baseConfig.empty()) writeText(kBaseConfig, origin.baseConfig);
     }
 

@@ -64,7 +64,8 @@ constexpr std::array kNames{"statistics",
                             "sensitivity",
                             "input_axis",
                             "base_config",
-                            "revision"};
+                            "revision",
+                            "machines"};
 
 hdf5::Type anyType(Choices& choices) {
     switch (choices.of(6)) {

@@ -23,8 +23,8 @@ SlurmctldPort=$port
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# a requeued job waits for cred_expire seconds
-AuthInfo=socket=$folder/munge/socket,cred_expire=2
+# a requeued job waits for cred_expire seconds, of which Slurm takes 5 at least (else it waits for 120)
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool.%n

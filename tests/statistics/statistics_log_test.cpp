@@ -48,6 +48,7 @@ protected:
         log.origin.created = "2030-01-01T00:00:00Z";
         log.origin.toolVersion = "1";
         log.origin.revision = 7;
+        log.origin.machines = "rank 0: node1\nranks 1-2: node2";
         log.modules["model.layers.0.self_attn.q_proj"] = {{0.5f, 1.25f}, {1, 2}, {3, 4}, 512};
         log.modules["lm_head"] = {{0.0f}, {0.125f}, {9}, 512};
         log.modules["model.layers.0.experts.down_proj"] = {
@@ -90,6 +91,7 @@ TEST_F(StatisticsLogTest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(read.origin.ranks, 3);
     EXPECT_EQ(read.origin.toolVersion, "1");
     EXPECT_EQ(read.origin.revision, 7);
+    EXPECT_EQ(read.origin.machines, "rank 0: node1\nranks 1-2: node2");
     ASSERT_EQ(read.stages.size(), 3u);
     EXPECT_EQ(read.stages[1].rank, 1);
     EXPECT_EQ(read.stages[1].lastLayer, 2);
@@ -102,12 +104,14 @@ TEST_F(StatisticsLogTest, ALogWithoutExpertsAndConfigIsReadAsBefore) {
     log.modules.erase("model.layers.0.experts.down_proj");
     log.origin.baseConfig.clear();
     log.origin.revision = 0;
+    log.origin.machines.clear();
 
     writeStatisticsLog(path_, log);
 
     inFile(path_, [](hid_t file) {
         EXPECT_EQ(H5Lexists(file, "/base_config", H5P_DEFAULT), 0);
         EXPECT_EQ(H5Aexists(file, "revision"), 0);
+        EXPECT_EQ(H5Aexists(file, "machines"), 0);
         const hdf5::Group group(H5Gopen2(file, "/statistics/lm_head", H5P_DEFAULT));
         EXPECT_EQ(H5Aexists(group.id(), "input_axis"), 0);
     });

@@ -27,6 +27,17 @@ class OnMachines(AimergeTest):
         env = environment(cache or self.cache, **machines.mpi_settings(), **variables)
         return [*machines.mpirun(ranks, ["AIMERGE_CACHE_DIR", *variables]), BINARY, *map(str, arguments)], env
 
+    def differently(self, machines, settings, *arguments, wrappers=None, expect=0, **variables):
+        """@param settings {machine: environment variables there}; a rank on each @param wrappers {machine: words before the program there}"""
+        variables = {"AIMERGE_COLLECTIVE_TIMEOUT": "30", "AIMERGE_CACHE_DIR": str(self.cache), "AIMERGE_SCRATCH_DIR": "/tmp", **variables}
+        command = ["mpirun", "--bind-to", "none"]
+        for number, own in settings.items():
+            exported = [word for item in {**variables, **own}.items() for word in ("-x", "=".join(item))]
+            command += [":"] * (number != min(settings)) + ["-n", "1", "--host", f"machine{number}:1", *exported, *(wrappers or {}).get(number, ()), BINARY, *map(str, arguments)]
+        result = machines.run(1, command, env=environment(self.cache, **machines.mpi_settings()), cwd=self.folder, timeout=100)
+        self.assertEqual(result.returncode, expect, result.stderr)
+        return result
+
     def on(self, machines, ranks, *arguments, expect=0, cache=None, folder=None, **variables):
         command, env = self.command(machines, ranks, *arguments, cache=cache, **variables)
         result = machines.run(1, command, env=env, cwd=folder or self.folder, timeout=100)
@@ -72,11 +83,11 @@ class Disturbed:
     def has_said(self, text):
         return text in self.said.read_text()
 
-    def seconds_to_end(self, began, limit):
-        """From that time until (ranks and mpirun, everything) have ended."""
+    def seconds_to_end(self, began, limit, but_for=None):
+        """From that time until (ranks and mpirun, everything) have ended, but for commands that end with these words."""
         job, ranks = None, [pid for pid, command in self.machines.processes().items() if command.startswith(BINARY)]
         while time.monotonic() - began < limit:
-            living = self.machines.processes()
+            living = {pid: command for pid, command in self.machines.processes().items() if not but_for or not command.endswith(but_for)}
             if job is None and self.process.poll() is not None and not any(pid in living for pid in ranks):
                 job = time.monotonic() - began
             if not living:

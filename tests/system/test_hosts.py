@@ -4,17 +4,25 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
+import subprocess
 import time
 import unittest
+
+import h5py
+import numpy as np
 
 from aimerge_command import BINARY, GOLDENS, environment, file_bytes
 from machine_jobs import GRACE, TIMEOUT, Disturbed, OnMachines, many_blocks, run_alone
 from test_identity import statistics
 
 FAIL_IO = os.environ["AIMERGE_FAIL_IO"]
+NO_LOCKS = os.environ["AIMERGE_NO_LOCKS"]
+OTHER_CLOCK = os.environ["AIMERGE_OTHER_CLOCK"]
 RUN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "run.sh"
 FAMILY = GOLDENS / "family_f32"
+QEMU = shutil.which("qemu-x86_64-static")
 
 
 class SeveralMachines(OnMachines):
@@ -75,10 +83,98 @@ class SeveralMachines(OnMachines):
 
     def test_ranks_share_the_processors_of_their_machine(self):
         with self.machines(2) as machines:
-            told = self.on(machines, {1: 2, 2: 1}, "merge", self.config(self.merge_config()), "--out", "out", "--json")
+            told = self.on(machines, {1: 2, 2: 1}, "calibrate", self.config(self.merge_config(omega=0.4)), "--out", "log.h5", "--json")
         processors = len(os.sched_getaffinity(0))
         threads = [(rank["host"], rank["threads"]) for rank in json.loads(told.stdout)["ranks"]]
-        self.assertEqual(threads, [("machine1", max(1, processors // 2)), ("machine1", max(1, processors // 2)), ("machine2", processors)])
+        share = max(1, processors // 2)
+        self.assertEqual(threads, [("machine1", share), ("machine1", share), ("machine2", processors)])
+        with h5py.File(self.folder / "log.h5") as log:
+            lines = log.attrs["machines"].splitlines()
+        if processors > 1:
+            self.assertIn("ranks compute in different ways: rank 0 on ", told.stderr)
+            self.assertRegex(lines[0], rf"^ranks 0-1: machine1, .*, {share} threads? each$")
+            self.assertRegex(lines[1], rf"^rank 2: machine2, .*, {processors} threads?$")
+            self.assertEqual(len(lines), 2)
+
+
+class OtherMachines(OnMachines):
+    """One of the machines is not as the other."""
+
+    def setUp(self):
+        super().setUp()
+        self.merge = self.config(self.merge_config("ties", omega=0.4, parameters={"density": 0.5}))
+
+    def test_a_full_disk(self):
+        arguments = ["merge", self.merge, "--out", self.folder / "out", "--threads", 1, "--io", "scatter", "--gather", "root"]
+        with self.machines(2) as machines:
+            for number in (1, 2):
+                machines.run(number, ["mkdir", "/tmp/scratch"], check=True)
+            machines.cover(2, "/tmp/scratch", "size=100k")
+            full = self.on(machines, {1: 1, 2: 1}, *arguments, expect=4, AIMERGE_SCRATCH_DIR="/tmp/scratch").stderr
+            self.assertRegex(full, r"aimerge: /tmp/scratch.*: No space left on device.*\(rank 1\)")
+            self.assertEqual(machines.run(2, ["ls", "-A", "/tmp/scratch"]).stdout, "")
+            machines.run(2, ["mount", "-o", "remount,size=10m", "/tmp/scratch"], check=True)
+            self.on(machines, {1: 1, 2: 1}, *arguments, AIMERGE_SCRATCH_DIR="/tmp/scratch")
+        self.assertEqual(file_bytes(self.folder / "out"), run_alone(self, self.folder, self.merge))
+
+    def test_another_processor(self):
+        """libtorch there takes the code of processors without AVX."""
+        old = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+        with self.machines(2) as machines:
+            self.differently(machines, {1: {}, 2: old}, "calibrate", self.merge, "--out", "mixed.h5", "--threads", 1)
+            self.aimerge("calibrate", self.merge, "--out", "log.h5", "--threads", 1, AIMERGE_CACHE_DIR=str(self.folder / "another"))
+            given = self.merge_config("ties", omega=0.4, parameters={"density": 0.5})
+            given["aim"] = {"omega": 0.4, "statistics": str(self.folder / "log.h5")}
+            given = self.config(given, "given.yaml")
+            self.differently(machines, {1: old, 2: {}}, "merge", given, "--out", "out", "--threads", 1)
+        self.aimerge("merge", given, "--out", "alone", "--threads", 1)
+        self.assertEqual(file_bytes(self.folder / "out"), file_bytes(self.folder / "alone"))
+        with h5py.File(self.folder / "mixed.h5") as mixed, h5py.File(self.folder / "log.h5") as log:
+            for module, group in log["statistics"].items():
+                for name in ("mean_abs", "rms"):
+                    want = group[name][:]
+                    np.testing.assert_allclose(mixed["statistics"][module][name][:], want, rtol=1e-5, atol=1e-6 * want.max(), err_msg=module)
+
+    @unittest.skipUnless(QEMU, "qemu-user plays other processors; it is not installed (qemu-user-static)")
+    def test_processors_with_and_without_vector_instructions(self):
+        self.aimerge("calibrate", self.merge, "--out", "log.h5", "--threads", 1)
+        given = self.merge_config("ties", parameters={"density": 0.5}, aim={"omega": 0.4, "statistics": str(self.folder / "log.h5")})
+        given = self.config(given, "given.yaml")
+        self.aimerge("merge", given, "--out", "alone", "--threads", 1)
+        with self.machines(3) as machines:
+            self.differently(machines, {1: {}, 2: {}, 3: {}}, "merge", given, "--out", "out", "--threads", 1, OMPI_MCA_btl="tcp,self",
+                             wrappers={2: [QEMU, "-cpu", "Nehalem"], 3: [QEMU, "-cpu", "Haswell"]})
+        self.assertEqual(file_bytes(self.folder / "out"), file_bytes(self.folder / "alone"))
+
+    def test_a_clock_that_is_an_hour_off(self):
+        hour = {"LD_PRELOAD": OTHER_CLOCK, "OTHER_CLOCK": "3600"}
+        arguments = ["merge", self.merge, "--threads", 1, "--out"]
+        with self.machines(2) as machines:
+            self.differently(machines, {1: {}, 2: hour}, *arguments, "out")
+            self.differently(machines, {1: hour, 2: {}}, *arguments, "other", AIMERGE_CACHE_DIR=str(self.folder / "other-cache"))
+            again = machines.run(1, [BINARY, *arguments, self.folder / "again"], env=environment(self.folder / "other-cache"))
+            self.assertIn("reused from", again.stderr)
+            self.assertEqual(again.returncode, 0, again.stderr)
+        created = {out: json.loads((self.folder / out / "aimerge_manifest.json").read_text())["created"] for out in ("other", "again")}
+        self.assertGreater(created["other"], created["again"])  # so the clock was off
+        alone = run_alone(self, self.folder, self.merge)
+        for out in ("out", "other", "again"):
+            self.assertEqual(file_bytes(self.folder / out), alone)
+
+    def test_a_holder_of_a_lock_file_whose_clock_is_an_hour_off_is_alive(self):
+        for ahead in (3600, -3600):
+            out = self.folder / f"out{ahead}"
+            slow = environment(self.cache, LD_PRELOAD=f"{NO_LOCKS}:{FAIL_IO}:{OTHER_CLOCK}", NO_LOCKS="38", OTHER_CLOCK=str(ahead), FAIL_IO_SLOW="3000",
+                               FAIL_IO_UNDER=str(out))
+            with self.machines(2) as machines:
+                first = machines.start(2, [BINARY, "merge", self.merge, "--out", out], env=slow, stderr=subprocess.DEVNULL)
+                holder = self.folder / f"{out.name}.partial.lock.holder"
+                while not (holder.exists() and holder.read_text().endswith("\n")):
+                    self.assertIsNone(first.poll(), "ended too soon")
+                second = machines.run(1, [BINARY, "merge", self.merge, "--out", out], env=environment(self.cache, LD_PRELOAD=NO_LOCKS, NO_LOCKS="38"))
+                self.assertEqual(second.returncode, 2, second.stderr)
+                self.assertIn("another job is writing this output: host machine2, pid", second.stderr)
+                self.assertEqual(first.wait(60), 0)
 
 
 class RunScript(OnMachines):

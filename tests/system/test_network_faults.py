@@ -18,6 +18,7 @@ SEED = os.environ.get("AIMERGE_FAULT_SEED", "0")
 AT_ONCE = 5  # most of a trial is waiting
 LAYOUTS = ({1: 2, 2: 2}, {1: 1, 2: 1, 3: 1})
 OPTIONS = ([], ["--io", "scatter", "--gather", "root"])
+RERUN = ("--log-level", "info")  # by which processes of a rerun are told from the job's
 SLOWNESS = 1500  # microseconds of a write: the merge takes as long as the rest
 
 
@@ -49,14 +50,16 @@ class Trial:
             time.sleep(self.moment)
             getattr(machines, self.fault)(self.machine)
             began = time.monotonic()
-            if self.outage:
-                time.sleep(self.outage)
-                self.mend(machines)
-            elif self.at_once:
-                job.process.wait(TIMEOUT + GRACE + 10)
-                if not job.out.exists():
-                    self.rerun_on_one_machine(job)
-            self.seconds = job.seconds_to_end(began, TIMEOUT + GRACE + 20)
+            with concurrent.futures.ThreadPoolExecutor(1) as watching:
+                end = watching.submit(job.seconds_to_end, began, TIMEOUT + GRACE + 20, " ".join(RERUN))
+                if self.outage:
+                    time.sleep(self.outage)
+                    self.mend(machines)
+                elif self.at_once:
+                    job.process.wait(TIMEOUT + GRACE + 10)
+                    if not job.out.exists():
+                        self.rerun_on_one_machine(job)
+            self.seconds = end.result()
             self.state = "published" if job.out.exists() else "begun" if job.out.with_name("out.partial").exists() else "before"
             self.code, self.said = job.process.returncode, job.said.read_text()
             if not self.outage:
@@ -71,7 +74,8 @@ class Trial:
 
     def rerun_on_one_machine(self, job):
         """As somebody would who sees that the job has ended, and does not know that ranks live on on the lost machine."""
-        result = job.machines.run(1, [BINARY, *map(str, job.arguments[:-len(self.options) or None])], timeout=100,
+        arguments = job.arguments[:-len(self.options) or None]
+        result = job.machines.run(1, [BINARY, *arguments, *RERUN], timeout=100,
                                   env=environment(self.folder / "cache-of-rerun"))
         self.test.assertEqual(result.returncode, 0, f"{self}\n{result.stderr}")
 

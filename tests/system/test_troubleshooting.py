@@ -4,8 +4,9 @@ import re
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FOREIGN = {"mpirun has detected an attempt to run as root", "There are not enough slots available", "Read -1, expected …, errno = 1", "Segmentation fault", "No space left on device",
-           "libcudart.so.13: cannot open shared object file"}
+FOREIGN = {"mpirun has detected an attempt to run as root", "There are not enough slots available", "No space left on device",
+           "libcudart.so.13: cannot open shared object file", "ORTE has lost communication with a remote daemon",
+           "mpirun: abort is already in progress", "Read -1, expected …, errno = 1", "Segmentation fault"}
 
 
 def printed_texts():

@@ -63,6 +63,7 @@ struct StatisticsOrigin {
     std::string vocabulary;  // free text: how the corpus became blocks (preset, packing, seed)
     std::string device;      // "CPU", or the GPU's name
     int ranks = 1, threadsPerRank = 1;
+    std::string machines;  // a line per run of ranks: host, processor, threads; empty in older logs
     std::string commandLine;
     std::string created;        // ISO 8601, UTC
     std::int64_t revision = 0;  // revision::kStatistics of the values; 0: the log does not say
