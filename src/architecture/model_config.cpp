@@ -217,7 +217,7 @@ ModelConfig parseModelConfig(const Json& config, const std::string& fileName) {
     result.architecture = readArchitecture(config, fileName);
     result.modelType = KeyReader(config, "", fileName, true).text("model_type", "");
     if (result.architecture.empty() && result.modelType.empty())
-        throw InputError("{}: says neither architectures nor model_type, so it is no config of a model", fileName);
+        throw InputError("{}: says neither architectures nor model_type, expected the config.json of a model", fileName);
     if (result.modelType.empty()) result.modelType = typeOfClass(result.architecture);
 
     const Defaults* known = defaultsOf(result.modelType);

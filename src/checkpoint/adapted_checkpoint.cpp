@@ -3,6 +3,7 @@
 #include "aimerge/architecture/name_mapping.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
+#include "checkpoint/first_names.h"
 #include "target_parameters.h"
 
 #include <algorithm>
@@ -135,8 +136,9 @@ void Checkpoint::untieHead(const Adapter& adapter) {
 void Checkpoint::replaceTensor(TensorInfo replacement, const Adapter& adapter) {
     const auto target = std::ranges::find(tensors_, replacement.name, &TensorInfo::name);
     if (target == tensors_.end())
-        throw InputError("{}: stores {} in full, which {} does not have; the adapter is for another model",
-                         adapter.weights.front().string(), replacement.name, folder_.string());
+        throw InputError(
+            "{}: stores {} in full, which {} does not have; name the base that it was trained on. The tensors there are {}",
+            adapter.weights.front().string(), replacement.name, folder_.string(), firstNames(*this));
     const Shape& expected = target->shape;
     const bool fits = replacement.shape == expected ||
                       (architecture_.isVocabularyTensor(replacement.name, expected) && replacement.shape.size() == 2 &&
@@ -156,8 +158,10 @@ const TensorInfo& Checkpoint::requireTarget(const std::string& parameter, const 
     const TensorInfo* target = find(parameter);
     const std::string& changes = tensorsOf(update).front()->name;
     if (!target)
-        throw InputError("{}: tensor {} is for {}, which {} does not have; the adapter is for another model",
-                         adapter.weights.front().string(), changes, parameter, folder_.string());
+        throw InputError(
+            "{}: tensor {} is for {}, which {} does not have; name the base that it was trained on. The tensors there are "
+            "{}",
+            adapter.weights.front().string(), changes, parameter, folder_.string(), firstNames(*this));
     if (!isMergeable(target->dtype))
         throw InputError("{}: tensor {} changes {}, which is {} in {}; expected BF16, F16, F32 or F64",
                          adapter.weights.front().string(), changes, parameter, safetensorsName(target->dtype),
@@ -185,8 +189,8 @@ void Checkpoint::checkTokens(const TensorInfo& target, const TokenRows& update, 
                          folder_.string());
     if (const std::int64_t last = std::ranges::max(update.tokens); last >= target.shape[0])
         throw InputError(
-            "{}: names token {}, but {} has {} rows in {}; the tokens were added to the base before training, "
-            "and the adapter does not have the larger table",
+            "{}: names token {}, but {} has {} rows in {}; where tokens were added before training, save the "
+            "adapter with the larger table (save_embedding_layers)",
             adapter.configFile, last, target.name, target.shape[0], folder_.string());
 }
 

@@ -20,6 +20,7 @@ namespace {
 constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
 constexpr const char* kTorchWeightsName = "adapter_model.bin";
+constexpr const char* kTrainingArguments = "training_args.bin";
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kBaseLayer = ".base_layer";
 
@@ -91,8 +92,10 @@ public:
             const auto& [module, depth] = place;
             std::vector<Factors>& nested = result[module];
             if (depth != nested.size())
-                throw InputError("{}: tensor {} is in a layer around a layer that has no factors; the file is incomplete",
-                                 file_, factors.any().name);
+                throw InputError(
+                    "{}: tensor {} is in a layer around a layer that has no factors; save the adapter again "
+                    "(save_pretrained)",
+                    file_, factors.any().name);
             nested.push_back(std::move(factors));
         }
         return result;
@@ -107,8 +110,8 @@ public:
         for (const auto& [name, tensor] : replacements_) result.push_back(tensor);
         for (const auto& [name, copy] : copies_)
             if (!replacements_.contains(name))
-                throw InputError("{}: has {}, but not {}{}, which PEFT loads; the file is incomplete", file_, copy, kPrefix,
-                                 name);
+                throw InputError("{}: has {}, but not {}{}, which PEFT loads; save the adapter again (save_pretrained)",
+                                 file_, copy, kPrefix, name);
         return result;
     }
 
@@ -204,7 +207,7 @@ public:
             throw InputError(
                 "{}: tensor {} is of a layer around another one, but target_parameters of {} has no parameters of {}", file_,
                 nested.front().any().name, kConfigName, module);
-        TargetedFactors targeted{std::move(candidates), {}};
+        TargetedFactors targeted{std::move(candidates), {}, config_.targetsInAxisOrder()};
         for (Factors& factors : nested) targeted.nested.push_back(makeUpdate(factors));
         adapter_.targeted.emplace(module, std::move(targeted));
     }
@@ -226,14 +229,15 @@ public:
 private:
     LowRankUpdate makeUpdate(Factors& factors) const {
         if (!factors.a || !factors.b)
-            throw InputError("{}: tensor {} has no {} beside it; the file is incomplete", file_, factors.any().name,
-                             factors.a ? "B" : "A");
+            throw InputError("{}: tensor {} has no {} beside it; save the adapter again (save_pretrained)", file_,
+                             factors.any().name, factors.a ? "B" : "A");
         for (const TensorInfo* tensor : {&*factors.a, &*factors.b})
             if (tensor->shape.size() != 2 || tensor->elements() == 0)
                 throw InputError("{}: tensor {} has shape {}, expected a matrix", file_, tensor->name,
                                  shapeText(tensor->shape));
         LowRankUpdate update{std::move(*factors.a), std::move(*factors.b)};
         update.outputs = update.b.shape[0];
+        update.inputs = update.a.shape[1];
         update.transposed = factors.layer == Layer::Embedding || config_.fanInFanOut();
         if (config_.usesDora() != factors.magnitude.has_value())
             throw InputError("{}: use_dora of {} is {}, but tensor {} has {} beside it", file_, kConfigName,
@@ -266,18 +270,48 @@ private:
     std::string file_;
 };
 
+/// Weight files that PEFT does not load, sorted.
+std::vector<std::string> otherWeights(const fs::path& folder) {
+    std::vector<std::string> names;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        std::string name = entry.path().filename().string();
+        const bool isWeights = name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt");
+        if (isWeights && name != kWeightsName && name != kTorchWeightsName && name != kTrainingArguments)
+            names.push_back(std::move(name));
+    }
+    std::ranges::sort(names);
+    return names;
+}
+
+/// What some programs train in full and save beside an adapter, where PEFT does not look.
+void sayOtherWeights(const fs::path& folder) {
+    const std::vector<std::string> others = otherWeights(folder);
+    const auto found = std::ranges::find_if(others, [](const std::string& name) { return name.starts_with("non_lora"); });
+    if (found != others.end())
+        spdlog::warn("{}: has {} beside the adapter, which neither PEFT nor aimerge loads: parameters in it stay the base's",
+                     folder.string(), *found);
+}
+
 /// The files with an adapter's tensors.
 std::vector<fs::path> weightFiles(const fs::path& folder) {
     if (const std::vector<fs::path> merged = filesMergedByPeft(folder); !merged.empty()) return merged;
     for (const char* name : {kWeightsName, kTorchWeightsName})
         if (fs::exists(folder / name)) return {folder / name};
-    throw InputError("{}: {} is missing, so the adapter has no weights; fetch it again", folder.string(), kWeightsName);
+    const std::vector<std::string> others = otherWeights(folder);
+    if (others.empty())
+        throw InputError("{}: has neither {} nor {}, so the adapter has no weights; fetch it again", folder.string(),
+                         kWeightsName, kTorchWeightsName);
+    throw InputError(
+        "{}: has no {}, which PEFT loads, but {}{}; if these have the adapter's tensors, write them into one file of that "
+        "name",
+        folder.string(), kWeightsName, others.front(),
+        others.size() > 1 ? fmt::format(" and {} more", others.size() - 1) : "");
 }
 
 }  // namespace
 
 Shape LowRankUpdate::shape() const {
-    const Shape matrix = transposed ? Shape{a.shape[1], outputs} : Shape{outputs, a.shape[1]};
+    const Shape matrix = transposed ? Shape{inputs, outputs} : Shape{outputs, inputs};
     return experts == 1 || expert ? matrix : Shape{experts, matrix[0], matrix[1]};
 }
 
@@ -320,6 +354,7 @@ Adapter readAdapter(const fs::path& folder) {
     adapter.modulesToSave = config.modulesToSave();
     adapter.tiesWeights = config.tiesWeights();
     adapter.weights = weightFiles(folder);
+    sayOtherWeights(folder);
     TensorSorter sorter(adapter.weights.front().string());
     for (std::size_t file = 0; file < adapter.weights.size(); ++file) {
         for (TensorInfo& tensor : readWeightHeader(File::openForReading(adapter.weights[file])).tensors) {

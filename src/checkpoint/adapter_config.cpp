@@ -276,6 +276,12 @@ std::vector<TargetParameter> AdapterConfig::targetParametersOf(const std::string
     return parameters;
 }
 
+bool AdapterConfig::targetsInAxisOrder() const {
+    // The first version that writes its number is 0.18.
+    const Json* version = find(json_, "peft_version");
+    return version == nullptr || (version->is_string() && version->get<std::string>().starts_with("0.18."));
+}
+
 std::vector<std::int64_t> AdapterConfig::readTokens(const char* key, const Json& list) const {
     std::vector<std::int64_t> tokens;
     for (const Json& token : list) {

@@ -32,6 +32,7 @@ public:
     bool fanInFanOut() const { return fanInFanOut_; }  // layers store [in, out]
     bool usesDora() const { return usesDora_; }
     bool tiesWeights() const { return tiesWeights_; }  // ensure_weight_tying
+    bool targetsInAxisOrder() const;                   // TargetedFactors::inAxisOrder
 
     std::int64_t rankOf(const std::string& module) const;
     double scalingOf(const std::string& module) const;

@@ -29,7 +29,7 @@ namespace {
 nlohmann::ordered_json readConfig(const fs::path& folder) {
     const fs::path path = folder / "config.json";
     if (!fs::exists(path))
-        throw InputError("{}: config.json is missing, so this is no Hugging Face model folder", folder.string());
+        throw InputError("{}: has no config.json, expected the folder of a Hugging Face model", folder.string());
     return parseStrictJson<nlohmann::ordered_json>(readTextFile(path), path.string());
 }
 
@@ -77,6 +77,7 @@ std::string describe(const ParameterUpdate& update) {
     if (factors.magnitude) text += " magnitude";
     if (factors.experts > 1)
         text += fmt::format(" {} of {} experts, from {}", factors.expert.value_or(-1), factors.experts, factors.firstOutput);
+    if (factors.firstInput > 0) text += fmt::format(" and {}", factors.firstInput);
     return text;
 }
 

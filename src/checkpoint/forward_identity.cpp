@@ -188,6 +188,48 @@ ForwardDifference differenceOf(const Identity& first, const Identity& second) {
     return {};
 }
 
+void addStatedDifferences(const std::string& prefix, const Identity& first, const Identity& second,
+                          std::vector<ForwardDifference>& differences) {
+    for (const auto& [key, value] : first.items()) {
+        const Identity* other = find(second, key);
+        if (other == nullptr || other->is_null() || value.is_null() || *other == value) continue;
+        if (value.is_object() && other->is_object())
+            addStatedDifferences(prefix + key + ".", value, *other, differences);
+        else
+            differences.push_back({prefix + key, shortText(&value), shortText(other)});
+    }
+}
+
+/// rope_theta, rope_scaling and rope_local_base_freq of transformers 4 as the rope_parameters of transformers 5, in every
+/// section. With layers of two kinds these are {"full_attention": {...}, "sliding_attention": {...}}.
+void uniteRope(Identity& section, bool hasKinds) {
+    for (auto& [key, value] : section.items())
+        if (value.is_object() && key != "rope_parameters" && key != "rope_scaling") uniteRope(value, hasKinds);
+    Identity all = section.value("rope_parameters", Identity::object());
+    const bool isOfKinds = all.is_object() && std::ranges::any_of(all, &Identity::is_object);
+    Identity full = isOfKinds || !all.is_object() ? Identity::object() : all;
+    if (const Identity* scaling = find(section, "rope_scaling"); scaling && scaling->is_object()) full.update(*scaling);
+    if (const Identity* theta = find(section, "rope_theta"); theta && !full.contains("rope_theta"))
+        full["rope_theta"] = *theta;
+    if (full.contains("type") && !full.contains("rope_type")) full["rope_type"] = full["type"];
+    full.erase("type");
+    if (hasKinds && !isOfKinds) {
+        all = {{"full_attention", full}};
+        if (const Identity* local = find(section, "rope_local_base_freq"))
+            all["sliding_attention"] = {{"rope_theta", *local}, {"rope_type", "default"}};
+    } else if (!isOfKinds) {
+        all = full;
+    }
+    for (const char* key : {"rope_theta", "rope_scaling", "rope_local_base_freq", "rope_parameters"}) section.erase(key);
+    if (!all.empty()) section["rope_parameters"] = std::move(all);
+}
+
+bool hasRopeOfKinds(const Identity& section) {
+    const Identity* rope = find(section, "rope_parameters");
+    if (rope && rope->is_object() && std::ranges::any_of(*rope, &Identity::is_object)) return true;
+    return std::ranges::any_of(section, [](const Identity& value) { return value.is_object() && hasRopeOfKinds(value); });
+}
+
 }  // namespace
 
 std::string forwardIdentity(const Config& config) {
@@ -198,6 +240,16 @@ std::optional<ForwardDifference> forwardDifference(const Config& first, const Co
     const Identity one = identityOf(first), other = identityOf(second);
     if (one == other) return std::nullopt;
     return differenceOf(one, other);
+}
+
+std::vector<ForwardDifference> statedDifferences(const Config& first, const Config& second) {
+    Identity one = withoutOtherKeys(first), other = withoutOtherKeys(second);
+    const bool hasKinds = hasRopeOfKinds(one) || hasRopeOfKinds(other);
+    uniteRope(one, hasKinds);
+    uniteRope(other, hasKinds);
+    std::vector<ForwardDifference> differences;
+    addStatedDifferences("", one, other, differences);
+    return differences;
 }
 
 }  // namespace aimerge

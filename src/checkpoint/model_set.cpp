@@ -1,6 +1,7 @@
 #include "aimerge/checkpoint/model_set.h"
 
 #include "aimerge/core/error.h"
+#include "checkpoint/complete_weights.h"
 #include "checkpoint/first_names.h"
 #include "checkpoint/other_meaning.h"
 #include "checkpoint/quantized.h"
@@ -54,8 +55,8 @@ void checkLayers(const Checkpoint& model) {
     std::int64_t missing = 0;
     while (layers.contains(missing)) ++missing;
     throw InputError(
-        "{}: has no tensor of layer {}, but config.json says num_hidden_layers {}; weights or config.json are "
-        "incomplete. Its tensors are {}",
+        "{}: has no tensor of layer {}, but config.json says num_hidden_layers {}; fetch the model again, or put "
+        "the number right. Its tensors are {}",
         model.name(), missing, model.modelConfig().layers, firstNames(model));
 }
 
@@ -67,8 +68,8 @@ void checkHead(const Checkpoint& model) {
     const bool stored = model.find(head) != nullptr;
     if (!stored && !config.tieWordEmbeddings)
         throw InputError(
-            "{}: {} is missing, and config.json does not tie it to the embeddings (tie_word_embeddings); the weights are "
-            "incomplete. Its tensors are {}",
+            "{}: {} is missing, and config.json does not tie it to the embeddings (tie_word_embeddings); fetch the "
+            "model again, or set it to true if the two are tied. Its tensors are {}",
             model.name(), head.empty() ? "the head" : head, firstNames(model));
 }
 
@@ -88,6 +89,7 @@ void sayTiedHead(const Checkpoint& model) {
 
 void checkAlone(const Checkpoint& model) {
     refuseQuantized(model);
+    refusePlaceholders(model);
     checkLayers(model);
     checkHead(model);
     sayTiedHead(model);
@@ -171,8 +173,10 @@ void checkTogether(const Checkpoint& model, const Checkpoint& reference, bool wh
     comparison.require("num_attention_heads", &ModelConfig::heads);
     comparison.require("num_key_value_heads", &ModelConfig::keyValueHeads);
     comparison.require("head_dim", &ModelConfig::headDim);
-    comparison.notice("rope_theta", &ModelConfig::ropeTheta);
-    comparison.noticeRope();
+    if (knowsRope(reference)) {  // of others, sayOtherMeaning() compares what the configs state
+        comparison.notice("rope_theta", &ModelConfig::ropeTheta);
+        comparison.noticeRope();
+    }
     comparison.notice("rms_norm_eps", &ModelConfig::rmsNormEps);
     comparison.notice("hidden_act", &ModelConfig::activation);
     sayOtherMeaning(model, reference, wholeModels);
@@ -218,8 +222,8 @@ LayerRange rangeOf(const ModelEntry& source, const Checkpoint& model, const Stac
     const Stack* own = findStackLike(model.architecture(), *stack);
     if (own == nullptr)
         throw InputError(
-            "{}: {} has no layers {}N, which are the {} of the merged model; the two were saved by different tools, or are "
-            "of different architectures. Its tensors are {}",
+            "{}: {} has no layers {}N, which are the {} of the merged model; if both are of one architecture, load and save "
+            "both with one version of transformers (save_pretrained). Its tensors are {}",
             source.mark.text(), source.model, stack->prefix, stack->name, firstNames(model));
     const std::int64_t layers = own->layers;
     if (!source.layers) return {0, layers, source.mark};
@@ -367,6 +371,7 @@ ModelSet ModelSet::open(const MergeConfig& config) {
             checkTogether(model, set.reference(), config.slices.front().wholeModels, config.allowsCrimes);
     }
     for (const Checkpoint& model : set.models) checkAlone(model);
+    sayMissingPredictionLayers(set.reference());
     resolveModules(set, config);
     arrangeLayers(set, config);
     return set;

@@ -1,5 +1,7 @@
 #include "checkpoint/other_meaning.h"
 
+#include "aimerge/architecture/decoder_family.h"
+#include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/python_json.h"
 
 #include <spdlog/spdlog.h>
@@ -16,6 +18,20 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kGenerationConfig = "generation_config.json";
 constexpr std::array<const char*, 5> kKeys{"max_position_embeddings", "sliding_window", "use_sliding_window", "layer_types",
                                            "eos_token_id"};
+/// What other checks compare, in any section.
+constexpr std::array<std::string_view, 13> kCompared{"model_type",
+                                                     "hidden_size",
+                                                     "intermediate_size",
+                                                     "num_hidden_layers",
+                                                     "num_attention_heads",
+                                                     "num_key_value_heads",
+                                                     "head_dim",
+                                                     "vocab_size",
+                                                     "rms_norm_eps",
+                                                     "hidden_act",
+                                                     "quantization_config",
+                                                     "num_nextn_predict_layers",
+                                                     "mtp_num_hidden_layers"};
 constexpr std::array<std::string_view, 2> kOfTheWriter{"transformers_version", "_from_model_config"};
 
 /// A list of one token is that token; what is null is not there.
@@ -36,6 +52,10 @@ public:
         if (found.is_array() && expected.is_array() && found.size() == expected.size() && found.size() > kShownWhole)
             return compareElements(key, found, expected);
         texts_.push_back(fmt::format("{} is {}, there {}", key, textOf(found), textOf(expected)));
+    }
+
+    void add(const ForwardDifference& difference) {
+        texts_.push_back(fmt::format("{} is {}, there {}", difference.key, difference.first, difference.second));
     }
 
     void addPresence(const std::string& file, bool isHere) {
@@ -82,7 +102,24 @@ void compareGeneration(const Json& found, const Json& expected, Differences& dif
             differences.compare(prefix + key, valueOf(found, key), valueOf(expected, key));
 }
 
+/// Scalings, routing, caps and the like: what both configs state, and no other check compares.
+void compareForward(const Checkpoint& model, const Checkpoint& reference, Differences& differences) {
+    const bool ropeIsCompared = knowsRope(reference);
+    for (const ForwardDifference& difference : statedDifferences(model.config(), reference.config())) {
+        const std::string_view key = std::string_view(difference.key).substr(difference.key.rfind('.') + 1);
+        const bool isCompared = std::ranges::find(kCompared, key) != kCompared.end() ||
+                                std::ranges::find(kKeys, key) != kKeys.end() ||
+                                (ropeIsCompared && difference.key.starts_with("rope_parameters."));
+        if (!isCompared) differences.add(difference);
+    }
+}
+
 }  // namespace
+
+bool knowsRope(const Checkpoint& model) {
+    const std::string& type = model.modelConfig().modelType;
+    return std::ranges::any_of(decoderFamilies(), [&](const DecoderFamily* family) { return type == family->modelType; });
+}
 
 void sayOtherMeaning(const Checkpoint& model, const Checkpoint& reference, bool wholeModels) {
     Differences differences;
@@ -90,6 +127,7 @@ void sayOtherMeaning(const Checkpoint& model, const Checkpoint& reference, bool 
         if (std::string_view(key) == "layer_types" && !wholeModels) continue;
         differences.compare(key, normal(findOfText(model.config(), key)), normal(findOfText(reference.config(), key)));
     }
+    if (wholeModels) compareForward(model, reference, differences);
     compareGeneration(generationConfig(model), generationConfig(reference), differences);
     if (!differences.texts().empty())
         spdlog::warn("{}: says other things than {}, whose values the output has: {}", model.name(), reference.name(),

@@ -6,6 +6,9 @@
 
 namespace aimerge {
 
+/// True for a type that the decoder runs: ModelConfig has all its rotary settings, with their defaults.
+bool knowsRope(const Checkpoint& model);
+
 /// One line with both values of everything that differs; nothing where nothing does.
 /// @param wholeModels layer n is merged with layer n, so that lists of layers can be compared
 void sayOtherMeaning(const Checkpoint& model, const Checkpoint& reference, bool wholeModels);

@@ -87,7 +87,7 @@ private:
             if (modules_.contains(module)) return;
             if (const TensorInfo* weight = tensorOf(module + ".weight")) return add(module, *weight);
         }
-        throw InputError("{}: tensor {}{} is for no module of {}; the adapter is for another model",
+        throw InputError("{}: tensor {}{} is for no module of {}; name the base that it was trained on",
                          (adapter_ / kWeightsName).string(), kPrefix, name, base_.folder().string());
     }
 

@@ -1,11 +1,13 @@
 #pragma once
-// Models whose weights are codes of a quantisation, told by their tensors: config.json may have lost its section about it.
+// Models whose weights are codes of a quantisation. Tensors and config.json need not agree: a program may lose the section
+// about it, or leave it where it has made plain weights of the codes.
 
 #include "aimerge/checkpoint/checkpoint.h"
 
 namespace aimerge {
 
-/// @throws InputError naming the program's mark
+/// Scales beside plain weights are a warning: nothing multiplies by them here.
+/// @throws InputError with what config.json says, or the program's mark, and the tensor
 void refuseQuantized(const Checkpoint& model);
 
 }  // namespace aimerge

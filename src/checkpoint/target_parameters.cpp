@@ -44,12 +44,12 @@ public:
             throw InputError(
                 "{}: has factors for {} parameters of {} (tensor {}, ...), of which target_parameters of "
                 "adapter_config.json "
-                "names {}, and the base has {} of these; the adapter is for another model",
+                "names {}, and the base has {} of these; name the base that it was trained on",
                 file(), targeted.nested.size(), module, targeted.nested.front().a.name, namesOf(targeted.candidates),
                 present.size());
         // The layer around all others is that of the last parameter.
         for (std::size_t i = 0; i < present.size(); ++i)
-            assign(module, present[i], std::move(targeted.nested[present.size() - 1 - i]));
+            assign(module, present[i], std::move(targeted.nested[present.size() - 1 - i]), targeted.inAxisOrder);
     }
 
 private:
@@ -93,7 +93,7 @@ private:
                 file(), namesOf(present), module, kGateAndUp, kDown);
     }
 
-    void assign(const std::string& module, const TargetParameter& parameter, LowRankUpdate update) {
+    void assign(const std::string& module, const TargetParameter& parameter, LowRankUpdate update, bool inAxisOrder) {
         const std::int64_t rows = update.a.shape[0];
         if (rows % parameter.rank != 0 || update.b.shape[1] != rows)
             throw InputError(
@@ -104,26 +104,39 @@ private:
         update.scaling = parameter.scaling;
         const std::string name = module + "." + parameter.name;
         if (const TensorInfo* tensor = tensorOf(name)) {
-            update.transposed = isTransposed(*tensor, update);
+            update.transposed = isTransposed(*tensor, update, inAxisOrder);
             adapter_.updates.insert_or_assign(tensor->name, std::move(update));
         } else {
-            assignToExperts(module, *formOf(module, parameter.name), update);
+            assignToExperts(module, *formOf(module, parameter.name), update, inAxisOrder);
         }
     }
 
-    /// A has the inputs and B the outputs, so the shape tells it unless the matrices are square.
-    bool isTransposed(const TensorInfo& tensor, const LowRankUpdate& update) const {
+    /// Whether A has the second axis of the experts. The shape tells it unless the matrices are square.
+    bool isTransposed(const TensorInfo& tensor, const LowRankUpdate& update, bool inAxisOrder) const {
         if (tensor.shape.size() != 3) return false;
-        const auto fits = [&](std::size_t inputs, std::size_t outputs) {
-            return update.a.shape[1] == tensor.shape[inputs] && update.outputs == tensor.shape[outputs];
+        const auto fits = [&](std::size_t ofA, std::size_t ofB) {
+            return update.inputs == tensor.shape[ofA] && update.outputs == tensor.shape[ofB];
         };
         if (!fits(1, 2)) return false;
-        return !fits(2, 1) || architecture_.describe(tensor).inputAxis == -2;
+        return !fits(2, 1) || inAxisOrder || architecture_.describe(tensor).inputAxis == -2;
     }
 
-    void assignToExperts(const std::string& module, const SeparateForm& form, const LowRankUpdate& update) {
+    /// As isTransposed(), of experts that are one parameter [experts, outputs of all matrices, inputs] in memory only.
+    static bool isTransposed(const Shape& matrix, std::int64_t matrices, const LowRankUpdate& update, bool inAxisOrder) {
+        if (matrix.size() != 2) return false;
+        const auto fits = [&](std::int64_t outputs, std::int64_t inputs) {
+            return outputs == matrix[0] * matrices && inputs == matrix[1];
+        };
+        return fits(update.inputs, update.outputs) && (inAxisOrder || !fits(update.outputs, update.inputs));
+    }
+
+    void assignToExperts(const std::string& module, const SeparateForm& form, const LowRankUpdate& update,
+                         bool inAxisOrder) {
         const auto count = static_cast<std::int64_t>(form.matrices.size());
-        if (tensorOf(nameOf(form, module, update.experts, form.matrices.front())) || update.outputs % count != 0)
+        const Shape& matrix = tensorOf(nameOf(form, module, 0, form.matrices.front()))->shape;
+        const bool transposed = isTransposed(matrix, count, update, inAxisOrder);
+        const std::int64_t outputs = transposed ? update.inputs : update.outputs;
+        if (tensorOf(nameOf(form, module, update.experts, form.matrices.front())) || outputs % count != 0)
             throw InputError("{}: tensors {} {} and {} {} have the factors of {} experts, but the base has more of them",
                              file(), update.a.name, shapeText(update.a.shape), update.b.name, shapeText(update.b.shape),
                              update.experts);
@@ -131,8 +144,9 @@ private:
             for (std::int64_t i = 0; i < count; ++i) {
                 LowRankUpdate part = update;
                 part.expert = expert;
-                part.outputs = update.outputs / count;
-                part.firstOutput = i * part.outputs;
+                part.transposed = transposed;
+                (transposed ? part.inputs : part.outputs) = outputs / count;
+                (transposed ? part.firstInput : part.firstOutput) = i * (outputs / count);
                 const std::string name = nameOf(form, module, expert, form.matrices[static_cast<std::size_t>(i)]);
                 adapter_.updates.insert_or_assign(mapping_.find(name).value_or(name), std::move(part));
             }

@@ -116,15 +116,14 @@ std::string whyUnknown(const Checkpoint& model, const TensorInfo& tensor, const 
     const bool isFused = parameter.role == Role::Experts;
     if ((isFused || parameter.expert >= 0) && hasExperts(reference, !isFused))
         return fmt::format(
-            "the one has the experts of a layer in one tensor, the other one by one: they were saved by different tools. "
-            "Load and save both with "
-            "one version of transformers (save_pretrained)");
+            "the one has the experts of a layer in one tensor, the other one by one. Load and save both with one version of "
+            "transformers (save_pretrained)");
     const auto& own = model.architecture().stacks();
     const auto& others = reference.architecture().stacks();
     if (!own.empty() && !others.empty() && own.front().prefix != others.front().prefix)
         return fmt::format(
-            "the layers are {}N here and {}N there: the two were saved by different tools. Load and save both with one "
-            "version of transformers",
+            "the layers are {}N here and {}N there. If both are of one architecture, load and save both with one version of "
+            "transformers (save_pretrained)",
             own.front().prefix, others.front().prefix);
     const auto lacking = std::ranges::find_if(reference.tensors(), [&](const TensorInfo& other) {
         const Place place = reference.architecture().placeOf(other.name);
@@ -133,8 +132,8 @@ std::string whyUnknown(const Checkpoint& model, const TensorInfo& tensor, const 
     });
     if (lacking != reference.tensors().end())
         return fmt::format(
-            "which in turn has {}: the two were saved by different tools. Load and save both with one version of "
-            "transformers (save_pretrained)",
+            "which in turn has {}. If both are of one architecture, load and save both with one version of transformers "
+            "(save_pretrained)",
             lacking->name);
     return "so there is nothing to merge it with; remove it from the model, choose a base that has it, or leave it out by "
            "--allow-crimes";
@@ -279,8 +278,8 @@ MatchedTensor match(const ModelSet& set, const OutputPlace& place) {
     if (missing > 0 && !mayLack) {
         const auto lacking = std::ranges::find(tensor.inputs, nullptr, &MatchedInput::tensor);
         throw InputError(
-            "{}: tensor {} is missing, but {} of the {} models have it; the weights are incomplete, or "
-            "--allow-crimes merges those that have it",
+            "{}: tensor {} is missing, but {} of the {} models have it; fetch the model again, or let "
+            "--allow-crimes merge those that have it",
             set.models[lacking->model].name(),
             nameInInput(set, slice.inputs[static_cast<std::size_t>(lacking - tensor.inputs.begin())], place),
             tensor.inputs.size() - missing, tensor.inputs.size());

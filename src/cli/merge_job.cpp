@@ -37,6 +37,25 @@ std::vector<OutputPoint> outputPoints(const MergeConfig& config) {
     return points;
 }
 
+/// The tokens' rows are those of one table in all of a model's tensors: alignment maps the rows of each alike.
+/// @param table the tensor by which each model's rows are counted
+void requireRowsOf(const MatchedTensor& table, const ModelSet& models, const std::vector<MatchedTensor>& tensors) {
+    const auto rowsOf = [](const TensorInfo& tensor) { return tensor.shape[vocabularyAxis(tensor.shape)]; };
+    for (const MatchedTensor& tensor : tensors) {
+        if (!tensor.parameter.hasVocabularyRows || tensor.action != MatchedTensor::Action::Merge) continue;
+        for (const MatchedInput& input : tensor.inputs) {
+            const Checkpoint& model = models.models[input.model];
+            const TensorInfo& own = *storedTensor(model, table.name);
+            if (input.tensor == nullptr || rowsOf(*input.tensor) == rowsOf(own)) continue;
+            throw InputError(
+                "{}: tensor {} has shape {}, but {} has {}; expected a row for each token in both. Resize the model with "
+                "transformers (resize_token_embeddings)",
+                model.files()[input.tensor->fileIndex].string(), input.tensor->name, shapeText(input.tensor->shape),
+                own.name, shapeText(own.shape));
+        }
+    }
+}
+
 std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std::vector<MatchedTensor>& tensors,
                                                const VocabularyConfig& config, UnequalVocabularies unequal) {
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [](const MatchedTensor& candidate) {
@@ -46,6 +65,7 @@ std::optional<VocabularyAlignment> alignmentOf(const ModelSet& models, const std
     if (tensor == tensors.end()) return std::nullopt;
     for (const Checkpoint& model : models.models)
         if (!storedTensor(model, tensor->name)) throw InputError("{}: tensor {} is missing", model.name(), tensor->name);
+    requireRowsOf(*tensor, models, tensors);
 
     std::vector<Vocabulary> vocabularies;  // reserved: the inputs point into it
     vocabularies.reserve(models.models.size());

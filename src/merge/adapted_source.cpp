@@ -21,7 +21,7 @@ std::vector<float> readRows(const Checkpoint& model, const TensorInfo& tensor, s
     std::vector<float> values(bytes.size() / bytesPerElement(tensor.dtype));
     if (toFloat(tensor.dtype, bytes.data(), values) == Finite::No)
         throw InputError(
-            "{}: tensor {} has a value that is NaN or infinite; the adapter is damaged or its training diverged",
+            "{}: tensor {} has a value that is NaN or infinite; fetch the adapter again. If it stays, it was written so",
             model.files()[tensor.fileIndex].string(), tensor.name);
     return values;
 }
@@ -45,12 +45,17 @@ std::vector<LowRankFactors> readFactors(const Checkpoint& model, const LowRankUp
     const std::vector<float> a = readRows(model, update.a, first * update.rank(), count * update.rank());
     const std::vector<float> b = readRows(model, update.b, update.firstOutput, update.outputs);
     const auto rank = static_cast<std::size_t>(update.rank()), experts = static_cast<std::size_t>(update.experts);
-    const std::size_t inputs = a.size() / (static_cast<std::size_t>(count) * rank), outputs = b.size() / (rank * experts);
+    const auto columns = static_cast<std::size_t>(update.a.shape[1]),
+               firstInput = static_cast<std::size_t>(update.firstInput), inputs = static_cast<std::size_t>(update.inputs),
+               outputs = static_cast<std::size_t>(update.outputs);
     std::vector<LowRankFactors> ofExperts(static_cast<std::size_t>(count));
     for (std::size_t i = 0; i < ofExperts.size(); ++i) {
         const std::size_t expert = static_cast<std::size_t>(first) + i;
-        const auto begin = a.begin() + static_cast<std::ptrdiff_t>(i * rank * inputs);
-        std::vector<float> right(begin, begin + static_cast<std::ptrdiff_t>(rank * inputs)), left(outputs * rank);
+        std::vector<float> right, left(outputs * rank);
+        for (std::size_t row = i * rank; row < (i + 1) * rank; ++row) {
+            const auto begin = a.begin() + static_cast<std::ptrdiff_t>(row * columns + firstInput);
+            right.insert(right.end(), begin, begin + static_cast<std::ptrdiff_t>(inputs));
+        }
         for (std::size_t at = 0; at < left.size(); ++at) left[at] = b[at * experts + expert];
         LowRankFactors& factors = ofExperts[i];
         factors.rank = rank;

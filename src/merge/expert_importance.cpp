@@ -117,7 +117,8 @@ private:
     std::vector<float> withBlock(const Measured& own) const {
         if (block_.size() != own.values.size())
             throw InputError(
-                "the statistics of module '{}' have {} channels, those of its router {}; they were taken on another model",
+                "the statistics of module '{}' have {} channels, those of its router {}; give the log of this model, or "
+                "record it again",
                 module_, own.values.size(), block_.size());
         std::vector<float> values(block_.size());
         for (std::size_t c = 0; c < values.size(); ++c)
@@ -172,8 +173,9 @@ ChannelImportance importanceOfExperts(const Architecture& architecture, const st
                                       const StatisticsByModule& statistics) {
     const ModuleStatistics& own = statistics.at(parameter.module);
     if (own.isFused() && own.experts != shape[0])
-        throw InputError("the statistics of module '{}' have {} experts, {} has {}; they were taken on another model",
-                         parameter.module, own.experts, tensor, shape[0]);
+        throw InputError(
+            "the statistics of module '{}' have {} experts, {} has {}; give the log of this model, or record it again",
+            parameter.module, own.experts, tensor, shape[0]);
     const ExpertsOfLayer experts(architecture, parameter, aim, statistics);
     const std::vector<MatrixPart> matrices = matricesOf(architecture, tensor, shape, parameter);
     ChannelImportance result{{}, ChannelLayout::of(matrices.front().shape, own.inputAxis)};
@@ -213,13 +215,13 @@ void requireStatisticOf(const Architecture& architecture, const std::string& ten
     const bool isOfHead = !isMatrix && std::cmp_equal(statistics.channels(), shape.back());
     if (std::cmp_not_equal(statistics.channels(), channels) && !isOfHead)
         throw InputError(
-            "the statistics of module '{}' have {} channels, {} has {} (shape {}); they were taken on another model", module,
-            statistics.channels(), tensor, channels, shapeText(shape));
+            "the statistics of module '{}' have {} channels, {} has {} (shape {}); give the log of this model, or record it "
+            "again",
+            module, statistics.channels(), tensor, channels, shapeText(shape));
     if (statistics.isFused() != (parameter.role == Role::Experts))
-        throw InputError(
-            "the statistics of module '{}' are those of {}, but {} is {}; they were taken on another form of the model",
-            module, statistics.isFused() ? "fused experts" : "one matrix", tensor,
-            statistics.isFused() ? "one matrix" : "fused experts");
+        throw InputError("the statistics of module '{}' are those of {}, but {} is {}; record the statistics on this folder",
+                         module, statistics.isFused() ? "fused experts" : "one matrix", tensor,
+                         statistics.isFused() ? "one matrix" : "fused experts");
 }
 
 std::optional<ChannelImportance> importanceOf(const Architecture& architecture, const std::string& tensor,

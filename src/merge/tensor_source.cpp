@@ -135,8 +135,8 @@ void TensorSource::convert(std::int64_t first, const std::byte* fetched, std::sp
     const auto culprit = std::find_if(out.begin(), out.end(), [](float value) { return !std::isfinite(value); });
     const auto index = culprit - out.begin();
     throw InputError(
-        "{} is {} at element {}; expected finite values that float32 can hold. The checkpoint is damaged or its training "
-        "diverged",
+        "{} is {} at element {}; expected finite values that float32 can hold; fetch the checkpoint again. If it stays, the "
+        "values were written so",
         origin_, valueText(dtype_, fetched + static_cast<std::size_t>(index) * bytesPerElement(dtype_), *culprit),
         first + index);
 }

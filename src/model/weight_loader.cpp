@@ -45,7 +45,8 @@ at::ScalarType floatingType(const WeightSource& weights, const TensorInfo& tenso
 
 const TensorInfo& requireTensor(const WeightSource& weights, const std::string& name, const Shape& shape) {
     const TensorInfo* tensor = weights.find(name);
-    if (!tensor) throw InputError("{}: tensor {} is missing; a Llama model has it", weights.name(), name);
+    if (!tensor)
+        throw InputError("{}: tensor {} is missing, which the decoder of this model_type reads", weights.name(), name);
     if (tensor->shape != shape)
         throw InputError("{}: tensor {} has shape {}, config.json asks for {}", weights.name(), name,
                          shapeText(tensor->shape), shapeText(shape));

@@ -212,12 +212,12 @@ private:
         }
     }
 
-    /// A single model.safetensors needs no index.
+    /// Loaders that find model.safetensors look for no index, whatever lies beside it.
     void checkIndexFile() {
         if (has(kIndexFileName)) {
             const auto index = readJson(kIndexFileName);
             if (!index.is_discarded()) addAll(checkIndex(index, names_, headers_));
-        } else if (headers_.size() > 1) {
+        } else if (headers_.size() > 1 && !has("model.safetensors")) {
             add(kIndexFileName, fmt::format("is missing, and there are {} files of weights", headers_.size()));
         }
     }

@@ -1,8 +1,8 @@
 #include "pytorch/state_dict.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/in_quotes.h"
 #include "aimerge/pytorch/torch_file.h"
-#include "pytorch/in_quotes.h"
 #include "pytorch/pickle_machine.h"
 
 #include <algorithm>

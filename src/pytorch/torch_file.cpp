@@ -1,7 +1,7 @@
 #include "aimerge/pytorch/torch_file.h"
 
 #include "aimerge/core/error.h"
-#include "pytorch/in_quotes.h"
+#include "aimerge/core/in_quotes.h"
 #include "pytorch/state_dict.h"
 #include "pytorch/zip_archive.h"
 

@@ -1,9 +1,9 @@
 #include "pytorch/zip_archive.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/in_quotes.h"
 #include "aimerge/pytorch/torch_file.h"
 #include "aimerge/safetensors/safetensors.h"
-#include "pytorch/in_quotes.h"
 
 #include <algorithm>
 #include <array>

@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/in_quotes.h"
 #include "aimerge/safetensors/header_source.h"
 #include "safetensors/safetensors_json.h"
 
@@ -13,6 +14,7 @@ namespace aimerge {
 namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
+constexpr std::size_t kShownBytes = 16;  // of a file that is something else
 constexpr std::uint64_t kLargestInt64 = std::numeric_limits<std::int64_t>::max();
 
 [[noreturn]] void throwCutShort(const std::string& fileName, std::uint64_t present, std::uint64_t needed) {
@@ -92,9 +94,8 @@ void checkCoverage(const std::vector<TensorInfo>& tensors, std::uint64_t dataBeg
         throw InputError("{}: tensor {} ends at byte {} of the data, no file is as long", fileName, last->name, covered);
     if (covered > dataBytes) throwCutShort(fileName, dataBegin + dataBytes, needed);
     if (covered < dataBytes)
-        throw InputError(
-            "{}: {} bytes follow the last tensor, which ends at byte {}; the header does not belong to this file", fileName,
-            dataBytes - covered, needed);
+        throw InputError("{}: {} bytes follow the last tensor, which ends at byte {}; fetch the file again", fileName,
+                         dataBytes - covered, needed);
 }
 
 std::uint64_t readHeaderLength(HeaderSource& source) {
@@ -112,8 +113,8 @@ std::uint64_t readHeaderLength(HeaderSource& source) {
     if (length > kMaxHeaderBytes)
         throw InputError(
             "{}: the header length field says {} bytes, at most {} are allowed; this is not a safetensors file, or its "
-            "beginning is damaged",
-            fileName, length, kMaxHeaderBytes);
+            "beginning is damaged: it begins with {}",
+            fileName, length, kMaxHeaderBytes, inQuotes(beginning.substr(0, kShownBytes)));
     if (length > fileBytes - kLengthBytes)
         throw InputError(
             "{}: the header should have {} bytes, but the file ends after {} of them; the download was probably cut "

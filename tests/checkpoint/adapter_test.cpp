@@ -382,10 +382,11 @@ TEST_F(AdapterTest, RefusesTensorsThatDoNotFit) {
                     adapter.addFloats(factor, {2, 4, 1}, 0);
                 }),
                 HasSubstr("has shape [2, 4, 1], expected a matrix"));
-    EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFactors("model.layers.9.self_attn.q_proj", 2, 4, 4); }),
-                AllOf(HasSubstr("layers.9.self_attn.q_proj.lora_A.weight"), HasSubstr("for another model")));
+    EXPECT_THAT(
+        refusal([&](TinyAdapter& adapter) { adapter.addFactors("model.layers.9.self_attn.q_proj", 2, 4, 4); }),
+        AllOf(HasSubstr("layers.9.self_attn.q_proj.lora_A.weight"), HasSubstr("name the base that it was trained on")));
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("base_model.model.model.other.weight", {2}, 0); }),
-                AllOf(HasSubstr("model.other.weight"), HasSubstr("for another model")));
+                AllOf(HasSubstr("model.other.weight"), HasSubstr("name the base that it was trained on")));
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("lora_A", {2}, 0); }),
                 HasSubstr("tensor lora_A is not of an adapter"));
     EXPECT_THAT(refusal([&](TinyAdapter& adapter) { adapter.addFloats("base_model.model.model.norm.weight", {5}, 0); }),
@@ -397,7 +398,8 @@ TEST_F(AdapterTest, RefusesAFolderWithoutWeights) {
     fs::remove(folder_ / "adapter/adapter_model.safetensors");
     const auto message = [&] { return messageOf<InputError>([&] { Checkpoint::openOver(at("base"), at("adapter")); }); };
 
-    EXPECT_THAT(message(), HasSubstr("adapter_model.safetensors is missing, so the adapter has no weights"));
+    EXPECT_THAT(message(),
+                HasSubstr("has neither adapter_model.safetensors nor adapter_model.bin, so the adapter has no weights"));
     writeBytes(folder_ / "adapter/adapter_model.bin", "x");
     EXPECT_THAT(message(), HasSubstr("adapter_model.bin: begins with \"x\", expected the zip archive"));
 }

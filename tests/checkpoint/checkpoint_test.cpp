@@ -271,7 +271,7 @@ TEST_F(BadFolder, LacksItsConfig) {
     model_.write(folder_.path());
     fs::remove(folder_ / "config.json");
 
-    EXPECT_THAT(open(), HasSubstr("config.json is missing"));
+    EXPECT_THAT(open(), HasSubstr("has no config.json"));
 }
 
 TEST_F(BadFolder, HasAConfigThatIsNotJson) {

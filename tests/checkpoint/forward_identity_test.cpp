@@ -122,6 +122,34 @@ TEST(ForwardIdentity, NamesTheFirstKeyThatDiffers) {
     for (const auto& [first, second, text] : cases) EXPECT_EQ(differenceText(first, second), text);
 }
 
+TEST(ForwardIdentity, StatesWhatBothConfigsHave) {
+    const auto text = [](const Json& first, const Json& second) {
+        std::string all;
+        for (const ForwardDifference& difference : statedDifferences(configOf("x", first), configOf("x", second)))
+            all += difference.key + " " + difference.first + " " + difference.second + "; ";
+        return all;
+    };
+    EXPECT_EQ(
+        text({{"multiplier", 2}, {"cap", nullptr}, {"only", 1}, {"dtype", "float16"}}, {{"multiplier", 2.0}, {"cap", 5}}),
+        "");
+    EXPECT_EQ(text({{"vision", {{"depth", 2}}}, {"cap", 4.5}}, {{"vision", {{"depth", 3}}}, {"cap", 5}}),
+              "cap 4.5 5; vision.depth 2 3; ");
+
+    // rope_theta and rope_scaling are the rope_parameters of layers of one kind, or of full attention.
+    const Json older = {
+        {"rope_theta", 1e6}, {"rope_local_base_freq", 1e4}, {"rope_scaling", {{"type", "linear"}, {"factor", 8}}}};
+    const auto kinds = [](double factor) {
+        return Json{{"rope_parameters",
+                     {{"full_attention", {{"rope_type", "linear"}, {"rope_theta", 1e6}, {"factor", factor}}},
+                      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}}}};
+    };
+    EXPECT_EQ(text(older, kinds(8)), "");
+    EXPECT_EQ(text(older, kinds(4)), "rope_parameters.full_attention.factor 8 4; ");
+    EXPECT_EQ(text(older, {{"rope_parameters", {{"rope_type", "linear"}, {"rope_theta", 5e5}, {"factor", 8}}}}),
+              "rope_parameters.rope_theta 1000000 500000; ");
+    EXPECT_EQ(text({{"rope_theta", 1e6}, {"rope_scaling", nullptr}}, {{"rope_parameters", {{"rope_theta", 1e6}}}}), "");
+}
+
 TEST(ForwardIdentity, LongropeGoesByItsLengthsWhereThereIsNoFactor) {
     const auto config = [](std::int64_t positions, const Json& more) {
         Json rope = {{"type", "longrope"}, {"short_factor", {1, 1}}, {"long_factor", {2, 2}}};
@@ -145,7 +173,8 @@ TEST(ForwardIdentity, LongValuesAreCut) {
 }
 
 TEST(ForwardIdentity, OfNoConfigIsAnError) {
-    EXPECT_THAT(messageOf<InputError>([] { forwardIdentity(Json::object()); }), HasSubstr("no config of a model"));
+    EXPECT_THAT(messageOf<InputError>([] { forwardIdentity(Json::object()); }),
+                HasSubstr("neither architectures nor model_type"));
     EXPECT_THAT(messageOf<InputError>([] {
                     forwardIdentity(configOf("llama", {{"hidden_size", "wide"}}));
                 }),

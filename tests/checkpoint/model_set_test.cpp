@@ -112,7 +112,13 @@ TEST_F(ModelSetTest, RefusesAQuantisedModel) {
     EXPECT_THAT(refusal([](TinyLlama& model) {
                     model.config["quantization_config"] = {{"bits", 4}};
                 }),
-                AllOf(HasSubstr(at("a") + ": is quantised"), HasSubstr("BF16, F16 or F32")));
+                HasSubstr(at("a") + ": config.json has quantization_config {\"bits\":4}, but all tensors are F32"));
+    EXPECT_THAT(
+        refusal([](TinyLlama& model) {
+            model.config["quantization_config"] = {{"bits", 4}};
+            model.addFloats("model.layers.0.mlp.up_proj.qweight", {1, 4});
+        }),
+        AllOf(HasSubstr(at("a") + ": is quantised"), HasSubstr("up_proj.qweight is F32"), HasSubstr("BF16, F16 or F32")));
 }
 
 TEST_F(ModelSetTest, RefusesLayersThatConfigDoesNotHave) {

@@ -476,7 +476,7 @@ STATISTICS = [
         lambda c: c.statistics(lambda file: file[A_MODULE].attrs.__setitem__("input_axis", -3))),
     Row("a config.json that is no JSON", INPUT, ("stats.h5", "/base_config"),
         lambda c: c.statistics(lambda file: (file.pop("base_config"), file.__setitem__("base_config", "text")))),
-    Row("a config.json of no model", INPUT, ("stats.h5", "/base_config", "no config of a model"),
+    Row("a config.json of no model", INPUT, ("stats.h5", "/base_config", "neither architectures nor model_type"),
         lambda c: c.statistics(lambda file: (file.pop("base_config"), file.__setitem__("base_config", "{}")))),
     Row("texts for numbers", INPUT, ("model.layers.0.mlp.up_proj",), lambda c: c.statistics(replaced_dataset("mean_abs", ["a"] * 64))),
     Row("NaN in a statistic", INPUT, ("model.layers.0.mlp.up_proj", "channel 5"),

@@ -35,8 +35,9 @@ struct LowRankUpdate {
 
     std::int64_t experts = 1;                 // of a mixture, whose factors the tensors hold
     std::optional<std::int64_t> expert = {};  // the parameter is of this one alone; nullopt: of all, [experts, ., .]
-    std::int64_t firstOutput = 0;             // the parameter has these rows of `b`, where gate and up share it
-    std::int64_t outputs = 0;
+    // The parameter has these rows of `b` and columns of `a`: not all of them where gate and up share one.
+    std::int64_t firstOutput = 0, outputs = 0;
+    std::int64_t firstInput = 0, inputs = 0;
 
     std::int64_t rank() const { return a.shape[0] / experts; }
     Shape shape() const;  // of the parameter that it fits
@@ -69,6 +70,9 @@ struct TargetParameter {
 struct TargetedFactors {
     std::vector<TargetParameter> candidates;  // the module need not have them all
     std::vector<LowRankUpdate> nested;        // the last parameter of the module comes first; rank and scaling unset
+    // In memory, experts are [experts, out, in] or, in some models, [experts, in, out]. Up to PEFT 0.18 A has the second
+    // axis and B the third; since then A has the inputs and B the outputs.
+    bool inAxisOrder = false;
 };
 
 struct Adapter {

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace aimerge {
 
@@ -26,5 +27,10 @@ struct ForwardDifference {
 /// are equal. @throws InputError what forwardIdentity() throws
 std::optional<ForwardDifference> forwardDifference(const nlohmann::ordered_json& first,
                                                    const nlohmann::ordered_json& second);
+
+/// All keys that both configs have, that may decide about the forward pass, and that have different values, in the order of
+/// the alphabet; both styles of rope_parameters are one, as far as both say something. What only one of two configs has may
+/// be a default that a newer program writes.
+std::vector<ForwardDifference> statedDifferences(const nlohmann::ordered_json& first, const nlohmann::ordered_json& second);
 
 }  // namespace aimerge
