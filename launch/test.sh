@@ -9,19 +9,27 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-quick=no slurm=() sanitizers=no
+quick=no sanitizers=no options=()
 for argument in "$@"; do
     case "$argument" in
         --quick) quick=yes ;;
-        --slurm) slurm=(--slurm) ;;
-        --sanitizers) sanitizers=yes ;;
+        --slurm) options+=(--slurm) ;;
+        --sanitizers) sanitizers=yes options+=(--sanitizers) ;;
         *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick] [--slurm] [--sanitizers]\n" "$argument" >&2; exit 1 ;;
     esac
 done
 
-./launch/setup.sh --test "${slurm[@]}"
+# What only tests need is fetched while the compilers run.
+prepare() {
+    ./launch/setup.sh --test "${options[@]}"
+    if [[ $quick == no ]]; then build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads; fi
+}
+./launch/setup.sh
+prepare > build/prepare.log 2>&1 &
+preparing=$!
 ./launch/build.sh cpu -DAIMERGE_WERROR=ON
 cmake --build --preset cpu --parallel "$(nproc)"
+wait "$preparing" || { cat build/prepare.log >&2; exit 1; }
 
 if reason="$(./launch/setup.sh --cuda 2>&1)"; then
     mkdir -p build/cuda
@@ -38,7 +46,6 @@ if [[ $sanitizers == yes ]]; then ./launch/sanitize.sh; fi
 selection=()
 if [[ $quick == yes ]]; then
     selection=(--label-exclude system)
-else
-    build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads
 fi
-ctest --preset cpu --parallel "$(nproc)" "${selection[@]}"
+# One more than there are cores: some tests wait more than they compute.
+ctest --preset cpu --parallel "$(($(nproc) + 1))" "${selection[@]}"

@@ -21,6 +21,7 @@ endfunction()
 # aimerge_test(ties_test SOURCES ties_test.cpp USES merge RANKS 2 4 LABELS mpi ENVIRONMENT A=b)
 #   RANKS   run under mpirun with each of these numbers of ranks (one ctest entry per number); without it, as a plain program.
 #           Such a test gets the gtest main that initialises MPI (tests/support/mpi_main.cpp).
+#   LABELS  of ctest, beside the room
 #   GPU     computes on a CUDA device (tests/support/test_device.h): where there is none the test is skipped with the reason. Ranks
 #           share the GPU
 function(aimerge_test name)
@@ -47,6 +48,8 @@ function(aimerge_test name)
     endif()
     add_dependencies(gpu_tests ${name})
   endif()
+  get_filename_component(_room "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
+  list(APPEND arg_LABELS ${_room})
   set(_environment OMP_NUM_THREADS=1 AIMERGE_CACHE_DIR=${PROJECT_BINARY_DIR}/test-cache ${arg_ENVIRONMENT})
   if(arg_RANKS)
     target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp")
