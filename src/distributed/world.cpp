@@ -78,8 +78,11 @@ struct World::Impl {
     std::string text;
 
     void start(int& argc, char**& argv);
+    int leave(int exitCode);
     void finalize(int exitCode);
     double finalizeSeconds() const { return std::min(control->patienceSeconds(), kFinalizeSeconds); }
+    /// The launcher, where nothing lies between it and this rank.
+    std::optional<Launcher> parentLauncher() const { return launcher && launcher->isParent() ? launcher : std::nullopt; }
     /// What the launcher may take to end when its ranks have.
     double secondsForLauncher(const JobControl::Outcome& outcome) const;
     /// Where MPI does not come back. Called by another thread, so MPI_Abort is not for this.
@@ -138,6 +141,18 @@ void World::Impl::start(int& argc, char**& argv) {
     }
 }
 
+int World::Impl::leave(int exitCode) {
+    const JobControl::Outcome outcome = control->meet(exitCode, !abandoned);
+    // The launcher may be about to lose a machine, with nobody left to notice. Where it started a script, it may have more
+    // to do.
+    if (parentLauncher() && onNode.own == 0) launcher->endSoon(secondsForLauncher(outcome));
+    if (outcome.allIdle)
+        finalize(outcome.exitCode);
+    else
+        removeSharedMemory();
+    return outcome.exitCode;
+}
+
 void World::Impl::finalize(int exitCode) {
     const double seconds = finalizeSeconds();
     const BlockingCall deadline(seconds + waitForRootSeconds(control->rank()), [this, exitCode, seconds] {
@@ -158,7 +173,7 @@ double World::Impl::secondsForLauncher(const JobControl::Outcome& outcome) const
 
 void World::Impl::endProcess(int exitCode) {
     std::fflush(nullptr);
-    leaveMpiBehind(launcher && launcher->isParent() ? launcher : std::nullopt);
+    leaveMpiBehind(parentLauncher());
     std::_Exit(exitCode);
 }
 
@@ -218,7 +233,12 @@ std::unique_ptr<World::Request::State> World::Impl::transfer(MPI_Comm communicat
 }
 
 World::World(int& argc, char**& argv) : impl_(std::make_unique<Impl>()) {
-    impl_->start(argc, argv);
+    try {
+        impl_->start(argc, argv);
+    } catch (const RuntimeFault&) {  // of MPI
+        leaveMpiBehind(impl_->parentLauncher());
+        throw;
+    }
 }
 
 World::~World() = default;
@@ -329,16 +349,12 @@ void World::reportFailure(int exitCode, const std::string& message) {
 
 int World::leave(int exitCode) {
     if (!impl_->control) return exitCode;
-    const JobControl::Outcome outcome = impl_->control->meet(exitCode, !impl_->abandoned);
-    // The launcher may be about to lose a machine, with nobody left to notice. Where it started a script, it may have more
-    // to do.
-    if (impl_->launcher && impl_->launcher->isParent() && impl_->onNode.own == 0)
-        impl_->launcher->endSoon(impl_->secondsForLauncher(outcome));
-    if (outcome.allIdle)
-        impl_->finalize(outcome.exitCode);
-    else
-        removeSharedMemory();
-    return outcome.exitCode;
+    try {
+        return impl_->leave(exitCode);
+    } catch (const RuntimeFault& fault) {  // MPI itself fails, on a network that is gone
+        if (exitCode == 0) tellUser("aimerge: {} (rank {})\n", fault.what(), rank());
+        impl_->endProcess(exitCode == 0 ? static_cast<int>(ExitCode::Fault) : exitCode);
+    }
 }
 
 World::Request::Request() = default;

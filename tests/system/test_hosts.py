@@ -239,11 +239,11 @@ class CutCables(OnMachines):
             time.sleep(wait)
             getattr(machines, fault)(2)
             seconds = job.seconds_to_end(time.monotonic(), TIMEOUT + GRACE + 10)
-            left = job.left()
+            published, left = job.out.exists(), job.left()
             machines.plug(2) if fault == "unplug" else machines.heal(2)
             got = job.rerun()
             after = job.left()
-        return {"code": job.process.returncode, "seconds": seconds, "left": left + after, "said": job.said.read_text(), "bytes": got,
+        return {"code": job.process.returncode, "published": published, "seconds": seconds, "left": left + after, "said": job.said.read_text(), "bytes": got,
                 "alone": run_alone(self, folder, config)}
 
     def test_everybody_ends_and_a_rerun_has_the_same_bytes(self):
@@ -265,7 +265,7 @@ class CutCables(OnMachines):
                 self.assertLess(everything, TIMEOUT + GRACE + 3, found["said"])
                 self.assertEqual(found["left"], [])
                 self.assertEqual(found["bytes"], found["alone"])
-                if phase != "publish":  # where rank 0 needs nobody
+                if not found["published"]:  # for which rank 0 needs nobody; on a busy machine the cut may come that late
                     self.assertNotEqual(found["code"], 0)
                     self.assertEqual(found["said"].count("aimerge: "), 1, found["said"])
                     self.assertIn(f"no progress from another rank for {TIMEOUT:g} s in ", found["said"])
