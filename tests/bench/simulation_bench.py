@@ -24,7 +24,7 @@ CASES = {
     "4 ranks on 2 cores": (4, []),
     "2 ranks, streamed": (2, ["--memory-limit", "65MB"]),
     "2 ranks, 2 replicas": (2, ["--replicas", "2"]),
-    "4 ranks, micro-batches of 8": (4, ["--set", "aim.calibration.micro_batch=8"]),
+    "2 ranks, a short pipeline": (2, ["--set", "aim.calibration.sequences=4"]),
     "2 ranks, --gather root": (2, ["--gather", "root"]),
 }
 HARDWARE = """ranks_per_node: {ranks}

@@ -10,7 +10,9 @@ import unittest
 import numpy as np
 
 from aimerge_command import BINARY, GOLDENS, AimergeTest, environment, float_to_bf16
-from header_only import write_shard
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from header_only import write_shard  # noqa: E402
 
 # Runs a command and prints the largest anonymous memory (kB) it had: the page cache of mapped files is left out.
 WATCH = """
