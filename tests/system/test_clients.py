@@ -28,8 +28,9 @@ class Clients(FamilyTest):
 
     def setUp(self):
         super().setUp()
+        # Of an empty prompt aimerge takes the bos_token_id of config.json, lm-eval that of the tokenizer.
         config = transformers.LlamaConfig(vocab_size=49152, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-                                          num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True)
+                                          num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True)
         torch.manual_seed(1)
         self.states = []
         for name in ("first", "second"):
