@@ -36,7 +36,7 @@ run() {
 
 ./launch/setup.sh --test --sanitizers
 
-rooms=(core config safetensors pytorch architecture vocabulary checkpoint output statistics report distributed merge experiment)
+rooms=(core config safetensors pytorch architecture vocabulary checkpoint output statistics report distributed simulation merge experiment)
 threaded=(core safetensors checkpoint output merge)
 programs=(aimerge hide_folders fail_io no_locks)
 commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements|pytorch_files'
