@@ -30,7 +30,8 @@ constexpr std::array<std::string_view, 9> kRoots{"model.language_model.model.",
 /// What classes around a model put before all of its names.
 constexpr std::array<std::string_view, 4> kOuter{"model.", "transformer.", "bert.", "roberta."};
 
-constexpr std::array<std::string_view, 4> kHeads{"lm_head.", "language_model.lm_head.", "model.lm_head.", "embed_out."};
+constexpr std::array<std::string_view, 4> kHeadPrefixes{"lm_head.", "language_model.lm_head.", "model.lm_head.",
+                                                        "embed_out."};
 
 /// The name with layer 0 for its layer.
 std::string withoutNumber(const Architecture& architecture, std::string_view tensor) {
@@ -77,7 +78,7 @@ std::optional<std::string> NameMapping::find(std::string_view tensor) const {
             if (tensor.starts_with(own)) accept(fmt::format("{}{}", root, tensor.substr(own.size())));
         accept(fmt::format("{}{}", root, tensor));
     }
-    for (const std::string_view head : kHeads)
+    for (const std::string_view head : kHeadPrefixes)
         if (tensor.starts_with(head) && !to_.head().empty())
             accept(fmt::format("{}.{}", moduleOf(to_.head()), tensor.substr(head.size())));
     for (const std::string_view outer : kOuter) {

@@ -78,7 +78,7 @@ void collectCounts(const Json& config, const std::string& section, std::vector<C
         if (value.is_object()) collectCounts(value, section + "/" + key, counts);
 }
 
-bool containsAny(std::string_view text, std::initializer_list<std::string_view> words) {
+bool mentionsAny(std::string_view text, std::initializer_list<std::string_view> words) {
     return std::ranges::any_of(words, [&](std::string_view word) { return text.find(word) != std::string_view::npos; });
 }
 
@@ -86,9 +86,9 @@ bool containsAny(std::string_view text, std::initializer_list<std::string_view> 
 enum class Modality { Text, Vision, Audio, Unsaid };
 
 Modality modalityOf(std::string_view text) {
-    if (containsAny(text, {"vision", "visual", "image", "vit_"})) return Modality::Vision;
-    if (containsAny(text, {"audio", "speech"})) return Modality::Audio;
-    if (containsAny(text, {"text", "language", "llm"})) return Modality::Text;
+    if (mentionsAny(text, {"vision", "visual", "image", "vit_"})) return Modality::Vision;
+    if (mentionsAny(text, {"audio", "speech"})) return Modality::Audio;
+    if (mentionsAny(text, {"text", "language", "llm"})) return Modality::Text;
     return Modality::Unsaid;
 }
 

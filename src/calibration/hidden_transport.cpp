@@ -1,21 +1,15 @@
 #include "calibration/hidden_transport.h"
 
+#include "calibration/tensor_bytes.h"
+
 #if AIMERGE_HAS_CUDA
 #include "calibration/nccl_transport.h"
 #endif
-
-#include <ATen/ATen.h>
-
-#include <span>
 
 namespace aimerge {
 namespace {
 
 constexpr int kHiddenStateTag = 11;
-
-std::span<std::byte> bytesOf(const at::Tensor& tensor) {
-    return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
-}
 
 class MpiTransfer : public Transfer {
 public:

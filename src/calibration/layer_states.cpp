@@ -1,5 +1,7 @@
 #include "calibration/layer_states.h"
 
+#include "calibration/tensor_bytes.h"
+
 #include <ATen/ATen.h>
 
 #include <array>
@@ -9,10 +11,6 @@ namespace {
 
 constexpr std::array kTensors{&LayerState::hidden, &LayerState::input, &LayerState::query, &LayerState::key,
                               &LayerState::value};
-
-std::span<std::byte> bytesOf(const at::Tensor& tensor) {
-    return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
-}
 
 /// Calls work(tensor) for each that is there. Where what enters the modules is a view of the sum, of a query or of a key, it
 /// becomes one of what that is afterwards.

@@ -7,6 +7,7 @@
 #include "calibration/magnitude_sum.h"
 #include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
+#include "calibration/tensor_bytes.h"
 #include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
@@ -180,9 +181,6 @@ private:
         at::Tensor tensor;
         World::Request request;  // gone before the bytes that it sends
     };
-    static std::span<std::byte> bytesOf(const at::Tensor& tensor) {
-        return {static_cast<std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
-    }
 
     World& world_;
     std::deque<Message> leaving_;

@@ -36,6 +36,7 @@ function(aimerge_test name)
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
   target_link_libraries(${name} PRIVATE ${arg_USES} aimerge_flags GTest::gmock ${arg_LINKS})
+  target_compile_options(${name} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>) # a test is compiled more often than it runs
   target_compile_definitions(${name} PRIVATE
     AIMERGE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
     AIMERGE_SOURCE_ROOT="${PROJECT_SOURCE_DIR}")

@@ -25,10 +25,6 @@ namespace {
 constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kQuotedErrorBytes = 2000;
 
-std::string errorText(int error) {
-    return std::generic_category().message(error);
-}
-
 std::string frameOf(std::string_view message) {
     std::uint64_t length = message.size();
     std::string frame(kLengthBytes, '\0');
@@ -101,7 +97,7 @@ HelperProcess::HelperProcess(std::vector<std::string> command, std::string failu
     : command_(std::move(command)), failureHint_(std::move(failureHint)) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-        throw RuntimeFault("cannot make a socket for {}: {}", command_[0], errorText(errno));
+        throw RuntimeFault("cannot make a socket for {}: {}", command_[0], std::generic_category().message(errno));
     socket_ = ends[0];
     errorFile_ = ::memfd_create("helper-stderr", MFD_CLOEXEC);
 
@@ -118,7 +114,8 @@ HelperProcess::HelperProcess(std::vector<std::string> command, std::string failu
     if (error != 0) {
         child_ = -1;
         closeAll();
-        throw RuntimeFault("{} cannot be started: {}; {}", command_[0], errorText(error), failureHint_);
+        throw RuntimeFault("{} cannot be started: {}; {}", command_[0], std::generic_category().message(error),
+                           failureHint_);
     }
 }
 

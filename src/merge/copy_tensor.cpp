@@ -9,7 +9,7 @@ namespace aimerge {
 namespace {
 
 /// What one thread works in.
-struct Workplace {
+struct CopyPlace {
     std::vector<std::byte> first, other, converted;
     std::vector<float> values;
 };
@@ -25,7 +25,7 @@ void readElements(const InputView& view, std::uint64_t first, std::uint64_t coun
 }
 
 /// NaN and infinity stay what they are: a tensor that is taken over is none of the merge's arithmetic.
-std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64_t count, Workplace& place) {
+std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64_t count, CopyPlace& place) {
     const Dtype from = copy.inputs.front().tensor->dtype;
     if (from == copy.dtype) return place.first;
     place.values.resize(static_cast<std::size_t>(count));
@@ -35,7 +35,7 @@ std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64
     return place.converted;
 }
 
-void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, std::size_t points, Workplace& place,
+void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, std::size_t points, CopyPlace& place,
                MergeSink& sink) {
     const std::uint64_t blockElements = kDigestBlockBytes / bytesPerElement(copy.dtype), first = block * blockElements;
     const auto elements = static_cast<std::uint64_t>(copy.inputs.front().tensor->elements());
@@ -57,7 +57,7 @@ void copyBlock(const TensorCopy& copy, std::size_t number, std::uint64_t block, 
 }  // namespace
 
 void copyTensors(std::span<const TensorCopy> tensors, std::size_t points, ThreadPool& threads, MergeSink& sink) {
-    std::vector<Workplace> places(static_cast<std::size_t>(threads.threads()));
+    std::vector<CopyPlace> places(static_cast<std::size_t>(threads.threads()));
     for (std::size_t number = 0; number < tensors.size(); ++number) {
         const TensorCopy& copy = tensors[number];
         threads.forEach(digestBlocks(outputBytes(copy)), [&](std::size_t block, int worker) {

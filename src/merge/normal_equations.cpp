@@ -13,15 +13,15 @@ namespace {
 
 /// What one thread works in.
 template <typename Real>
-struct Workplace {
+struct FactorPlace {
     PackedTile<Real> right;
     std::array<double, kTileElements> sum;
 };
 
 template <typename Real>
-std::vector<std::unique_ptr<Workplace<Real>>> workplacesFor(const ThreadPool& threads) {
-    std::vector<std::unique_ptr<Workplace<Real>>> places;
-    for (int i = 0; i < threads.threads(); ++i) places.push_back(std::make_unique<Workplace<Real>>());
+std::vector<std::unique_ptr<FactorPlace<Real>>> workplacesFor(const ThreadPool& threads) {
+    std::vector<std::unique_ptr<FactorPlace<Real>>> places;
+    for (int i = 0; i < threads.threads(); ++i) places.push_back(std::make_unique<FactorPlace<Real>>());
     return places;
 }
 
@@ -44,14 +44,14 @@ public:
                 if (index >= s_.order()) s_.diagonal(index) = 1;  // padding
                 diagonal_[static_cast<std::size_t>(i)] = s_.diagonal(index);
             }
-            forRightOf(j, [&](std::int64_t i, Workplace<double>& place) {
+            forRightOf(j, [&](std::int64_t i, FactorPlace<double>& place) {
                 for (std::int64_t k = 0; k < j; ++k) {
                     place.right.pack(s_.tile(k, i), Transposed::No);
                     addProduct(s_.tile(k, j), Transposed::Yes, place.right, Sign::Minus, s_.tile(j, i));
                 }
             });
             if (const auto failed = invertDiagonalTile(s_.tile(j, j))) return j * kTile + *failed;
-            forRightOf(j + 1, [&](std::int64_t i, Workplace<double>& place) {
+            forRightOf(j + 1, [&](std::int64_t i, FactorPlace<double>& place) {
                 place.right.pack(s_.tile(j, i), Transposed::No);
                 place.sum.fill(0);
                 addProduct(s_.tile(j, j), Transposed::No, place.right, Sign::Plus, place.sum.data());
@@ -78,7 +78,7 @@ private:
         });
     }
 
-    void solveRows(TileMatrix<double>& n, std::int64_t begin, std::int64_t end, Workplace<double>& place) const {
+    void solveRows(TileMatrix<double>& n, std::int64_t begin, std::int64_t end, FactorPlace<double>& place) const {
         const std::int64_t columns = s_.tileRows();
         for (std::int64_t j = 0; j < columns; ++j) {
             for (std::int64_t k = 0; k < j; ++k) eliminate(n, begin, end, k, j, s_.tile(k, j), Transposed::No, place);
@@ -92,14 +92,14 @@ private:
     }
 
     static void eliminate(TileMatrix<double>& n, std::int64_t begin, std::int64_t end, std::int64_t from, std::int64_t to,
-                          const double* factor, Transposed transposed, Workplace<double>& place) {
+                          const double* factor, Transposed transposed, FactorPlace<double>& place) {
         place.right.pack(factor, transposed);
         for (std::int64_t row = begin; row < end; ++row)
             addProduct(n.tile(row, from), Transposed::No, place.right, Sign::Minus, n.tile(row, to));
     }
 
     void multiply(TileMatrix<double>& n, std::int64_t begin, std::int64_t end, std::int64_t j, Transposed transposed,
-                  Workplace<double>& place) const {
+                  FactorPlace<double>& place) const {
         place.right.pack(s_.tile(j, j), transposed);
         for (std::int64_t row = begin; row < end; ++row) {
             place.sum.fill(0);
@@ -138,7 +138,7 @@ private:
 
     UpperTiles<double>& s_;
     ThreadPool& threads_;
-    std::vector<std::unique_ptr<Workplace<double>>> places_;
+    std::vector<std::unique_ptr<FactorPlace<double>>> places_;
     std::array<double, kTile> diagonal_{};  // of the tile row in work, as it was before elimination
 };
 
@@ -151,7 +151,7 @@ void computeGram(const TileMatrix<float>& d, double scale, UpperTiles<float>& gr
         for (std::int64_t row = 0; row <= column; ++row) tiles.emplace_back(row, column);
     threads.forEach(tiles.size(), [&](std::size_t i, int worker) {
         const auto [row, column] = tiles[i];
-        Workplace<float>& place = *places[static_cast<std::size_t>(worker)];
+        FactorPlace<float>& place = *places[static_cast<std::size_t>(worker)];
         place.sum.fill(0);
         for (std::int64_t k = 0; k < d.tileRows(); ++k) {
             place.right.pack(d.tile(k, column), Transposed::No);

@@ -29,7 +29,7 @@ constexpr std::array<std::string_view, 12> kNames = {"tokenizer.json",
                                                      "chat_template.json",
                                                      "chat_template.jinja"};
 
-constexpr const char* kConfigName = "tokenizer_config.json";
+constexpr const char* kTokenizerConfigName = "tokenizer_config.json";
 constexpr const char* kAddedTokensName = "added_tokens.json";
 constexpr const char* kSpecialTokensName = "special_tokens_map.json";
 constexpr const char* kDecoder = "added_tokens_decoder";
@@ -122,7 +122,8 @@ ordered_json withDecoder(const std::filesystem::path& folder) {
     const auto textOf = [](const ordered_json& token) {
         return token.is_object() ? token.value("content", ordered_json()) : token;
     };
-    ordered_json root = exists(folder / kConfigName) ? parseObject(folder / kConfigName) : ordered_json::object();
+    ordered_json root =
+        exists(folder / kTokenizerConfigName) ? parseObject(folder / kTokenizerConfigName) : ordered_json::object();
     if (root.contains(kDecoder)) return root;
     const ordered_json special =
         exists(folder / kSpecialTokensName) ? parseObject(folder / kSpecialTokensName) : ordered_json::object();
@@ -198,9 +199,9 @@ std::vector<TokenizerFile> outputTokenizerFiles(const std::filesystem::path& fol
     ordered_json config;
     if (hasPieces && joins)
         config = withDecoder(folder);
-    else if (exists(folder / kConfigName))
-        config = parseObject(folder / kConfigName);
-    if (config.contains(kDecoder)) setText(files, kConfigName, changedTokenizerConfig(std::move(config), output));
+    else if (exists(folder / kTokenizerConfigName))
+        config = parseObject(folder / kTokenizerConfigName);
+    if (config.contains(kDecoder)) setText(files, kTokenizerConfigName, changedTokenizerConfig(std::move(config), output));
     if (exists(folder / kAddedTokensName) || ((hasModel || hasPieces) && joins))
         setText(files, kAddedTokensName, changedAddedTokens(folder / kAddedTokensName, output));
     return files;

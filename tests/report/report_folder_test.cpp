@@ -18,10 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kPrinted = fs::path(AIMERGE_SOURCE_ROOT) / "configs" / "paper" / "printed";
+const fs::path kPrintedTables = fs::path(AIMERGE_SOURCE_ROOT) / "configs" / "paper" / "printed";
 
 ScoreTable printedScores(const std::string& name) {
-    return readScores(kPrinted / name, ScoreScale::Hundred).table;
+    return readScores(kPrintedTables / name, ScoreScale::Hundred).table;
 }
 
 TEST(ReportFolder, IsWrittenWithoutPicturesWhereThereIsNoPython) {
@@ -66,7 +66,7 @@ TEST(PaperComparison, OfThePapersOwnScoresIsComplete) {
     for (const int number : {1, 2, 3}) {
         const ScoreTable scores = printedScores("table" + std::to_string(number) + ".csv");
 
-        const ReportTable table = paperComparison(scores, analyse(scores, Population::AsPrinted), number, kPrinted);
+        const ReportTable table = paperComparison(scores, analyse(scores, Population::AsPrinted), number, kPrintedTables);
 
         EXPECT_EQ(table.rows.size(), number == 2 ? 34u : 44u);
         EXPECT_THAT(table.caption, HasSubstr("humaneval 0.00, mbpp 0.00, mmlu 0.00, math 0.00, gsm8k 0.00, ifeval 0.00"));
@@ -83,7 +83,7 @@ TEST(PaperComparison, MatchesOurNamesRolesAndPrompts) {
                                   "s.csv", ScoreScale::Hundred)
                                   .table;
 
-    const ReportTable table = paperComparison(scores, analyse(scores, Population::Stated), 1, kPrinted);
+    const ReportTable table = paperComparison(scores, analyse(scores, Population::Stated), 1, kPrintedTables);
 
     ASSERT_EQ(table.rows.size(), 4u);
     const ReportCell& gsm8k = table.rows[3].cells[7];

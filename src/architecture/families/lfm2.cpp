@@ -7,16 +7,16 @@ constexpr LinearModule kAttention[] = {{"self_attn.q_proj", Activation::Attentio
                                        {"self_attn.k_proj", Activation::AttentionInput},
                                        {"self_attn.v_proj", Activation::AttentionInput},
                                        {"self_attn.out_proj", Activation::AttentionOutput}};
-constexpr LinearModule kFeedForward[] = {{"feed_forward.w1", Activation::MlpInput},
-                                         {"feed_forward.w3", Activation::MlpInput},
-                                         {"feed_forward.w2", Activation::MlpInner}};
+constexpr LinearModule kGatedFeedForward[] = {{"feed_forward.w1", Activation::MlpInput},
+                                              {"feed_forward.w3", Activation::MlpInput},
+                                              {"feed_forward.w2", Activation::MlpInner}};
 
 }  // namespace
 
 /// Its last norm is called embedding_norm.
 const Family kLfm2Family{.modelTypes = {"lfm2", "lfm2_moe", "lfm2_vl"},
                          .attention = kAttention,
-                         .mlp = kFeedForward,
+                         .mlp = kGatedFeedForward,
                          .norms = {"operator_norm", "ffn_norm", "self_attn.q_layernorm", "self_attn.k_layernorm"},
                          .behindLayers = {"model.embedding_norm"}};
 
