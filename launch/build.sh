@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds aimerge, without its tests, and points build/aimerge and build/mergekit-yaml at the result. Several source files are compiled
-# as one, which takes half the time; whoever changes them had better have `cmake --preset cpu` and `cmake --build --preset cpu`.
+# as one, which takes little more than half the time; whoever changes them had better have `cmake --preset cpu` and `cmake --build --preset cpu`.
 #
 # usage: launch/build.sh [PRESET] [CMake options]
 #   PRESET  cpu (default), cuda, asan or tsan; see CMakePresets.json

@@ -143,7 +143,7 @@ std::vector<std::string> companionFiles(const fs::path& folder) {
             if (entry.is_regular_file()) files.push_back(entry.path().lexically_relative(folder).generic_string());
     }
     std::ranges::sort(files);
-    files.erase(std::ranges::unique(files).begin(), files.end());
+    files.erase(std::unique(files.begin(), files.end()), files.end());
     return files;
 }
 
