@@ -40,7 +40,7 @@ constexpr const char* kLayerNorms = "LN_TUNING";
 constexpr const char* kHarmlessInitialisations[] = {"gaussian", "eva", "orthogonal"};
 
 /// Null is the same as absent.
-const Json* find(const Json& config, const char* key) {
+const Json* findKey(const Json& config, const char* key) {
     const auto value = config.find(key);
     return value == config.end() || value->is_null() ? nullptr : &*value;
 }
@@ -65,7 +65,7 @@ bool endsWithModule(const std::string& module, const std::string& end) {
 }  // namespace
 
 void AdapterConfig::refuse(const char* key, const std::string& expected) const {
-    const Json* value = find(json_, key);
+    const Json* value = findKey(json_, key);
     throw InputError("{}: {} is {}, expected {}", file_, key,
                      value ? value->dump(-1, ' ', false, Json::error_handler_t::replace) : "missing", expected);
 }
@@ -81,7 +81,7 @@ std::regex AdapterConfig::compile(const char* key, const std::string& expression
 
 std::vector<AdapterConfig::Pattern> AdapterConfig::readPatterns(const char* key, bool wholeNumbers) const {
     std::vector<Pattern> patterns;
-    const Json* object = find(json_, key);
+    const Json* object = findKey(json_, key);
     if (!object) return patterns;
     const char* const expected =
         wholeNumbers ? "an object of module names and whole numbers of at least 1" : "an object of module names and numbers";
@@ -95,7 +95,7 @@ std::vector<AdapterConfig::Pattern> AdapterConfig::readPatterns(const char* key,
 
 std::vector<std::string> AdapterConfig::readNames(const char* key) const {
     std::vector<std::string> names;
-    const Json* list = find(json_, key);
+    const Json* list = findKey(json_, key);
     if (!list) return names;
     if (!list->is_array()) refuse(key, "a list of module names");
     for (const Json& name : *list) {
@@ -106,7 +106,7 @@ std::vector<std::string> AdapterConfig::readNames(const char* key) const {
 }
 
 std::optional<AdapterConfig::Selection> AdapterConfig::readSelection(const char* key) const {
-    const Json* value = find(json_, key);
+    const Json* value = findKey(json_, key);
     if (!value || *value == "all-linear") return std::nullopt;
     if (value->is_string()) return Selection{{}, compile(key, value->get<std::string>())};
     return Selection{readNames(key), std::nullopt};
@@ -120,14 +120,14 @@ bool AdapterConfig::Selection::matches(const std::string& module) const {
 void AdapterConfig::readLayers() {
     constexpr const char* kLayers = "layers_to_transform";
     constexpr const char* kExpected = "the number of a layer, or a list of them";
-    if (const Json* layers = find(json_, kLayers)) {
+    if (const Json* layers = findKey(json_, kLayers)) {
         for (const Json& layer : layers->is_array() ? *layers : Json::array({*layers})) {
             if (!layer.is_number_integer()) refuse(kLayers, kExpected);
             layers_.push_back(layer.get<std::int64_t>());
         }
     }
     constexpr const char* kPatterns = "layers_pattern";
-    const Json* patterns = find(json_, kPatterns);
+    const Json* patterns = findKey(json_, kPatterns);
     const std::vector<std::string> names =
         patterns && patterns->is_string() ? std::vector{patterns->get<std::string>()} : readNames(kPatterns);
     for (const std::string& name : names)
@@ -139,13 +139,13 @@ AdapterConfig AdapterConfig::parse(const std::filesystem::path& path) {
     AdapterConfig config;
     config.file_ = path.string();
     config.json_ = parseStrictJson<Json>(readTextFile(path), config.file_);
-    const Json* kind = find(config.json_, "peft_type");
+    const Json* kind = findKey(config.json_, "peft_type");
     if (!kind || !kind->is_string()) config.refuse("peft_type", "the kind of the adapter, such as \"LORA\"");
     return config;
 }
 
 bool AdapterConfig::isMergedByPeft() const {
-    return find(json_, kMergedByKey) != nullptr;
+    return findKey(json_, kMergedByKey) != nullptr;
 }
 
 std::string AdapterConfig::findReasonForPeft() const {
@@ -153,7 +153,7 @@ std::string AdapterConfig::findReasonForPeft() const {
     if (isMergedByPeft() || kind == kTrainableTokens || kind == kLayerNorms) return "";
     if (kind != kLora) return fmt::format("peft_type \"{}\"", kind);
     for (const char* key : kMergedByPeft)
-        if (const Json* value = find(json_, key); value && !isOff(*value)) return fmt::format("{} {}", key, value->dump());
+        if (const Json* value = findKey(json_, key); value && !isOff(*value)) return fmt::format("{} {}", key, value->dump());
     return "";
 }
 
@@ -164,14 +164,14 @@ void AdapterConfig::refuseUnmergeable() const {
                "a kind that changes weights: this one gives the model inputs of its own and leaves all weights as they are, "
                "so there is nothing to merge");
     const auto isOn = [&](const char* key) {
-        const Json* value = find(json_, key);
+        const Json* value = findKey(json_, key);
         return value && !isOff(*value);
     };
     for (const char* key : kDependOnText)
         if (isOn(key)) refuse(key, "it off: what such an adapter does depends on the text, which no weights can do");
     if (isOn("layer_replication"))
         refuse("layer_replication", "it off: merge this adapter into its base with PEFT (merge_and_unload)");
-    const Json* initialisation = find(json_, "init_lora_weights");
+    const Json* initialisation = findKey(json_, "init_lora_weights");
     if (initialisation && !initialisation->is_boolean() &&
         std::ranges::none_of(kHarmlessInitialisations, [&](const char* name) { return *initialisation == name; }))
         refuse("init_lora_weights",
@@ -188,7 +188,7 @@ std::string AdapterConfig::reasonForPeft(const std::filesystem::path& path) {
 AdapterConfig AdapterConfig::read(const std::filesystem::path& path) {
     AdapterConfig config = parse(path);
     if (config.isMergedByPeft()) {
-        if (const Json* base = find(config.json_, kBaseKey); base && base->is_string()) config.trainedOn_ = *base;
+        if (const Json* base = findKey(config.json_, kBaseKey); base && base->is_string()) config.trainedOn_ = *base;
         config.modulesToSave_ = config.readNames("modules_to_save");
         return config;
     }
@@ -202,7 +202,7 @@ AdapterConfig AdapterConfig::read(const std::filesystem::path& path) {
 
 void AdapterConfig::readSettings() {
     const auto setting = [&](const char* key, auto fallback, auto isValid, const char* expected) {
-        const Json* value = find(json_, key);
+        const Json* value = findKey(json_, key);
         if (!value) return fallback;
         if (!isValid(*value)) refuse(key, expected);
         return value->get<decltype(fallback)>();
@@ -278,7 +278,7 @@ std::vector<TargetParameter> AdapterConfig::targetParametersOf(const std::string
 
 bool AdapterConfig::targetsInAxisOrder() const {
     // The first version that writes its number is 0.18.
-    const Json* version = find(json_, "peft_version");
+    const Json* version = findKey(json_, "peft_version");
     return version == nullptr || (version->is_string() && version->get<std::string>().starts_with("0.18."));
 }
 
@@ -296,7 +296,7 @@ std::vector<std::int64_t> AdapterConfig::readTokens(const char* key, const Json&
 
 std::vector<std::int64_t> AdapterConfig::tokensOf(const std::string& module) const {
     for (const char* key : {"trainable_token_indices", "token_indices"}) {
-        const Json* tokens = find(json_, key);
+        const Json* tokens = findKey(json_, key);
         if (!tokens) continue;
         if (tokens->is_array()) return readTokens(key, *tokens);
         if (!tokens->is_object()) refuse(key, "a list of token numbers, or such a list for each module");

@@ -14,7 +14,7 @@
 namespace aimerge {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 std::string_view nameOf(InstructionSet set) {
     switch (set) {

@@ -23,7 +23,7 @@ std::size_t EventSimulation::addResource(double perSecond) {
     return capacities_.size() - 1;
 }
 
-std::vector<ActivitySeconds> EventSimulation::run(std::vector<std::vector<Operation>> programs) {
+std::vector<TimeUses> EventSimulation::run(std::vector<std::vector<Operation>> programs) {
     ranks_.resize(programs.size());
     for (std::size_t r = 0; r < programs.size(); ++r) ranks_[r].program = std::move(programs[r]);
     for (;;) {
@@ -34,7 +34,7 @@ std::vector<ActivitySeconds> EventSimulation::run(std::vector<std::vector<Operat
         if (seconds == kNever) throw std::logic_error("simulation: ranks wait for each other");
         pass(seconds);
     }
-    std::vector<ActivitySeconds> result;
+    std::vector<TimeUses> result;
     for (const Rank& rank : ranks_) result.push_back(rank.seconds);
     return result;
 }
@@ -165,8 +165,7 @@ bool EventSimulation::endExchanges() {
 }
 
 std::size_t EventSimulation::start(const Move& move) {
-    std::optional<Flow>& flow =
-        flows_.emplace_back(Flow{.move = move, .latencyLeft = move.latency, .scarcest = move.activity});
+    std::optional<Flow>& flow = flows_.emplace_back(Flow{.move = move, .latencyLeft = move.latency, .scarcest = move.use});
     std::erase_if(flow->move.demands, [](const Demand& demand) { return demand.amount <= 0; });
     underWay_.push_back(flows_.size() - 1);
     flowsChanged_ = true;
@@ -209,7 +208,7 @@ void EventSimulation::allot() {
             const bool isLimited = scarce != flow->move.demands.end();
             flow->isFixed = isLimited || fastest(*flow) <= share * (1 + kTiny) || share == kNever;
             if (!flow->isFixed) continue;
-            flow->scarcest = isLimited ? scarce->activity : flow->move.activity;
+            flow->scarcest = isLimited ? scarce->use : flow->move.use;
             flow->perSecond = share == kNever ? kAtOnce : share * weight(*flow);
             for (const Demand& demand : flow->move.demands) left[demand.resource] -= demand.amount * flow->perSecond;
         }
@@ -229,7 +228,7 @@ double EventSimulation::untilNext() const {
 }
 
 void EventSimulation::pass(double seconds) {
-    for (Rank& rank : ranks_) rank.seconds[static_cast<std::size_t>(activityOf(rank))] += seconds;
+    for (Rank& rank : ranks_) rank.seconds[static_cast<std::size_t>(timeUseOf(rank))] += seconds;
     now_ += seconds;
     for (Rank& rank : ranks_)
         if (rank.computesUntil >= 0 && rank.computesUntil - now_ <= kTiny * now_) rank.computesUntil = now_;
@@ -248,12 +247,12 @@ void EventSimulation::pass(double seconds) {
     std::erase_if(underWay_, [&](std::size_t number) { return !flows_[number]; });
 }
 
-Activity EventSimulation::activityOf(const Rank& rank) const {
-    if (rank.hasEnded()) return Activity::Waiting;
-    if (rank.computesUntil >= 0) return Activity::Computing;
+TimeUse EventSimulation::timeUseOf(const Rank& rank) const {
+    if (rank.hasEnded()) return TimeUse::Waiting;
+    if (rank.computesUntil >= 0) return TimeUse::Computing;
     const Rank& root = ranks_.front();
-    if (rank.isGiving && rank.flow == kNone) return root.takesFrom >= 0 ? Activity::Gathering : Activity::Waiting;
-    if (rank.flow == kNone) return Activity::Waiting;
+    if (rank.isGiving && rank.flow == kNone) return root.takesFrom >= 0 ? TimeUse::Gathering : TimeUse::Waiting;
+    if (rank.flow == kNone) return TimeUse::Waiting;
     return flows_[rank.flow]->scarcest;
 }
 

@@ -18,14 +18,14 @@ namespace aimerge {
 struct Demand {
     std::size_t resource = 0;
     double amount = 0;
-    Activity activity = Activity::Reading;  // where time goes while this resource is the scarcest
+    TimeUse use = TimeUse::Reading;  // where time goes while this resource is the scarcest
 };
 
 /// Takes all of its demands in step.
 struct Move {
     std::vector<Demand> demands;
     double leastSeconds = 0;  // when no resource is scarce
-    Activity activity = Activity::Reading;
+    TimeUse use = TimeUse::Reading;
     double latency = 0;  // before it begins
 };
 
@@ -64,14 +64,14 @@ public:
     /// Once. @return of each rank; all have the same sum, the time until the last one has ended
     /// @param programs of each rank. @pre at least one rank
     /// @throws std::logic_error when ranks wait for each other
-    std::vector<ActivitySeconds> run(std::vector<std::vector<Operation>> programs);
+    std::vector<TimeUses> run(std::vector<std::vector<Operation>> programs);
 
 private:
     struct Flow {
         Move move;
         double latencyLeft = 0, left = 1;  // of the whole
         double perSecond = 0;              // of the whole, now
-        Activity scarcest = Activity::Reading;
+        TimeUse scarcest = TimeUse::Reading;
         bool isFixed = false;  // its rate, while rates are allotted
     };
     struct Message {
@@ -93,7 +93,7 @@ private:
         std::size_t current = 0;  // the first that is not over
         bool isGiving = false;
         int takesFrom = -1;  // of rank 0: whose flow it takes
-        ActivitySeconds seconds{};
+        TimeUses seconds{};
         bool hasEnded() const { return next == program.size(); }
     };
     static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
@@ -115,7 +115,7 @@ private:
     void allot();
     double untilNext() const;
     void pass(double seconds);
-    Activity activityOf(const Rank& rank) const;
+    TimeUse timeUseOf(const Rank& rank) const;
 
     std::vector<Rank> ranks_;
     std::vector<double> capacities_;

@@ -29,7 +29,7 @@ public:
         Exchange started;
         if (outgoing.bytes > 0) {
             exchange.to = stage_.next;
-            exchange.outgoing = topology_.sending(stage_.rank, stage_.next, outgoing.bytes, Activity::Linking);
+            exchange.outgoing = topology_.sending(stage_.rank, stage_.next, outgoing.bytes, TimeUse::Linking);
             started.outgoing = std::make_unique<Wait>(program_, WaitForMessage{exchanges_, false});
         }
         if (incoming.bytes > 0) {
@@ -120,7 +120,7 @@ private:
 
     void read(double bytes) {
         program_.emplace_back(
-            Move{topology_.reading(stage_.rank, bytes), bytes / job_.machine.rankReadBytesPerSecond, Activity::Reading, 0});
+            Move{topology_.reading(stage_.rank, bytes), bytes / job_.machine.rankReadBytesPerSecond, TimeUse::Reading, 0});
     }
 
     /// A micro-batch through so many layers: products, or what it takes to bring their weights in.
@@ -154,7 +154,7 @@ Programs preparePrograms(const SimulatedJob& job, const Topology& topology) {
     Programs programs(job.plan.ranks.size());
     const auto bytes = static_cast<double>(job.baseBytes);
     const double rate = std::min(job.machine.digestBytesPerSecond, job.machine.rankReadBytesPerSecond);
-    programs.front().emplace_back(Move{topology.reading(0, bytes), bytes / rate, Activity::Reading, 0});
+    programs.front().emplace_back(Move{topology.reading(0, bytes), bytes / rate, TimeUse::Reading, 0});
     return programs;
 }
 
@@ -178,7 +178,7 @@ Programs calibratePrograms(const SimulatedJob& job, const Topology& topology) {
         if (rank == 0)
             programs[r].emplace_back(TakeRest{});
         else
-            programs[r].emplace_back(Give{topology.sending(rank, 0, statistics, Activity::Gathering)});
+            programs[r].emplace_back(Give{topology.sending(rank, 0, statistics, TimeUse::Gathering)});
     }
     return programs;
 }
@@ -192,9 +192,9 @@ Programs mergePrograms(const SimulatedJob& job, const Topology& topology) {
         const double batches = std::ceil(write / kBatchBytes), ofBatch = 1 / std::max(batches, 1.0);
         const bool sends = job.gathersAtRoot && rank != 0;
         Move batch{topology.reading(rank, read * ofBatch), (read + write) * ofBatch / job.machine.mergeBytesPerSecond,
-                   Activity::Computing, 0};
+                   TimeUse::Computing, 0};
         const std::vector<Demand> writing = topology.writing(sends ? 0 : rank, write * ofBatch);
-        Move sent = topology.sending(rank, 0, write * ofBatch, Activity::Gathering);
+        Move sent = topology.sending(rank, 0, write * ofBatch, TimeUse::Gathering);
         std::ranges::copy(writing, std::back_inserter(sends ? sent.demands : batch.demands));
         for (int i = 0; i < batches; ++i) {
             programs[r].emplace_back(batch);

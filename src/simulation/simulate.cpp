@@ -14,12 +14,12 @@
 namespace aimerge {
 namespace {
 
-constexpr std::array<std::pair<Activity, const char*>, kActivities> kNames{{{Activity::Reading, "reading"},
-                                                                            {Activity::Computing, "computing"},
-                                                                            {Activity::Linking, "links"},
-                                                                            {Activity::Gathering, "gathering"},
-                                                                            {Activity::Writing, "writing"},
-                                                                            {Activity::Waiting, "waiting"}}};
+constexpr std::array<std::pair<TimeUse, const char*>, kTimeUses> kNames{{{TimeUse::Reading, "reading"},
+                                                                         {TimeUse::Computing, "computing"},
+                                                                         {TimeUse::Linking, "links"},
+                                                                         {TimeUse::Gathering, "gathering"},
+                                                                         {TimeUse::Writing, "writing"},
+                                                                         {TimeUse::Waiting, "waiting"}}};
 
 using MakePrograms = Programs (*)(const SimulatedJob& job, const Topology& topology);
 
@@ -42,16 +42,16 @@ std::vector<std::pair<std::string, const PhaseTimes*>> phasesOf(const JobTimes& 
 
 }  // namespace
 
-double PhaseTimes::share(Activity activity) const {
+double PhaseTimes::share(TimeUse use) const {
     double sum = 0;
-    for (const ActivitySeconds& rank : ranks) sum += rank[static_cast<std::size_t>(activity)];
+    for (const TimeUses& rank : ranks) sum += rank[static_cast<std::size_t>(use)];
     return seconds > 0 ? sum / (seconds * static_cast<double>(ranks.size())) : 0;
 }
 
 std::size_t PhaseTimes::idleRanks() const {
-    const auto isIdle = [&](const ActivitySeconds& rank) {
-        const auto at = [&](Activity activity) { return rank[static_cast<std::size_t>(activity)]; };
-        return at(Activity::Reading) + at(Activity::Computing) + at(Activity::Writing) == 0;
+    const auto isIdle = [&](const TimeUses& rank) {
+        const auto at = [&](TimeUse use) { return rank[static_cast<std::size_t>(use)]; };
+        return at(TimeUse::Reading) + at(TimeUse::Computing) + at(TimeUse::Writing) == 0;
     };
     return static_cast<std::size_t>(std::ranges::count_if(ranks, isIdle));
 }
@@ -75,12 +75,12 @@ JobTimes simulate(const SimulatedJob& job) {
 std::string timesTable(const JobTimes& times, const Machine& machine) {
     std::string text = fmt::format("time    {} on {}, simulated\n\n{:<11}{:>7}", formatSeconds(times.seconds()),
                                    machine.name, "phase", "time");
-    for (const auto& [activity, name] : kNames) text += fmt::format("{:>11}", name);
+    for (const auto& [use, name] : kNames) text += fmt::format("{:>11}", name);
     text += "\n";
     for (const auto& [name, phase] : phasesOf(times)) {
         text += fmt::format("{:<11}{:>7}", name, formatSeconds(phase->seconds));
-        for (const auto& [activity, _] : kNames) {
-            const double share = phase->share(activity);
+        for (const auto& [use, _] : kNames) {
+            const double share = phase->share(use);
             text += fmt::format("{:>11}", share == 0 ? "-" : share < 0.005 ? "<1%" : fmt::format("{:.0f}%", 100 * share));
         }
         const std::size_t idle = phase->idleRanks();
@@ -94,7 +94,7 @@ nlohmann::ordered_json timesJson(const JobTimes& times) {
     auto json = nlohmann::ordered_json::array();
     for (const auto& [name, phase] : phasesOf(times)) {
         nlohmann::ordered_json shares;
-        for (const auto& [activity, activityName] : kNames) shares[activityName] = phase->share(activity);
+        for (const auto& [use, useName] : kNames) shares[useName] = phase->share(use);
         json.push_back({{"phase", name},
                         {"seconds", phase->seconds},
                         {"idle_ranks", phase->idleRanks()},

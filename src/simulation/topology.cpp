@@ -13,20 +13,20 @@ Topology::Topology(const Machine& machine, EventSimulation& simulation) : machin
 }
 
 std::vector<Demand> Topology::reading(int rank, double bytes) const {
-    return {{nodeOf(rank).read, bytes, Activity::Reading}, {readOfAll_, bytes, Activity::Reading}};
+    return {{nodeOf(rank).read, bytes, TimeUse::Reading}, {readOfAll_, bytes, TimeUse::Reading}};
 }
 
 std::vector<Demand> Topology::writing(int rank, double bytes) const {
-    return {{nodeOf(rank).write, bytes, Activity::Writing}, {writeOfAll_, bytes, Activity::Writing}};
+    return {{nodeOf(rank).write, bytes, TimeUse::Writing}, {writeOfAll_, bytes, TimeUse::Writing}};
 }
 
-Move Topology::sending(int from, int to, double bytes, Activity activity) const {
-    Move move{.demands = {}, .leastSeconds = 0, .activity = activity, .latency = machine_.latencySeconds};
+Move Topology::sending(int from, int to, double bytes, TimeUse use) const {
+    Move move{.demands = {}, .leastSeconds = 0, .use = use, .latency = machine_.latencySeconds};
     const Node &source = nodeOf(from), &target = nodeOf(to);
     if (&source == &target)
         move.leastSeconds = bytes / machine_.messageBytesPerSecond;
     else
-        move.demands = {{source.out, bytes, activity}, {target.in, bytes, activity}};
+        move.demands = {{source.out, bytes, use}, {target.in, bytes, use}};
     return move;
 }
 

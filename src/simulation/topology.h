@@ -15,8 +15,8 @@ public:
 
     std::vector<Demand> reading(int rank, double bytes) const;
     std::vector<Demand> writing(int rank, double bytes) const;
-    /// A message. @param activity of who waits for it
-    Move sending(int from, int to, double bytes, Activity activity) const;
+    /// A message. @param use of who waits for it
+    Move sending(int from, int to, double bytes, TimeUse use) const;
 
 private:
     struct Node {

@@ -9,6 +9,7 @@
 
 #include "aimerge/core/bfloat.h"
 #include "aimerge/core/file.h"
+#include "aimerge/core/process_limits.h"
 #include "aimerge/core/random.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/core/thread_pool.h"
@@ -288,6 +289,7 @@ int main(int count, char** arguments) {
         fmt::print(stderr, "usage: merge_kernels_bench FOLDER [threads] [repetitions] [part of a name]\n");
         return 2;
     }
-    aimerge::benchmark(arguments[1], count > 2 ? std::stoi(arguments[2]) : aimerge::availableThreads(),
+    aimerge::benchmark(arguments[1],
+                       count > 2 ? std::stoi(arguments[2]) : static_cast<int>(aimerge::usableProcessors().size()),
                        count > 3 ? std::stoi(arguments[3]) : 5, count > 4 ? arguments[4] : "");
 }

@@ -13,20 +13,20 @@ namespace {
 
 using Programs = std::vector<std::vector<Operation>>;
 
-double at(const ActivitySeconds& rank, Activity activity) {
-    return rank[static_cast<std::size_t>(activity)];
+double at(const TimeUses& rank, TimeUse use) {
+    return rank[static_cast<std::size_t>(use)];
 }
 
-double lasted(const std::vector<ActivitySeconds>& ranks) {
+double lasted(const std::vector<TimeUses>& ranks) {
     return std::accumulate(ranks.front().begin(), ranks.front().end(), 0.0);
 }
 
 Move reading(std::size_t resource, double amount) {
-    return {.demands = {{resource, amount, Activity::Reading}}};
+    return {.demands = {{resource, amount, TimeUse::Reading}}};
 }
 
 StartExchange sending(int to, std::size_t resource, double amount) {
-    return {.to = to, .outgoing = {.demands = {{resource, amount, Activity::Linking}}, .activity = Activity::Linking}};
+    return {.to = to, .outgoing = {.demands = {{resource, amount, TimeUse::Linking}}, .use = TimeUse::Linking}};
 }
 
 StartExchange receiving(int from) {
@@ -41,8 +41,8 @@ TEST(EventSimulation, ARankTakesTheSumOfWhatItDoes) {
 
     const auto ranks = simulation.run({{reading(disk, 30), Compute{4}, reading(disk, 5)}});
 
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Reading), 3.5);
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Computing), 4);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Reading), 3.5);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Computing), 4);
     EXPECT_DOUBLE_EQ(lasted(ranks), 7.5);
 }
 
@@ -53,9 +53,9 @@ TEST(EventSimulation, ReadersShareADiskUntilOneIsDone) {
     const auto ranks = simulation.run({{reading(disk, 10)}, {reading(disk, 30)}});
 
     // Five a second each until the first has its ten; then the second has the disk for its last twenty.
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Reading), 2);
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Waiting), 2);
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Reading), 4);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Reading), 2);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Waiting), 2);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Reading), 4);
 }
 
 TEST(EventSimulation, WhatASlowReaderLeavesIsForTheOthers) {
@@ -66,20 +66,20 @@ TEST(EventSimulation, WhatASlowReaderLeavesIsForTheOthers) {
 
     const auto ranks = simulation.run({{slow}, {reading(disk, 32)}});
 
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Reading), 4);
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Reading), 4);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Reading), 4);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Reading), 4);
 }
 
 TEST(EventSimulation, AMoveIsAsFastAsTheScarcestOfItsResources) {
     EventSimulation simulation;
     const std::size_t disk = simulation.addResource(10), writer = simulation.addResource(2);
-    const Move copying{.demands = {{disk, 20, Activity::Reading}, {writer, 6, Activity::Writing}},
+    const Move copying{.demands = {{disk, 20, TimeUse::Reading}, {writer, 6, TimeUse::Writing}},
                        .leastSeconds = 1,
-                       .activity = Activity::Computing};
+                       .use = TimeUse::Computing};
 
     const auto ranks = simulation.run({{copying}});
 
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Writing), 3);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Writing), 3);
     EXPECT_DOUBLE_EQ(lasted(ranks), 3);
 }
 
@@ -90,9 +90,9 @@ TEST(EventSimulation, AMessageBeginsWhenBothSidesHaveComeToIt) {
     const auto ranks = simulation.run(
         {{Compute{3}, sending(1, link, 8), WaitForMessage{0, false}}, {receiving(0), WaitForMessage{0, true}, Compute{1}}});
 
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Waiting), 3);
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Linking), 2);
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Computing), 1);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Waiting), 3);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Linking), 2);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Computing), 1);
     EXPECT_DOUBLE_EQ(lasted(ranks), 6);
 }
 
@@ -104,7 +104,7 @@ TEST(EventSimulation, AMessageThatIsNotWaitedForCostsNothing) {
         {{sending(1, link, 8), Compute{5}, WaitForMessage{0, false}}, {receiving(0), Compute{5}, WaitForMessage{0, true}}});
 
     EXPECT_DOUBLE_EQ(lasted(ranks), 5);
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Computing), 5);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Computing), 5);
 }
 
 TEST(EventSimulation, ExchangesOfARankFollowEachOther) {
@@ -121,16 +121,16 @@ TEST(EventSimulation, ExchangesOfARankFollowEachOther) {
 TEST(EventSimulation, RankZeroTakesOneAfterAnother) {
     EventSimulation simulation;
     const std::size_t link = simulation.addResource(1);
-    const Move sent{.demands = {{link, 3, Activity::Gathering}}, .activity = Activity::Gathering, .latency = 0.5};
+    const Move sent{.demands = {{link, 3, TimeUse::Gathering}}, .use = TimeUse::Gathering, .latency = 0.5};
 
     const auto ranks =
         simulation.run({{Compute{2}, TakeArrived{}, Compute{1}, TakeRest{}}, {Give{sent}}, {Compute{4}, Give{sent}}});
 
     // Until 2 it computes, until 5.5 it takes the first, and as the second has come meanwhile, takes it too, until 9.
     EXPECT_DOUBLE_EQ(lasted(ranks), 10);
-    EXPECT_DOUBLE_EQ(at(ranks[0], Activity::Gathering), 7);
-    EXPECT_DOUBLE_EQ(at(ranks[1], Activity::Waiting), 2 + 4.5);
-    EXPECT_DOUBLE_EQ(at(ranks[2], Activity::Gathering), 1.5 + 3.5);
+    EXPECT_DOUBLE_EQ(at(ranks[0], TimeUse::Gathering), 7);
+    EXPECT_DOUBLE_EQ(at(ranks[1], TimeUse::Waiting), 2 + 4.5);
+    EXPECT_DOUBLE_EQ(at(ranks[2], TimeUse::Gathering), 1.5 + 3.5);
 }
 
 TEST(EventSimulation, RanksThatWaitForEachOtherAreAnError) {

@@ -58,8 +58,8 @@ TEST(SimulatedCalibration, OfOneRankIsTheSumOfItsParts) {
     const PhaseTimes times = simulate(job).calibrate.value();
 
     EXPECT_DOUBLE_EQ(times.seconds, 25 + 8 * kForward);
-    EXPECT_DOUBLE_EQ(times.share(Activity::Reading), 25 / times.seconds);
-    EXPECT_DOUBLE_EQ(times.share(Activity::Computing), 8 * kForward / times.seconds);
+    EXPECT_DOUBLE_EQ(times.share(TimeUse::Reading), 25 / times.seconds);
+    EXPECT_DOUBLE_EQ(times.share(TimeUse::Computing), 8 * kForward / times.seconds);
 }
 
 TEST(SimulatedCalibration, OfEqualStagesTakesStagesAndMicroBatchesLessOne) {
@@ -70,7 +70,7 @@ TEST(SimulatedCalibration, OfEqualStagesTakesStagesAndMicroBatchesLessOne) {
             const PhaseTimes times = simulate(job).calibrate.value();
 
             EXPECT_NEAR(times.seconds, (stages + microBatches - 1) * kForward, 1e-6) << stages << " " << microBatches;
-            EXPECT_NEAR(times.share(Activity::Computing), microBatches * kForward / times.seconds, 1e-6);
+            EXPECT_NEAR(times.share(TimeUse::Computing), microBatches * kForward / times.seconds, 1e-6);
         }
 }
 
@@ -203,15 +203,15 @@ TEST(SimulatedMerge, IsAsFastAsWhatItIsShortestOf) {
     SimulatedJob job = merge({4 * kGigabyte, 4 * kGigabyte});
     job.machine.nodeReadBytesPerSecond = 8e9;
     EXPECT_NEAR(mergeTimes(job).seconds, 4, 1e-6);
-    EXPECT_NEAR(mergeTimes(job).share(Activity::Reading), 1, 1e-6);
+    EXPECT_NEAR(mergeTimes(job).share(TimeUse::Reading), 1, 1e-6);
 
     job.machine.nodeWriteBytesPerSecond = 1e9;
     EXPECT_NEAR(mergeTimes(job).seconds, 8, 1e-6);
-    EXPECT_NEAR(mergeTimes(job).share(Activity::Writing), 1, 1e-6);
+    EXPECT_NEAR(mergeTimes(job).share(TimeUse::Writing), 1, 1e-6);
 
     job.machine.mergeBytesPerSecond = 2e9;
     EXPECT_NEAR(mergeTimes(job).seconds, 10, 1e-6);
-    EXPECT_NEAR(mergeTimes(job).share(Activity::Computing), 1, 1e-6);
+    EXPECT_NEAR(mergeTimes(job).share(TimeUse::Computing), 1, 1e-6);
 }
 
 TEST(SimulatedMerge, WaitsForTheRankWithMostToDo) {
@@ -222,7 +222,7 @@ TEST(SimulatedMerge, WaitsForTheRankWithMostToDo) {
 
     EXPECT_NEAR(times.seconds, 20, 1e-6);
     EXPECT_EQ(times.idleRanks(), 2u);
-    EXPECT_NEAR(times.share(Activity::Waiting), (15 + 20 + 20) / 80.0, 1e-6);
+    EXPECT_NEAR(times.share(TimeUse::Waiting), (15 + 20 + 20) / 80.0, 1e-6);
 }
 
 TEST(SimulatedMerge, ThroughRankZeroIsAsFastAsRankZeroWrites) {

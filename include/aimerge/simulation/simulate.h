@@ -18,11 +18,11 @@ namespace aimerge {
 
 /// What a rank's time goes to. Linking: a message that it waits for is on its way. Waiting: it has not been sent yet, or
 /// there is nothing left to do.
-enum class Activity { Reading, Computing, Linking, Waiting, Gathering, Writing };
-inline constexpr std::size_t kActivities = 6;
+enum class TimeUse { Reading, Computing, Linking, Waiting, Gathering, Writing };
+inline constexpr std::size_t kTimeUses = 6;
 
-/// By activity, in seconds.
-using ActivitySeconds = std::array<double, kActivities>;
+/// Seconds by use.
+using TimeUses = std::array<double, kTimeUses>;
 
 struct SimulatedJob {
     Plan plan;
@@ -35,10 +35,10 @@ struct SimulatedJob {
 
 struct PhaseTimes {
     double seconds = 0;
-    std::vector<ActivitySeconds> ranks;  // each adds up to `seconds`
+    std::vector<TimeUses> ranks;  // each adds up to `seconds`
 
-    double share(Activity activity) const;  // of all ranks' time, of 1
-    std::size_t idleRanks() const;          // that do nothing but wait
+    double share(TimeUse use) const;  // of all ranks' time, of 1
+    std::size_t idleRanks() const;    // that do nothing but wait
 };
 
 /// Phases that the job does not have are empty.
