@@ -74,7 +74,8 @@ mkdir -p "$target"
 make_sysroot
 add_libtorch
 say "configuring build/arm64"
-cmake -S . -B "$target" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE="$PWD/src/cmake/arm64.cmake" \
+cmake -S . -B "$target" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON \
+    -DCMAKE_TOOLCHAIN_FILE="$PWD/src/cmake/arm64.cmake" \
     -DAIMERGE_TESTS=OFF -DAIMERGE_BENCH=OFF -DAIMERGE_WERROR=ON > "$target/configure.log" 2>&1 ||
     { cat "$target/configure.log" >&2; exit 1; }
 say "compiling with $(nproc) jobs"

@@ -401,7 +401,6 @@ void MergeRun::finish(const MergePass& pass) {
     discardingOnBadInput(root_, [&] {
         const auto sync = [&] {
             if (pass.error) std::rethrow_exception(pass.error);
-            finishExchange();
             for (const auto& writer : writers_) writer->sync();
         };
         scope_ == FailureScope::Work ? shareFailures(world_, sync) : sync();
@@ -426,6 +425,7 @@ void mergeDocument(World& world, const Options& options, const MergeConfig& conf
     ThreadPool threads(threadCount);
     discardingOnBadInput(root, [&] {  // a peer's
         mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options), [&] { run.exchange(); });
+        run.finishExchange();
         run.fitFeatures(pass);
     });
     run.finish(pass);

@@ -58,6 +58,8 @@ public:
 
     /// Between two batches of the pass: with --gather root, what is merged goes to rank 0.
     void exchange();
+    /// Collective. After the last batch, also where the pass has failed: rank 0 then has everything.
+    void finishExchange();
 
     /// Collective. With `featcal`: makes the tensors that the pass leaves out. Nothing where the pass has failed.
     void fitFeatures(const MergePass& pass);
@@ -74,7 +76,6 @@ private:
     void takeOverFinished();
     StatisticsByModule sharedStatistics() const;
     void scatterInputs();
-    void finishExchange();
 
     World& world_;
     Options options_;

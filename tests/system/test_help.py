@@ -24,8 +24,8 @@ class Help(AimergeTest):
                         self.assertRegex(said, rf"\n  (-\w,)?{argument}\b")
                     if argument.startswith("configs/"):
                         self.assertTrue((ROOT / argument).exists(), argument)
-                # Positional arguments come first, and there are as many as are asked for.
-                wanted = re.search(r"^Usage: .*\[OPTIONS\](.*)$", said, re.MULTILINE)[1].split()
+                # What is asked for without an option comes first; what stands in brackets may be left out.
+                wanted = re.findall(r" (\w+)", re.search(r"^Usage: .*\[OPTIONS\](.*)$", said, re.MULTILINE)[1])
                 given = [argument for argument in arguments[:len(wanted)] if not argument.startswith("--")]
                 self.assertEqual(len(given), len(wanted))
 
