@@ -82,8 +82,8 @@ TEST(Machine, MistakesAreNamed) {
         {"", "must be a mapping"},
         {"gpus_per_node: 4", "m.yaml: the section 'gpu' is missing"},
     };
-    for (const auto& [yaml, message] : kMistakes)
-        EXPECT_THAT(messageOf<UsageError>([&] { parseMachine(yaml, "m.yaml"); }), HasSubstr(message));
+    for (const auto& mistake : kMistakes)
+        EXPECT_THAT(messageOf<UsageError>([&] { parseMachine(mistake.first, "m.yaml"); }), HasSubstr(mistake.second));
     EXPECT_THAT(messageOf<UsageError>([] { findMachine("nowhere.yaml"); }),
                 HasSubstr("--hardware nowhere.yaml: no such file"));
 }
