@@ -6,7 +6,7 @@
 
 namespace aimerge {
 
-bool isForOneDnn(const at::Tensor& x) {
+bool isForOneDnn([[maybe_unused]] const at::Tensor& x) {
 #if defined(__x86_64__)
     static const bool isAmd =
         __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && at::globalContext().hasMKLDNN();
