@@ -82,8 +82,7 @@ private:
 Json generationConfig(const Checkpoint& model) {
     const std::filesystem::path path = model.folder() / kGenerationConfig;
     if (!std::filesystem::is_regular_file(path)) return nullptr;
-    Json json = Json::parse(quoteNonFinite(readTextFile(path)), nullptr, false);
-    restoreNonFinite(json);
+    Json json = tryParsePythonJson<Json>(readTextFile(path));
     return json.is_object() ? json : Json();
 }
 

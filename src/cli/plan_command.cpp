@@ -45,9 +45,7 @@ void planFor(const Machine& machine, PlanSettings& settings) {
 JobTimes timesOn(const Machine& machine, const MergeJob& job, const Options& options, const Plan& plan,
                  const PlanSettings& settings) {
     const Checkpoint& base = job.base();
-    std::uint64_t baseBytes = 0;
-    for (const TensorInfo& tensor : base.tensors()) baseBytes += tensor.bytes.size();
-    return simulate({plan, settings, machine, base.architecture().layers(), base.modelConfig().hiddenSize, baseBytes,
+    return simulate({plan, settings, machine, base.architecture().layers(), base.modelConfig().hiddenSize, base.totalBytes(),
                      options.gathersAtRoot});
 }
 

@@ -47,9 +47,7 @@ bool isCode(const std::string& path) {
 /// Discarded when there is no such file, or it is not JSON: its own reader says so.
 Json readJson(const fs::path& path) {
     if (!fs::is_regular_file(path)) return Json(Json::value_t::discarded);
-    Json json = Json::parse(quoteNonFinite(readTextFile(path)), nullptr, false);
-    restoreNonFinite(json);
-    return json;
+    return tryParsePythonJson<Json>(readTextFile(path));
 }
 
 std::string textOf(const Json& object, const char* key) {

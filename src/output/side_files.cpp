@@ -23,9 +23,8 @@ std::vector<std::string> namesToCopy(const SideFiles& files) {
 std::string contentsToCopy(const SideFiles& files, const std::string& name) {
     std::string text = readTextFile(files.copyFrom / name);
     if (!files.dropsProcessorTemplate || name != "processor_config.json") return text;
-    nlohmann::ordered_json config = nlohmann::ordered_json::parse(quoteNonFinite(text), nullptr, false);
+    auto config = tryParsePythonJson<nlohmann::ordered_json>(text);
     if (!config.is_object() || config.erase("chat_template") == 0) return text;
-    restoreNonFinite(config);
     return dumpPythonJson(config, 2) + "\n";
 }
 

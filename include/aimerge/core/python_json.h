@@ -38,6 +38,14 @@ Json parsePythonJson(std::string_view text) {
     return json;
 }
 
+/// Likewise; discarded where the text is not JSON.
+template <typename Json>
+Json tryParsePythonJson(std::string_view text) {
+    Json json = Json::parse(quoteNonFinite(text), nullptr, false);
+    restoreNonFinite(json);
+    return json;
+}
+
 template <typename Json>
 void quoteNumbers(Json& json) {
     if (json.is_number_float()) {
