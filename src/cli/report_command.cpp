@@ -115,11 +115,11 @@ void declareReport(CLI::App& app, Options& options) {
     app.add_option("--scale", options.scale,
                    "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1, and of a sweep)")
         ->check(CLI::IsMember({1, 100}));
-    app.add_option("--population", options.population, "Whose hypervolume a merge adds to")
+    app.add_option("--population", options.population, "Models over whose hypervolume a merge's gain is computed")
         ->check(CLI::IsMember({"stated", "as-printed", "all"}))
         ->capture_default_str();
     app.add_option("--compare-paper", options.comparePaper,
-                   "Beside the printed Table 1, 2 or 3 of the AIM paper (default: 1)")
+                   "Compare with the printed Table 1, 2 or 3 of the AIM paper (default: 1)")
         ->check(CLI::IsMember({1, 2, 3}))
         ->expected(0, 1)
         ->default_str("1")
@@ -167,7 +167,7 @@ void runReport(World& world, const Options& options) {
 }  // namespace
 
 const Command kReportCommand{"report",
-                             "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against none",
+                             "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against no AIM",
                              "aimerge report sweeps/table1", declareReport, runReport};
 
 }  // namespace aimerge

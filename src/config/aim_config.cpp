@@ -150,8 +150,8 @@ void checkStatistic(const AimConfig& aim, const MappingReader& reader) {
                               aim.control == AimControl::Shuffled || aim.control == AimControl::Mean;
     if (aim.isPerElement() && isPerChannel)
         throw UsageError(
-            "{}: aim.statistic {} is per element, and goes with normalisation max, the shapes linear, power and sigmoid, "
-            "and control scale; statistics of channels go with all",
+            "{}: aim.statistic {} is per element, and works with normalisation max, the shapes linear, power and sigmoid, "
+            "and control scale; statistics of channels work with all",
             mark, name);
 }
 

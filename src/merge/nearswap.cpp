@@ -20,7 +20,7 @@ public:
                                                      .type = ParameterType::Number,
                                                      .scope = ParameterScope::Shared,
                                                      .fallback = {},
-                                                     .description = "distance up to which an element is taken over",
+                                                     .description = "distance up to which an element is replaced",
                                                      .minimum = 0}}};
         return info;
     }
