@@ -24,7 +24,7 @@ void readElements(const InputView& view, std::uint64_t first, std::uint64_t coun
     view.model->read(*view.tensor, first * width, out);
 }
 
-/// NaN and infinity stay what they are: a tensor that is taken over is none of the merge's arithmetic.
+/// NaN and infinity stay what they are: a copied tensor is not part of the merge's arithmetic.
 std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64_t count, CopyPlace& place) {
     const Dtype from = copy.inputs.front().tensor->dtype;
     if (from == copy.dtype) return place.first;

@@ -36,7 +36,7 @@ void withInputCount(std::size_t count, const Use& use) {
     }
 }
 
-/// The same for a method's `normalize`: calls use(std::integral_constant<Normalize, ...>).
+/// As above, for a method's `normalize`: calls use(std::integral_constant<Normalize, ...>).
 template <typename Use>
 void withNormalize(bool normalize, const Use& use) {
     if (normalize) return use(std::integral_constant<Normalize, Normalize::Yes>{});

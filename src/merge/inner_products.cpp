@@ -73,7 +73,7 @@ private:
     PerInput<const float*, kInputs> inputs_;
 };
 
-/// The same of one pair, where there are more inputs than are compiled one by one.
+/// The products of one pair, for more inputs than are compiled one by one.
 class OnePair {
 public:
     static constexpr std::size_t kPairs = 1;

@@ -19,7 +19,7 @@ constexpr std::size_t keptBitWords(std::size_t elements) {
     return wholeBitGroups(elements) * kBitLanes;
 }
 
-/// Of an element of the row: its bit's word, and its bit there.
+/// For an element of the row: the word of its bit, and the bit in it.
 constexpr std::size_t keptBitWord(std::size_t e) {
     return e / kBitGroup * kBitLanes + e % kBitLanes;
 }

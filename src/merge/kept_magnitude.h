@@ -37,7 +37,7 @@ void addMagnitudes(std::size_t count, std::size_t firstLane, const Magnitude& ma
     addToLanes(count, firstLane, valueOf(kept), sums.kept);
 }
 
-/// The same for elements [first, first + count) of a row whose bits say what is kept (merge/kept_bits.h).
+/// Adds elements [first, first + count) of a row whose bits say what is kept (merge/kept_bits.h).
 template <typename Magnitude>
 void addSampledMagnitudes(std::size_t count, std::size_t first, const Magnitude& magnitude, const std::uint32_t* words,
                           MagnitudeSums& sums) {
@@ -71,7 +71,7 @@ void addSampledMagnitudes(std::size_t count, std::size_t first, const Magnitude&
 /// sum |d| / sum |kept d|, the parts added in order; 1 where either sum is below 1e-7.
 double rescaleFactor(std::span<const MagnitudeSums> parts);
 
-/// The same for what each input keeps of a parameter, one factor per input: 1 where everything is kept. One pass over the
+/// The factors for what each input keeps of a parameter, one per input: 1 if everything is kept. One pass over the
 /// parameter's other inputs.
 std::vector<float> rescaleFactors(ParameterReader& parameter, std::span<const KeptRange> ranges,
                                   std::span<const std::size_t> trimmed);

@@ -86,8 +86,8 @@ std::size_t tallyPortably(const float* base, const float* input, std::size_t cou
 }
 
 #if defined(__x86_64__)
-/// The same with compressing stores, which compilers do not find by themselves; without a branch on whether something is
-/// inside, which would often be foretold wrongly.
+/// As above, with compressing stores, which compilers do not generate by themselves, and without a branch on whether
+/// something is inside, which would often be mispredicted.
 AIMERGE_TARGET_AVX512 std::size_t tallyAvx512(const float* base, const float* input, std::size_t count, KeyBracket bracket,
                                               BracketTally& tally, std::uint32_t* collected) {
     const Comparands with(bracket);

@@ -23,7 +23,7 @@ struct LayerSystem {
     /// @throws InputError naming the tensor and the input channel when S is singular
     std::vector<float> solve(ParameterReader& parameter) const;
 
-    /// Of solve(), X included.
+    /// Working memory of solve(), X included.
     static std::uint64_t workingBytes(std::int64_t rows, std::int64_t columns);
 };
 

@@ -325,7 +325,7 @@ private:
     std::vector<float> largestImportance_;                // of each part's elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 #if AIMERGE_HAS_CUDA
-    Device device_;  // the processors, when there is no kernel
+    Device device_;  // the CPU, when there is no kernel
     DeltaRounding rounding_ = DeltaRounding::None;
 #endif
 };

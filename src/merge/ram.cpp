@@ -54,7 +54,7 @@ void countActive(const ParameterChunk& chunk, float epsilon, ActiveCounts* count
     }
 }
 
-/// Of every input, over the whole parameter.
+/// The counts of every input, over the whole parameter.
 std::vector<ActiveCounts> activeCounts(ParameterReader& parameter, float epsilon) {
     const std::size_t inputs = parameter.inputs();
     std::vector<std::vector<ActiveCounts>> perWorker(static_cast<std::size_t>(parameter.threads().threads()),

@@ -136,9 +136,9 @@ void RankSampler::limitBins(const RankBounds& bounds) {
     limits_.resize(bins);
     std::exclusive_scan(counts_.begin(), counts_.end(), below_.begin(), 0u);
 
-    // Of the upper halves of the bounds the least and the greatest that an element of the bin can have; in units of 2^-16,
-    // of which a bound, being rounded up, may be one of its last place above its probability. The equal magnitudes of an
-    // even bin have one rank.
+    // The least and the greatest upper half of a bound that an element of the bin can have, in units of 2^-16. A bound is
+    // rounded up, so it may be one unit in the last place above its probability. The equal magnitudes of an even bin have
+    // one rank.
     const double least = bounds.least() * 0x1p16, step = bounds.step() * 0x1p16;
     const std::uint32_t *const below = below_.data(), *const counts = counts_.data();
     std::uint32_t* const limits = limits_.data();

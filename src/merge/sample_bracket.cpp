@@ -58,7 +58,7 @@ double deviationOfShare(std::span<const std::uint32_t> keys, std::uint32_t middl
     return std::sqrt(std::max(betweenRuns, independent));
 }
 
-/// Of the elements: the share that is wanted, and how far off that may be by its standard deviation.
+/// The share of the elements that is wanted, and the standard deviation of its estimate.
 struct Wanted {
     double share, deviation = 0;
 };

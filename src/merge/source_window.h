@@ -27,7 +27,7 @@ public:
     void walk(std::span<const TensorSource* const> sources, std::int64_t first, std::int64_t count, const Visit& visit,
               std::int64_t origin = 0);
 
-    /// Of a window on that many sources.
+    /// Bytes of a window on that many sources.
     static std::uint64_t bytes(std::size_t sources) {
         return sources * static_cast<std::uint64_t>(kSlabElements * static_cast<std::int64_t>(sizeof(double)) +
                                                     kChunkElements * static_cast<std::int64_t>(sizeof(float)));

@@ -25,7 +25,7 @@ using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-/// Runs the body with the vector instructions of each kind that the processor has.
+/// Runs the body with the vector instructions of each kind that the CPU has.
 template <typename Body>
 void withEveryInstructionSet(const Body& body) {
     for (const InstructionSet set : {InstructionSet::Baseline, InstructionSet::Avx2, InstructionSet::Avx512}) {

@@ -54,7 +54,7 @@ public:
     ///         readAdapter() throws, an adapter that does not fit the base, an adapter alone
     static Checkpoint open(const std::string& name);
 
-    /// The same, where `name` may also be an adapter alone, which is applied to `base`.
+    /// As open(), where `name` may also be an adapter alone, which is applied to `base`.
     /// @param base empty: there is none
     static Checkpoint openOver(const std::string& base, const std::string& name);
 

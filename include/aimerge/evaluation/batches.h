@@ -1,5 +1,5 @@
 #pragma once
-// A suite's sequences as batches for the model, and the way back.
+// A suite's sequences as batches for the model, and scores back in the suite's order.
 
 #include "aimerge/evaluation/requests.h"
 #include "aimerge/scoring/score_batches.h"

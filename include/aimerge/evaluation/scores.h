@@ -11,7 +11,7 @@
 
 namespace aimerge {
 
-/// Of one TargetRun.
+/// The score of one TargetRun.
 struct RunScore {
     double logLikelihood = 0;  // sum over the tokens
     bool isGreedy = true;      // all of them

@@ -49,7 +49,7 @@ struct ClosedFormCombine {
     }
 };
 
-/// The same with the correction that leads to the weighted mean.
+/// As above, with the correction that leads to the weighted mean.
 template <int kInputs, Scaled kScaled>
 struct ExpertMeanCombine {
     static constexpr bool kTakesBase = kScaled == Scaled::Yes;

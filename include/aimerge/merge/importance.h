@@ -31,7 +31,7 @@ std::vector<float> importanceOfChannels(const std::string& module, const std::ve
 /// The control Shuffled: A dealt out to other channels, by numbers that are keyed by seed and module.
 std::vector<float> shuffled(const std::vector<float>& importance, std::uint64_t seed, const std::string& module);
 
-/// Of values that are normalised already, each by itself: the shapes linear, power and sigmoid.
+/// Applies the shapes linear, power and sigmoid to values that are already normalised, each by itself.
 void applyElementShape(std::span<float> importance, const AimConfig& aim);
 
 }  // namespace aimerge

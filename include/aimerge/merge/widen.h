@@ -5,7 +5,7 @@
 //
 //     dm_ij = | m(theta_i)_j - m(theta_base)_j |,   dD_ij = 1 - cos(theta_i column j, theta_base column j).
 //
-// Of each, R_ij = (place of column j in the ascending order of expert i, equal values by column) / columns. Scores are the
+// For both, R_ij = (place of column j in the ascending order of expert i, equal values by column) / columns. Scores are the
 // softmax over the experts, and C for what stands out:
 //
 //     s_ij = exp(R_ij) / sum_k exp(R_kj),   C where R_ij > rho mean_j R_ij = rho (n - 1) / (2 n)

@@ -71,7 +71,7 @@ struct ScaledScores {
 /// model
 ///         named twice, a merged model without method or combination
 ScaledScores readScores(const std::filesystem::path& file, ScoreScale scale);
-/// The same from text; `file` is its name in messages.
+/// As readScores(), from text; `file` is its name in messages.
 ScaledScores parseScores(std::string_view text, const std::filesystem::path& file, ScoreScale scale);
 
 }  // namespace aimerge
