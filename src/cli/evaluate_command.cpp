@@ -93,6 +93,7 @@ void runEvaluate(World& world, const Options& options) {
 }  // namespace
 
 const Command kEvaluateCommand{"evaluate", "Score a checkpoint on suites of prompts and texts",
-                               "aimerge evaluate merged/ --suite configs/smollm2/suites/math.jsonl --json", declareEvaluate, runEvaluate};
+                               "aimerge evaluate merged/ --suite configs/smollm2/suites/math.jsonl --json", declareEvaluate,
+                               runEvaluate};
 
 }  // namespace aimerge
