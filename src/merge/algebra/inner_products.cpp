@@ -189,7 +189,8 @@ public:
     InnerProducts ofRows(MatrixShape matrix) {
         InnerProducts products(static_cast<std::size_t>(matrix.rows), vectors_);
         // About a span of elements each; a row belongs to one block, so the partition leaves no trace in the sums.
-        const std::int64_t rows = std::max<std::int64_t>(1, ParameterReader::kSpanElements / std::max<std::int64_t>(1, matrix.columns));
+        const std::int64_t rows =
+            std::max<std::int64_t>(1, ParameterReader::kSpanElements / std::max<std::int64_t>(1, matrix.columns));
         const std::int64_t blocks = (matrix.rows + rows - 1) / rows;
         parameter_.threads().forEach(static_cast<std::size_t>(blocks), [&](std::size_t block, int worker) {
             const std::int64_t begin = static_cast<std::int64_t>(block) * rows, end = std::min(matrix.rows, begin + rows);
