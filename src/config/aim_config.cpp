@@ -3,7 +3,7 @@
 #include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
 #include "config/calibration_config.h"
-#include "config/parameter_reader.h"
+#include "config/parameter_settings.h"
 #include "config/scalar_text.h"
 
 #include <charconv>

@@ -2,7 +2,7 @@
 
 #include "aimerge/config/model_reference.h"
 #include "config/calibration_config.h"
-#include "config/parameter_reader.h"
+#include "config/parameter_settings.h"
 #include "config/scalar_text.h"
 
 namespace aimerge {

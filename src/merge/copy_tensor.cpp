@@ -1,7 +1,7 @@
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
-#include "aimerge/merge/convert.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/safetensors/tensor_digest.h"
+#include "merge/sources/convert.h"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 #include "aimerge/merge/tensor_assembly.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"
-#include "merge/expert_importance.h"
+#include "merge/relaxation/expert_importance.h"
+#include "merge/relaxation/importance.h"
 
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 #include "aimerge/report/analysis.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/report/hypervolume.h"
+#include "report/hypervolume.h"
 
 #include <fmt/ranges.h>
 

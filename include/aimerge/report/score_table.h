@@ -68,8 +68,7 @@ struct ScaledScores {
 
 /// Reads a file of scores.
 /// @throws InputError with file, line and column: a missing or repeated column, a value that is no number or out of range, a
-/// model
-///         named twice, a merged model without method or combination
+///         model named twice, a merged model without method or combination
 ScaledScores readScores(const std::filesystem::path& file, ScoreScale scale);
 /// As readScores(), from text; `file` is its name in messages.
 ScaledScores parseScores(std::string_view text, const std::filesystem::path& file, ScoreScale scale);
