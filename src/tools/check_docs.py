@@ -7,7 +7,8 @@ usage: check_docs.py [--root FOLDER] [--aimerge BINARY]
 
 Prints a line per finding and ends with exit code 1 if there is any. It checks that
 - relative links lead to files that exist, and their anchors to headings;
-- paths of the repository (docs/, configs/, src/tools/, ...) in backticks and code exist;
+- paths of the repository (docs/, configs/, src/tools/, ...) in backticks and code exist, but for those that the page lists in
+  a comment <!-- not in the repository: PATH PATH -->;
 - `aimerge COMMAND --option` exists, and so does every option that is named by itself;
 - prose has at most 100 columns; tables, code and lines of one long word may have more;
 - a row of figures in a table of README.md is also, word for word, in docs/benchmarks.md;
@@ -136,11 +137,12 @@ class Page:
             yield prose.count("\n", 0, span.start()) + 1, " ".join(span[1].split())
 
     def check_paths(self):
+        absent = " ".join(re.findall(r"<!-- not in the repository: ([^>]*) -->", self.text)).split()
         pattern = re.compile(rf"(?<![\w/.$}}-])(?:\./)?((?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*{{}},-]*)")
         for number, code in self.code():
             for path in pattern.findall(code):
                 path = path.rstrip(".,")
-                if re.search(r"[A-Z]{2,}(?!\w*\.(md|cff|txt|json)\b)|\.\.\.", path):  # a placeholder: tables/NAME.csv
+                if path in absent or re.search(r"[A-Z]{2,}(?!\w*\.(md|cff|txt|json)\b)|\.\.\.", path):  # a placeholder: tables/NAME.csv
                     continue
                 choices = re.search(r"\{([^}]*)\}", path)
                 for choice in choices[1].split(",") if choices else [""]:

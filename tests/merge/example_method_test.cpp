@@ -1,4 +1,4 @@
-// A merge method from outside, whole in one file, as docs/methods.md, "Adding a method", walks through it; the executor
+// A merge method from outside, whole in one file, as docs/contributing.md, "Adding a merge method", walks through it; the executor
 // gives it dtypes, threads, relaxation and writing. In the product the last line of the method would stand in
 // src/merge/methods/registry.cpp.
 

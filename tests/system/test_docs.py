@@ -34,6 +34,9 @@ It has 24 merge methods, `aimerge methods` says another number; a message: `of a
 """
 PAGE = """# Page
 
+<!-- not in the repository: configs/example.yaml -->
+`configs/example.yaml`
+
 ## A heading with `code`
 
 | message | cause |
