@@ -1,6 +1,7 @@
 """README.md and docs/*.md name what is there: links, files, commands, options; and src/tools/check_docs.py finds what is not."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,16 @@ class Docs(unittest.TestCase):
         checked = check(ROOT)
 
         self.assertEqual((checked.returncode, checked.stderr), (0, ""), checked.stdout)
+
+    def test_the_example_method_of_contributing_is_the_one_that_is_built(self):
+        page = (ROOT / "docs/contributing.md").read_text()
+        built = (ROOT / "tests/merge/example_method_test.cpp").read_text()
+
+        pieces = re.findall(r"^```cpp\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+        self.assertEqual(len(pieces), 3)
+        for piece in pieces:
+            self.assertIn(piece, built)
 
     def test_what_is_not_there_is_found(self):
         with tempfile.TemporaryDirectory() as name:
