@@ -137,7 +137,7 @@ std::string basisText(const Answer& answer, const ScoreTable& scores, std::optio
 
 std::string aimText(const Answer& answer, const ScoreTable& scores) {
     const AimChange& aim = answer.aim;
-    if (aim.pairs == 0) return "No merge stands here both with AIM and without it.";
+    if (aim.pairs == 0) return "No merge is here both with AIM and without it.";
     const std::size_t same = aim.pairs - aim.higher - aim.lower;
     return fmt::format(
         "AIM changed HV gain by {:+.4f} on average, from {:.4f} to {:.4f} ({}): of {} pairs of a merge with AIM and the "

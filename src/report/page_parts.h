@@ -28,6 +28,7 @@ small { color: #555; margin-left: .35em; } small::before { content: '('; } small
 a { color: #0060a0; } a.config { font-size: .75rem; margin-left: .5em; }
 pre { font-size: .8rem; line-height: 1.35; background: #f6f6f6; padding: .6rem .8rem; overflow: auto; margin: .5rem 0; }
 dialog { max-width: min(60rem, 90vw); border: 1px solid #999; border-radius: 6px; } dialog pre { max-height: 60vh; }
+@media print { div.table { overflow: visible; max-height: none; } #figure-controls, a.config { display: none; } }
 figure { margin: 0; } figure svg { max-width: 100%; height: auto; } details { margin: .3rem 0; } summary { cursor: pointer; }
 )";
 
@@ -65,6 +66,7 @@ function stickColumns() {
       last = [...table.rows].map(row => row.cells[column]);
       for (const cell of last) { cell.classList.add('stuck'); cell.style.left = left + 'px'; }
       left += width;
+      if (head.textContent === 'model') break;  // which says everything
     }
     for (const cell of last) cell.classList.add('edge');
   }

@@ -39,7 +39,7 @@
 
   // What the strings in specifications that begin with $ stand for.
   function values() {
-    const [omega] = chosen('omega'), [measure] = chosen('measure'), [x = 'v1'] = chosen('x'), [y = 'v2'] = chosen('y');
+    const [omega] = chosen('omega'), [measure = 'v0'] = chosen('measure'), [x = 'v0'] = chosen('x'), [y = 'v0'] = chosen('y');
     const plain = value => value.replace('v', 'plain');
     const combinations = chosen('combination');
     const width = section.clientWidth, columns = width > 1000 && combinations.length > 1 ? 2 : 1;
@@ -49,9 +49,10 @@
     const place = `scale('x', datum[${JSON.stringify(x)}]) / width`;
     const toLeft = `(datum.kind == 'base' ? ${place} > 0.1 : ${place} > 0.8)`;
     return {
-      $models: data.models, $methods: chosen('method'), $combinations: combinations,
+      $models: data.models.map(model => ({...model})),  // Vega adds to them
+      $methods: chosen('method'), $combinations: combinations,
       $experts: [...new Set(combinations.flatMap(name => name.split(' + ')))],
-      $omegas: omega === 'all' ? data.omegas : [omega],
+      $omegas: data.omegas.filter(value => omega === 'all' || omega === value),
       $measure: measure, $plain: plain(measure), $measureTitle: title(measureAt(measure)),
       $x: x, $y: y, $xPlain: plain(x), $yPlain: plain(y), $xTitle: title(measureAt(x)), $yTitle: title(measureAt(y)),
       // Down the better x, the front are those with a better y than all before.
@@ -61,7 +62,9 @@
       $frontSteps: xLower ? 'step-after' : 'step-before',
       $labelAlign: `${toLeft} ? 'right' : 'left'`, $labelShift: `${toLeft} ? -9 : 9`,
       $columns: columns, $width: Math.min(900, width - 90), $planeHeight: Math.min(520, Math.max(320, width * 0.5)),
-      $gainWidth: Math.floor((width - Math.min(320, 8 * longest) - 30) / columns) - 20, $curveWidth: Math.floor(width / columns) - 75,
+      $gainWidth: Math.max(150, Math.floor((width - Math.min(320, 8 * longest) - 30) / columns) - 20),
+      $curveWidth: Math.max(150, Math.floor(width / columns) - 75),
+      $headerLimit: Math.floor(width / columns) - 80,
       $legendColumns: Math.max(1, Math.floor(Math.min(900, width) / (Math.min(240, 8 * longest) + 40))),
     };
   }

@@ -23,7 +23,7 @@ CONFIG = {
     "axis": {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "gridColor": "#e8e8e8", "domainColor": "#888",
              "tickColor": "#888", "labelLimit": 320, "labelOverlap": True},
     "legend": {"labelFontSize": 12, "titleFontSize": 12, "symbolSize": 80, "labelLimit": 240},
-    "header": {"labelFontSize": 13, "labelFontWeight": "bold", "labelLimit": 400, "title": None}}
+    "header": {"labelFontSize": 13, "labelFontWeight": "bold", "labelLimit": "$headerLimit", "title": None}}
 
 
 LEGEND = {"orient": "bottom", "columns": "$legendColumns", "title": None, "symbolOpacity": 1}
@@ -134,7 +134,7 @@ def checkboxes(name, label, values):
     return f'<fieldset><legend>{label} <button type="button" data-all="{name}">all / none</button></legend>\n{boxes}</fieldset>\n'
 
 
-def controls(data):
+def controls(data, has_measure):
     omegas = {value: value for value in data["omegas"]}
     if len(omegas) > 1:
         omegas["all"] = "all"
@@ -142,8 +142,7 @@ def controls(data):
     return ('<form id="figure-controls">\n' + checkboxes("method", "Methods", data["methods"])
             + checkboxes("combination", "Experts merged", data["combinations"])
             + '<p>' + (select("omega", "AIM at \N{GREEK SMALL LETTER OMEGA}", omegas) if omegas else "")
-            + select("measure", "Show", measures)
-            + '</p>\n</form>\n')
+            + (select("measure", "Show", measures) if has_measure else "") + '</p>\n</form>\n')
 
 
 def plot(name, title, caption, before=""):
@@ -183,10 +182,12 @@ def page_part(data, library, glue):
     if curves:
         specs["curves"] = curves_spec(data)
         plots += plot("curves", "Over \N{GREEK SMALL LETTER OMEGA}", "\N{GREEK SMALL LETTER OMEGA} = 1 is the merge without AIM.")
+    if not specs:
+        return ""
     for spec in specs.values():
         spec["config"] = CONFIG
     content = json.dumps({"data": data, "specs": specs}, ensure_ascii=False).replace("<", "\\u003c")
-    return (STYLE + '<section id="figure">\n' + controls(data) + plots + "</section>\n"
+    return (STYLE + '<section id="figure">\n' + controls(data, pairs or curves) + plots + "</section>\n"
             + f'<script type="application/json" id="figure-data">{content}</script>\n' + page_script(library) + page_script(glue))
 
 

@@ -112,7 +112,7 @@ TEST(Answer, OfEqualMergesAllAreBest) {
     const auto text = answerText(answerOf(table, analysis), table, analysis);
 
     EXPECT_EQ(text.at(0), "Best of 2 merges by HV gain: ties of a + b without AIM and linear of a + b without AIM, 0.2500.");
-    EXPECT_EQ(text.at(1), "No merge stands here both with AIM and without it.");
+    EXPECT_EQ(text.at(1), "No merge is here both with AIM and without it.");
     EXPECT_THAT(aimTable(table, analysis).rows, testing::IsEmpty());
 }
 

@@ -73,12 +73,16 @@ async function redrawn(action) { const before = drawings(); action(); await wait
   const dialog = document.getElementById('config');
   found.config = [dialog.open, dialog.querySelector('h3').textContent, dialog.querySelector('pre').textContent];
   dialog.close();
-  const point = document.querySelector('#figure-gain [aria-roledescription=point]'), at = point.getBoundingClientRect();
-  const where = {bubbles: true, clientX: at.x + at.width / 2, clientY: at.y + at.height / 2};
-  for (const kind of ['pointermove', 'mousemove', 'pointerdown', 'pointerup', 'click']) {
-    point.dispatchEvent(new PointerEvent(kind, where));
-    if (kind === 'mousemove') found.hover = document.getElementById('vg-tooltip-element').innerText;
+  const point = document.querySelector('#figure-gain [aria-roledescription=point]');
+  function send(element, kinds) {
+    const at = element.getBoundingClientRect(), where = {bubbles: true, clientX: at.x + at.width / 2, clientY: at.y + at.height / 2};
+    for (const kind of kinds) element.dispatchEvent(new PointerEvent(kind, where));
+    return document.getElementById('vg-tooltip-element').innerText;
   }
+  const base = [...document.querySelectorAll('#figure-plane [aria-roledescription=point]')].find(p => p.getAttribute('aria-label').endsWith('model: base'));
+  found.hoverBase = send(base, ['pointermove', 'mousemove']);
+  found.hover = send(point, ['pointermove', 'mousemove']);
+  send(point, ['pointerdown', 'pointerup', 'click']);
   found.clicked = [dialog.open, dialog.querySelector('h3').textContent];
   found.loaded = performance.getEntriesByType('resource').map(entry => entry.name);
 })().catch(error => { found.error = String(error); }).finally(() => { document.getElementById('found').textContent = JSON.stringify(found); });
@@ -157,6 +161,7 @@ class ReportPageTest(AimergeTest):
         method, experts, aim = found["configOf"]
         name = model_name(method, experts.replace(" ", ""), 0.4 if aim == "yes" else 1.0)
         self.assertEqual(found["config"], [True, name, CONFIG.format(method)])
+        self.assertEqual(found["hoverBase"].split(), ["base", "math", "12.00", "code", "20.00", "instruct", "10.00", "general:ppl", "25.50"])
         self.assertIn(CONFIG.format("ties").strip(), found["hover"])
         self.assertTrue(found["clicked"][0])
         self.assertIn(found["clicked"][1], self.points)
