@@ -156,6 +156,8 @@ void fillReport(Report& report, const ScoreTable& scores, const Analysis& analys
     report.interactive = interactiveData(scores, analysis);
     for (const ScoreRow& row : scores.rows)
         if (!row.config.empty()) report.configs.emplace_back(row.model, row.config);
+    if (!options.subject.empty() && report.configs.empty())
+        report.facts.emplace_back("the sweep's journal does not have the configs of its merges");
 }
 
 void runReport(World& world, const Options& options) {

@@ -140,11 +140,10 @@ std::string aimText(const Answer& answer, const ScoreTable& scores) {
     if (aim.pairs == 0) return "No merge is here both with AIM and without it.";
     const std::size_t same = aim.pairs - aim.higher - aim.lower;
     return fmt::format(
-        "AIM changed HV gain by {:+.4f} on average, from {:.4f} to {:.4f} ({}): of {} pairs of a merge with AIM and the "
-        "same "
+        "AIM changed HV gain by {:+.4f} on average, from {:.4f} to {:.4f} ({}): of {} of a merge with AIM and the same "
         "without, {} improved, {} got worse{}.",
-        aim.change(), aim.without, aim.with, basisText(answer, scores, aim.error), aim.pairs, aim.higher, aim.lower,
-        same > 0 ? fmt::format(", {} stayed the same", same) : "");
+        aim.change(), aim.without, aim.with, basisText(answer, scores, aim.error), counted(aim.pairs, "pair"), aim.higher,
+        aim.lower, same > 0 ? fmt::format(", {} stayed the same", same) : "");
 }
 
 }  // namespace
@@ -162,8 +161,10 @@ Answer answerOf(const ScoreTable& scores, const Analysis& analysis) {
 
 std::vector<std::string> answerText(const Answer& answer, const ScoreTable& scores, const Analysis& analysis) {
     if (answer.best.empty()) return {"No merge has an HV gain.", aimText(answer, scores)};
+    constexpr std::size_t kMostNames = 3;
     std::vector<std::string> names;
     for (const std::size_t row : answer.best) names.push_back(mergeText(scores.rows[row]));
+    if (names.size() > kMostNames) names = {names.front(), fmt::format("{} others", names.size() - 1)};
     const RowAnalysis& first = analysis.rows[answer.best.front()];
     std::string plain;
     if (answer.best.size() == 1 && first.plain && analysis.rows[*first.plain].gain)

@@ -4,6 +4,7 @@
 #include "page_parts.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <string_view>
@@ -36,10 +37,18 @@ std::map<std::string, std::size_t> configNumbers(const Report& report) {
     return numbers;
 }
 
+/// ω and its value on one line.
+std::string withOmegasWhole(std::string text) {
+    constexpr std::string_view kOmega = "\u03C9 ";
+    for (std::size_t at = 0; (at = text.find(kOmega, at)) != std::string::npos; ++at)
+        text.replace(at, kOmega.size(), "\u03C9&nbsp;");
+    return text;
+}
+
 std::string answer(const Report& report) {
     std::string text;
     for (const std::string& sentence : report.answer)
-        text += fmt::format("<p class=\"answer\">{}</p>\n", htmlText(sentence));
+        text += fmt::format("<p class=\"answer\">{}</p>\n", withOmegasWhole(htmlText(sentence)));
     return text + list("notes", report.answerNotes);
 }
 
@@ -49,9 +58,12 @@ std::string interactivePart(const PagePart& interactive) {
 }
 
 std::string figuresPart(const Report& report, const std::filesystem::path& folder, bool isOpen) {
-    std::string text =
-        fmt::format("<h2>Figures for print</h2>\n<details{}><summary>Also in figures/, as SVG and PNG</summary>\n",
-                    isOpen ? " open" : "");
+    std::vector<std::string> titles;
+    for (const Figure& figure : report.figures) titles.push_back(figure.title);
+    std::string text = fmt::format(
+        "<h2>Figures for print</h2>\n<p class=\"caption\">In the folder <code>figures</code>, as SVG and PNG.</p>\n"
+        "<details{}><summary>{}</summary>\n",
+        isOpen ? " open" : "", htmlText(fmt::format("{}", fmt::join(titles, "; "))));
     for (const Figure& figure : report.figures)
         text += fmt::format("<h3>{}</h3>\n<figure>\n{}</figure>\n<p class=\"caption\">{}</p>\n", htmlText(figure.title),
                             inlineSvg(readTextFile(folder / "figures" / (figure.name + ".svg"))), htmlText(figure.caption));

@@ -80,8 +80,10 @@ ordered_json interactiveData(const ScoreTable& scores, const Analysis& analysis)
     ordered_json names = ordered_json::array();
     for (const double omega : omegas) names.push_back(fmt::format("{:g}", omega));
     if (hasUnnamed) names.push_back(kNoOmega);
+    const bool hasConfigs = std::ranges::any_of(scores.rows, [](const ScoreRow& row) { return !row.config.empty(); });
     return {{"measures", measures}, {"methods", methods},   {"combinations", combinations},
-            {"omegas", names},      {"shown_omega", shown}, {"models", models}};
+            {"omegas", names},      {"shown_omega", shown}, {"has_configs", hasConfigs},
+            {"models", models}};
 }
 
 PagePart interactiveFigure(const ordered_json& data) {

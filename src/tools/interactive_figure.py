@@ -172,7 +172,8 @@ def page_part(data, library, glue):
     specs, plots = {}, ""
     if pairs:
         specs["gain"] = gain_spec(data)
-        plots += plot("gain", "With and without AIM", "Open: without AIM; filled: with AIM. A click on a point opens its config.")
+        plots += plot("gain", "With and without AIM", "Open: without AIM; filled: with AIM."
+                      + (" A click on a point opens its config." if data["has_configs"] else ""))
     if planes:
         specs["plane"] = plane_spec(data)
         measures = {f"v{i}": measure["name"] for i, measure in enumerate(data["measures"])}
@@ -187,7 +188,8 @@ def page_part(data, library, glue):
     for spec in specs.values():
         spec["config"] = CONFIG
     content = json.dumps({"data": data, "specs": specs}, ensure_ascii=False).replace("<", "\\u003c")
-    return (STYLE + '<section id="figure">\n' + controls(data, pairs or curves) + plots + "</section>\n"
+    return (STYLE + '<noscript><p class="missing">The interactive figure needs JavaScript.</p></noscript>\n<section id="figure">\n'
+            + controls(data, pairs or curves) + plots + "</section>\n"
             + f'<script type="application/json" id="figure-data">{content}</script>\n' + page_script(library) + page_script(glue))
 
 

@@ -116,6 +116,22 @@ TEST(Answer, OfEqualMergesAllAreBest) {
     EXPECT_THAT(aimTable(table, analysis).rows, testing::IsEmpty());
 }
 
+TEST(Answer, OfManyEqualMergesOneIsNamed) {
+    const ScoreTable table =
+        twoExpertsAnd("p,merged,ties,a+b,1,no,50\nq,merged,l,a+b,1,no,50\nr,merged,m,a+b,1,no,50\ns,merged,n,a+b,1,no,50\n");
+    const Analysis analysis = analysed(table);
+    EXPECT_EQ(answerText(answerOf(table, analysis), table, analysis).at(0),
+              "Best of 4 merges by HV gain: ties of a + b without AIM and 3 others, 0.2500.");
+}
+
+TEST(Answer, OfOnePairIsInTheSingular) {
+    const ScoreTable table = twoExpertsAnd("p,merged,ties,a+b,1,no,50\nq,merged,ties,a+b,0.4,yes,40\n");
+    const Analysis analysis = analysed(table);
+    const std::string text = answerText(answerOf(table, analysis), table, analysis).at(1);
+    EXPECT_THAT(text, HasSubstr("AIM changed HV gain by -0.1000 on average, from 0.2500 to 0.1500 (its"));
+    EXPECT_THAT(text, HasSubstr(": of 1 pair of a merge with AIM and the same without, 0 improved, 1 got worse."));
+}
+
 TEST(Answer, WithoutAnyGainIsSaidToo) {
     const ScoreTable table = twoExpertsAnd("p,merged,ties,a+b,1,no,\n");
     const Analysis analysis = analysed(table);

@@ -45,7 +45,7 @@ Answer answerOf(const ScoreTable& scores, const Analysis& analysis);
 std::vector<std::string> answerText(const Answer& answer, const ScoreTable& scores, const Analysis& analysis);
 /// Further lines: how far the next is behind, what a single pair's change is worth.
 std::vector<std::string> answerNotes(const Answer& answer, const ScoreTable& scores, const Analysis& analysis);
-/// {"best", "aim", "items"}; null for what is not known.
+/// {"best", "next", "aim", "items"}; null for what is not known.
 nlohmann::ordered_json answerJson(const Answer& answer, const ScoreTable& scores, const Analysis& analysis);
 
 /// What AIM changed by ω, method and combination; without rows where there is no pair.

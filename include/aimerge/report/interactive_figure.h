@@ -10,9 +10,9 @@
 
 namespace aimerge {
 
-/// {"measures": HV gain and the benchmarks, "methods", "combinations", "omegas", "shown_omega", "models": one per model
-/// that has scores, with its values v0, v1, ... of the measures and, with AIM, plain0, plain1, ... of the same merge
-/// without}.
+/// {"measures": HV gain and the benchmarks, "methods", "combinations", "omegas", "shown_omega", "has_configs", "models": one
+/// per model that has scores, with its values v0, v1, ... of the measures and, with AIM, plain0, plain1, ... of the same
+/// merge without}.
 nlohmann::ordered_json interactiveData(const ScoreTable& scores, const Analysis& analysis);
 
 /// A part of a page, or why there is none.

@@ -29,8 +29,8 @@ std::string_view kindName(ModelKind kind);
 /// What a score rests on.
 struct ScoredItems {
     std::size_t count = 0;  // 0: not recorded
-    std::string
-        outcomes;  // '1' or '0' per item, right or wrong, items in the same order for every model; empty: not recorded
+    // '1' or '0' per item, right or wrong, in the same order for every model; empty: not recorded
+    std::string outcomes;
 };
 
 struct ScoreRow {
