@@ -2,7 +2,8 @@
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
 # usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--sanitizers] [--lint] [--no-packages]
-#   --test         also what the tests compare with (transformers, mergekit, the CUDA libraries that `import torch` loads)
+#   --test         also what the tests compare with (transformers, mergekit, the CUDA libraries that `import torch` loads), and on
+#                  Debian a browser
 #   --slurm        also the daemons with which the tests start a Slurm of their own (nothing is started now)
 #   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs
@@ -130,6 +131,10 @@ if [[ $with_sanitizers == yes ]]; then
     packages+=(clang llvm)
     # In Ubuntu 22.04 clang's runtime is no package of its own.
     grep -qs '^VERSION_ID="22.04"' /etc/os-release || packages+=(libclang-rt-dev)
+fi
+if [[ $with_test == yes ]]; then
+    # Looks at the page of a report. Ubuntu has it as a snap only: there these tests are skipped.
+    if grep -qs '^ID=debian' /etc/os-release; then packages+=(chromium); fi
 fi
 [[ $(uname -s) == Linux && $machine =~ ^(x86_64|aarch64)$ ]] || fail "aimerge builds on Linux, x86-64 or ARM64; this is $(uname -sm)"
 if [[ $with_packages == yes ]]; then install_packages; fi
