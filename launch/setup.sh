@@ -13,6 +13,8 @@
 #
 # Installs only what is missing; when nothing is, it takes about a second and needs no network. System packages are installed
 # as root or through sudo; everything else goes into build/venv, made with $PYTHON (default: python3, 3.10 or newer).
+#
+# A machine that is only to run aimerge needs none of this: launch/package.sh makes a package for it (docs/installing.md).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

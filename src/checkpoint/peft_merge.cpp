@@ -30,10 +30,8 @@ constexpr std::string_view kMergedPrefix = "merged-";
 fs::path script() {
     fs::path path = environment::toolsDirectory() / "merge_adapter.py";
     if (!exists(path))
-        throw RuntimeFault(
-            "{}: the script that merges adapters with PEFT is not there; set AIMERGE_TOOLS_DIR to the folder "
-            "src/tools",
-            path.string());
+        throw RuntimeFault("{}: the script that merges adapters with PEFT is not there; set AIMERGE_TOOLS_DIR to its folder",
+                           path.string());
     return path;
 }
 

@@ -4,8 +4,8 @@
 #include "cli/command_line.h"
 #include "cli/options.h"
 
-#include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/program_files.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/experiment/recorded_points.h"
@@ -90,7 +90,7 @@ Tables tablesOf(const ScoreTable& scores, const Analysis& analysis, const Option
     tables.shown.push_back(ablationTable(scores, analysis));
     for (ReportTable& table : omegaTables(scores, analysis)) tables.shown.push_back(std::move(table));
     if (options.comparePaper > 0)
-        tables.shown.push_back(paperComparison(scores, analysis, options.comparePaper, environment::paperTablesDirectory()));
+        tables.shown.push_back(paperComparison(scores, analysis, options.comparePaper, programFiles().paperTables));
     tables.further.push_back(frontTable(scores, analysis));
     tables.further.push_back(scoresTable(scores, analysis));
     ReportTable missing = missingTable(scores);

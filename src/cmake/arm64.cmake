@@ -18,10 +18,8 @@ set(LIBTORCH_ROOT "${_root}/opt/torch" CACHE PATH "")
 # FindMPI asks mpicxx, and runs a program to learn the version: neither can be run here.
 set(MPI_CXX_COMPILER_INCLUDE_DIRS "${_libraries}/openmpi/include" CACHE STRING "")
 set(MPI_CXX_HEADER_DIR "${_libraries}/openmpi/include" CACHE PATH "")
-set(MPI_CXX_LIB_NAMES "mpi_cxx;mpi" CACHE STRING "")
-foreach(_name mpi_cxx mpi)
-  set(MPI_${_name}_LIBRARY "${_libraries}/openmpi/lib/lib${_name}.so" CACHE FILEPATH "")
-endforeach()
+set(MPI_CXX_LIB_NAMES mpi CACHE STRING "")
+set(MPI_mpi_LIBRARY "${_libraries}/openmpi/lib/libmpi.so" CACHE FILEPATH "")
 set(MPI_CXX_VERSION 3.1 CACHE STRING "")
 set(MPIEXEC_EXECUTABLE mpiexec CACHE FILEPATH "")
 

@@ -1,6 +1,9 @@
 #include "aimerge/core/environment.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/program_files.h"
+
+#include <fmt/format.h>
 
 #include <charconv>
 #include <cmath>
@@ -71,23 +74,28 @@ std::filesystem::path cacheDirectory() {
 
 std::string pythonInterpreter() {
     if (const auto python = variable("AIMERGE_PYTHON")) return *python;
-    if (std::filesystem::exists(AIMERGE_SETUP_PYTHON)) return AIMERGE_SETUP_PYTHON;
-    return "python3";
+    const std::filesystem::path& python = programFiles().python;
+    return std::filesystem::exists(python) ? python.string() : "python3";
 }
 
 std::vector<std::string> pythonCommand() {
     std::vector<std::string> command{pythonInterpreter()};
-    if (!variable("AIMERGE_PYTHON") && command[0] == AIMERGE_SETUP_PYTHON) command.emplace_back("-E");
+    if (!variable("AIMERGE_PYTHON") && command[0] == programFiles().python) command.emplace_back("-E");
     return command;
 }
 
 std::filesystem::path toolsDirectory() {
     if (const auto tools = folder("AIMERGE_TOOLS_DIR")) return *tools;
-    return AIMERGE_SOURCE_TOOLS;
+    return programFiles().tools;
 }
 
-std::filesystem::path paperTablesDirectory() {
-    return toolsDirectory() / "../../configs/paper/printed";
+std::string howToGetPackage(std::string_view package) {
+    if (!programFiles().installed)
+        return fmt::format("run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `{}`", package);
+    return fmt::format(
+        "set AIMERGE_PYTHON to an interpreter with the package `{}`: python3 -m venv ENV && ENV/bin/pip install -r {} "
+        "&& export AIMERGE_PYTHON=$PWD/ENV/bin/python",
+        package, (programFiles().tools / "requirements.txt").string());
 }
 
 std::filesystem::path scratchDirectory() {

@@ -9,22 +9,17 @@ namespace {
 std::vector<std::string> commandFor(const std::string& script, const std::vector<std::string>& arguments) {
     const std::filesystem::path path = environment::toolsDirectory() / script;
     if (!exists(path))
-        throw RuntimeFault("{}: a script that reads text is not there; set AIMERGE_TOOLS_DIR to the folder src/tools",
-                           path.string());
+        throw RuntimeFault("{}: a script that reads text is not there; set AIMERGE_TOOLS_DIR to its folder", path.string());
     std::vector<std::string> command = environment::pythonCommand();
     command.push_back(path.string());
     command.insert(command.end(), arguments.begin(), arguments.end());
     return command;
 }
 
-std::string hintFor(const std::string& package) {
-    return fmt::format("run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `{}`", package);
-}
-
 }  // namespace
 
 PythonHelper::PythonHelper(const std::string& script, const std::vector<std::string>& arguments, const std::string& package)
-    : script_(script), process_(commandFor(script, arguments), hintFor(package)) {
+    : script_(script), hint_(environment::howToGetPackage(package)), process_(commandFor(script, arguments), hint_) {
     contentOf(process_.receive());
 }
 
@@ -41,7 +36,7 @@ std::string PythonHelper::contentOf(std::string answer) const {
         case 'E':
             throw InputError("{}", answer);
         case 'S':
-            throw RuntimeFault("{}", answer);
+            throw RuntimeFault("{}; {}", answer, hint_);
         default:
             throw RuntimeFault("{}: an answer of unknown kind", script_);
     }

@@ -22,7 +22,7 @@ public:
 private:
     std::string contentOf(std::string answer) const;
 
-    std::string script_;
+    std::string script_, hint_;
     HelperProcess process_;
 };
 

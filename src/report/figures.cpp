@@ -176,9 +176,10 @@ std::string drawFigures(const std::vector<Figure>& figures, const std::filesyste
         std::vector<std::string> command = environment::pythonCommand();
         command.insert(command.end(),
                        {(environment::toolsDirectory() / "draw_report.py").string(), dataFile.string(), folder.string()});
-        HelperProcess script(std::move(command),
-                             "run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `matplotlib`");
-        return script.receive();
+        const std::string hint = environment::howToGetPackage("matplotlib");
+        HelperProcess script(std::move(command), hint);
+        const std::string reason = script.receive();
+        return reason.empty() ? "" : reason + "; " + hint;
     } catch (const RuntimeFault& fault) {
         return fault.what();
     }

@@ -1,6 +1,6 @@
 #include "aimerge/report/gain_error.h"
 
-#include "aimerge/report/hypervolume.h"
+#include "report/hypervolume.h"
 
 #include <algorithm>
 #include <cmath>

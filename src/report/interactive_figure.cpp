@@ -90,14 +90,13 @@ PagePart interactiveFigure(const ordered_json& data) {
     try {
         std::vector<std::string> command = environment::pythonCommand();
         command.push_back((environment::toolsDirectory() / "interactive_figure.py").string());
-        HelperProcess script(
-            std::move(command),
-            "run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter with the package `vl-convert-python`");
+        const std::string hint = environment::howToGetPackage("vl-convert-python");
+        HelperProcess script(std::move(command), hint);
         std::string answer = script.receive();  // that it is ready, or why not
         if (answer.starts_with('I')) answer = script.request(data.dump());
         const bool isMade = answer.starts_with('I');
         answer.erase(0, 1);
-        return isMade ? PagePart{std::move(answer), ""} : PagePart{"", std::move(answer)};
+        return isMade ? PagePart{std::move(answer), ""} : PagePart{"", answer + "; " + hint};
     } catch (const RuntimeFault& fault) {
         return {"", fault.what()};
     }

@@ -155,7 +155,7 @@ def draw_all(data_file, folder):
     try:
         import matplotlib
     except ImportError:
-        return f"{sys.executable} has no matplotlib: run ./launch/setup.sh, or set AIMERGE_PYTHON to an interpreter that has it"
+        return f"{sys.executable} has no matplotlib"
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     plt.rcParams.update({

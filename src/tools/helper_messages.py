@@ -16,7 +16,7 @@ class Failure(Exception):
 
 
 class SetUpFailure(Failure):
-    """A message for the user about this Python installation."""
+    """A message for the user about this Python installation; aimerge adds what to do."""
 
     kind = b"S"
 
@@ -51,8 +51,7 @@ def token_text(entry):
 
 
 def missing_package(name, error):
-    return SetUpFailure(f"the Python package `{name}` is missing for {sys.executable} ({error}): run ./launch/setup.sh, or "
-                        "set AIMERGE_PYTHON to an interpreter that has it")
+    return SetUpFailure(f"the Python package `{name}` is missing for {sys.executable} ({error})")
 
 
 def run(start):

@@ -30,7 +30,9 @@ import sys
 TASKS = {"humaneval": ["humaneval"], "mbpp": ["mbpp"], "mmlu": ["mmlu"], "ifeval": ["ifeval"],
          "gsm8k": ["gsm8k", "gsm8k_paper_prompt"], "math": ["minerva_math", "math_paper_prompt"]}
 RUN_MODEL_CODE = {"humaneval", "mbpp"}
-PAPER_TASKS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "lm-eval"
+PARENTS = pathlib.Path(__file__).resolve().parents
+# Beside this folder where aimerge is installed, one above in the source tree.
+PAPER_TASKS = (PARENTS[1] if (PARENTS[1] / "configs").is_dir() else PARENTS[2]) / "configs" / "lm-eval"
 
 
 def fail(code, message):

@@ -1,30 +1,17 @@
 #include "aimerge/torch/torch_library.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/program_files.h"
 
 #include <dlfcn.h>
 
 #include <filesystem>
-#include <system_error>
 
 namespace aimerge {
 namespace {
 
-constexpr const char* kFileName = "libaimerge_torch.so";
-
-/// Beside the executable, as the build and an installation put it; else where this build made it.
-std::filesystem::path libraryPath() {
-    std::error_code unreadable;
-    const auto executable = std::filesystem::read_symlink("/proc/self/exe", unreadable);
-    if (!unreadable) {
-        auto beside = executable.parent_path() / kFileName;
-        if (std::filesystem::exists(beside, unreadable)) return beside;
-    }
-    return AIMERGE_TORCH_LIBRARY;
-}
-
 void* loadLibrary() {
-    const std::filesystem::path path = libraryPath();
+    const std::filesystem::path& path = programFiles().torchLibrary;
     // Never closed: libtorch's threads and static objects do not survive that.
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) throw RuntimeFault("running a model needs {}, which cannot be loaded: {}", path.string(), dlerror());
@@ -39,7 +26,8 @@ void* library() {
 template <typename Entry>
 Entry entryNamed(const char* name) {
     void* entry = dlsym(library(), name);
-    if (!entry) throw RuntimeFault("{}: is of another version of aimerge; build again", libraryPath().string());
+    if (!entry)
+        throw RuntimeFault("{}: is of another version of aimerge; build again", programFiles().torchLibrary.string());
     return reinterpret_cast<Entry>(entry);
 }
 

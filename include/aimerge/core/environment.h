@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace aimerge::environment {
@@ -14,20 +15,19 @@ std::filesystem::path cacheDirectory();
 /// AIMERGE_SCRATCH_DIR, else TMPDIR, else /tmp: files of this process alone, best on a disk of the machine itself.
 std::filesystem::path scratchDirectory();
 
-/// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default: the
-/// venv that launch/setup.sh made.
+/// AIMERGE_PYTHON: interpreter that runs the scripts of toolsDirectory(): Hugging Face tokenizers, figures. Default:
+/// programFiles().python, else python3.
 std::string pythonInterpreter();
 
-/// How that interpreter is started. The environment that launch/setup.sh made has all it needs, so it does not read PYTHONPATH
-/// and PYTHONHOME, which modules of a cluster set for another Python; one that AIMERGE_PYTHON names does.
+/// How that interpreter is started. programFiles().python has all it needs, so it does not read PYTHONPATH and PYTHONHOME,
+/// which modules of a cluster set for another Python; one that AIMERGE_PYTHON names does.
 std::vector<std::string> pythonCommand();
 
-/// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: src/tools of the source tree it was
-/// built from.
-std::filesystem::path toolsDirectory();
+/// What to do, as the end of an error message, where that interpreter has no such package.
+std::string howToGetPackage(std::string_view package);
 
-/// configs/paper/printed of the tree that toolsDirectory() is in: the AIM paper's tables.
-std::filesystem::path paperTablesDirectory();
+/// AIMERGE_TOOLS_DIR: folder of the Python scripts that the product starts. Default: programFiles().tools.
+std::filesystem::path toolsDirectory();
 
 /// AIMERGE_COLLECTIVE_TIMEOUT: seconds a rank waits for another before the job is ended. Default 1800.
 double collectiveTimeoutSeconds();

@@ -1,0 +1,21 @@
+# Run by `cmake --install`: copies the libraries that come along, and the licences of everything that is not aimerge's own.
+# In: AIMERGE_PROGRAM, AIMERGE_TORCH_LIBRARY, AIMERGE_BUNDLED (patterns of names), AIMERGE_WHEELS (the folder of Python packages)
+# file(INSTALL) minds DESTDIR itself.
+file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${AIMERGE_PROGRAM}" LIBRARIES "${AIMERGE_TORCH_LIBRARY}"
+  PRE_INCLUDE_REGEXES ${AIMERGE_BUNDLED} PRE_EXCLUDE_REGEXES ".*"
+  RESOLVED_DEPENDENCIES_VAR _libraries)
+foreach(_library IN LISTS _libraries)
+  file(INSTALL "${_library}" DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/aimerge" FOLLOW_SYMLINK_CHAIN)
+  # A library of the distribution has its licence in its package.
+  file(REAL_PATH "${_library}" _file)
+  execute_process(COMMAND dpkg-query -S "${_file}" OUTPUT_VARIABLE _package ERROR_QUIET)
+  if(_package MATCHES "^([^:]+)")
+    file(INSTALL "/usr/share/doc/${CMAKE_MATCH_1}/copyright" DESTINATION "${CMAKE_INSTALL_PREFIX}/share/doc/aimerge/licences/${CMAKE_MATCH_1}" FOLLOW_SYMLINK_CHAIN)
+  endif()
+endforeach()
+foreach(_wheel torch nvidia_cuda_runtime nvidia_cuda_cupti)
+  file(GLOB _licences "${AIMERGE_WHEELS}/${_wheel}-*.dist-info/licenses")
+  if(_licences)
+    file(INSTALL ${_licences} DESTINATION "${CMAKE_INSTALL_PREFIX}/share/doc/aimerge/licences/${_wheel}")
+  endif()
+endforeach()
