@@ -41,12 +41,19 @@ if [[ -z $base ]]; then
     exit 0
 fi
 mapfile -t changed < <(git diff --name-only --diff-filter=d -M -G'^([^#]|#[^i])' "$base" -- 'src/*.cpp')
-say "clang-tidy on ${#changed[@]} files that differ from $(git rev-parse --short "$base")"
-((${#changed[@]})) || exit 0
-# clang reads neither GCC's precompiled headers nor several files as one.
-mkdir -p build/tidy
-cmake --preset cpu -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DCMAKE_UNITY_BUILD=OFF > build/tidy/configure.log 2>&1 ||
-    { cat build/tidy/configure.log >&2; exit 1; }
+if ((${#changed[@]})); then
+    # clang reads neither GCC's precompiled headers nor several files as one.
+    mkdir -p build/tidy
+    cmake --preset cpu -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DCMAKE_UNITY_BUILD=OFF > build/tidy/configure.log 2>&1 ||
+        { cat build/tidy/configure.log >&2; exit 1; }
+fi
+# What only a build with CUDA compiles is left out.
+compiled=()
+for file in "${changed[@]}"; do
+    if grep -qF "\"file\": \"$PWD/$file\"" build/tidy/compile_commands.json; then compiled+=("$file"); fi
+done
+say "clang-tidy on ${#compiled[@]} files that differ from $(git rev-parse --short "$base")"
+((${#compiled[@]})) || exit 0
 # The compiler's own headers, which the Python package lacks, are those of the system's clang.
-printf '%s\0' "${changed[@]}" | xargs -0 -n 1 -P "$(nproc)" "$venv/bin/clang-tidy" --quiet -p build/tidy \
+printf '%s\0' "${compiled[@]}" | xargs -0 -n 1 -P "$(nproc)" "$venv/bin/clang-tidy" --quiet -p build/tidy \
     --extra-arg="-resource-dir=$(clang -print-resource-dir)"
