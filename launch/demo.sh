@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The AIM paper's Table 1 in small, from a fresh machine to the table: installs, builds, makes the SmolLM2 family, merges its three
+# The AIM paper's Table 1 at a small scale, from a fresh machine to the table: installs, builds, makes the SmolLM2 family, merges its three
 # experts by five methods in four combinations with and without AIM, and with feature calibration, on two ranks, scores all of them, and reports.
 #
 # usage: launch/demo.sh [--full]
 #   --full  the ablation over omega too: 1.0, 0.8, 0.6, 0.4, 0.2 and 0 (148 models instead of 52)
 #
-# Interrupted, it goes on where it stopped when it is started again.
+# If it was interrupted, start it again: it continues where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,7 +36,7 @@ say "Merging and scoring on two ranks: every method, combination and omega of $c
 launch=(mpirun -n 2 --bind-to none --oversubscribe)
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 threads=$(($(nproc) / 2))
-# Where the processor multiplies in bfloat16, the models run in it; elsewhere float32 is faster.
+# If the CPU multiplies in bfloat16, the models run in it; otherwise float32 is faster.
 dtype=float32
 if grep -q -m 1 avx512_bf16 /proc/cpuinfo; then dtype=bfloat16; fi
 run "${launch[@]}" build/aimerge sweep "$config" "${omegas[@]}" --set "evaluation.dtype=$dtype" --threads "$((threads > 0 ? threads : 1))"

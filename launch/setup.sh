@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 or Ubuntu 22.04/24.04 machine for building and running aimerge.
 #
-# usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--sanitizers] [--no-packages]
-#   --test         also what the tests compare with (transformers, mergekit, the CUDA libraries that `import torch` loads)
+# usage: launch/setup.sh [--test] [--slurm] [--lm-eval] [--cuda] [--sanitizers] [--lint] [--no-packages]
+#   --test         also what the tests compare with (transformers, mergekit, the CUDA libraries that `import torch` loads), and on
+#                  Debian a browser
 #   --slurm        also the daemons with which the tests start a Slurm of their own (nothing is started now)
 #   --lm-eval      also lm-eval, for scoring on public benchmarks, and what --test installs (lm-eval alone: 0.5 GB, a minute)
 #   --cuda         also what the `cuda` preset needs
 #   --sanitizers   also clang with its sanitizers and fuzzer, for launch/sanitize.sh
+#   --lint         also clang-format and clang-tidy, for launch/lint.sh
 #   --no-packages  leave system packages alone, e.g. on a cluster whose modules provide them
 #
 # Installs only what is missing; when nothing is, it takes about a second and needs no network. System packages are installed
@@ -28,7 +30,7 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 readonly slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2)
-with_test=no with_slurm=no with_lm_eval=no with_cuda=no with_sanitizers=no with_packages=yes
+with_test=no with_slurm=no with_lm_eval=no with_cuda=no with_sanitizers=no with_lint=no with_packages=yes
 for argument in "$@"; do
     case "$argument" in
         --test) with_test=yes ;;
@@ -36,6 +38,7 @@ for argument in "$@"; do
         --lm-eval) with_test=yes with_lm_eval=yes ;;
         --cuda) with_cuda=yes ;;
         --sanitizers) with_sanitizers=yes ;;
+        --lint) with_lint=yes ;;
         --no-packages) with_packages=no ;;
         -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
         *) fail "unknown option '$argument'; see launch/setup.sh --help" ;;
@@ -125,10 +128,15 @@ has_cuda_compiler() {
 }
 
 if [[ $with_slurm == yes ]]; then packages+=("${slurm_packages[@]}"); fi
+if [[ $with_lint == yes ]]; then packages+=(clang); fi
 if [[ $with_sanitizers == yes ]]; then
     packages+=(clang llvm)
     # In Ubuntu 22.04 clang's runtime is no package of its own.
     grep -qs '^VERSION_ID="22.04"' /etc/os-release || packages+=(libclang-rt-dev)
+fi
+if [[ $with_test == yes ]]; then
+    # Looks at the page of a report. Ubuntu has it as a snap only: there these tests are skipped.
+    if grep -qs '^ID=debian' /etc/os-release; then packages+=(chromium); fi
 fi
 [[ $(uname -s) == Linux && $machine =~ ^(x86_64|aarch64)$ ]] || fail "aimerge builds on Linux, x86-64 or ARM64; this is $(uname -sm)"
 if [[ $with_packages == yes ]]; then install_packages; fi
@@ -140,6 +148,7 @@ if [[ $with_test == yes ]]; then
     # Only Python's torch loads them, and Python 3.10 has none.
     if python_has_torch; then install_list -cuda; fi
 fi
+if [[ $with_lint == yes ]]; then install_list -lint; fi
 if [[ $with_lm_eval == yes ]]; then
     python_has_torch || fail "--lm-eval needs Python 3.11 or newer: remove build/venv and name one by PYTHON=..."
     install_list -lm-eval --no-binary=rouge_score,sqlitedict,word2number,langdetect # these have no wheel

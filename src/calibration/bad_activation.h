@@ -19,7 +19,7 @@ struct ObservationPlace {
 [[noreturn]] void throwBadActivation(const ObservationPlace& place, ActivationPoint point, std::int64_t layer,
                                      const at::Tensor& input);
 
-/// The same, where nothing is known but that it is one of `sequences` blocks.
+/// As above, when all that is known is that it is one of `sequences` blocks.
 [[noreturn]] void throwBadActivation(const ObservationPlace& place, ActivationPoint point, std::int64_t layer,
                                      std::int64_t firstBlock, std::int64_t sequences);
 

@@ -12,7 +12,7 @@
 
 namespace aimerge {
 
-/// Of hidden states [sequences, length, hidden], contiguous; none is an undefined tensor.
+/// Transports hidden states [sequences, length, hidden], contiguous; an undefined tensor means none.
 using HiddenTransport = MessageTransport<at::Tensor>;
 
 class MpiTransport : public HiddenTransport {

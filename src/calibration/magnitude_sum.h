@@ -8,7 +8,7 @@ namespace aimerge {
 
 /// @pre both of one length
 void addMagnitudes(std::span<float> sum, std::span<const float> values);
-/// Of bf16 as its bits.
+/// bf16 values as their bits.
 void addMagnitudes(std::span<float> sum, std::span<const std::uint16_t> values);
 
 }  // namespace aimerge

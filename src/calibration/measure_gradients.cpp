@@ -26,7 +26,7 @@ namespace {
 
 constexpr int kStatesTag = 13, kGradientsTag = 14, kHeadTag = 15, kSumTag = 16;
 
-/// Of a loss that is a sum over rows; on processors each thread takes one at a time, which stays in its second cache.
+/// The gradient of a loss that is a sum over rows. On a CPU each thread computes one row at a time, which stays in its L2.
 /// @param ofRows makes of a float32 tensor of logits [rows, vocabulary] the gradient; its second argument is the first row
 template <typename OfRows>
 at::Tensor gradientByRows(const at::Tensor& logits, const OfRows& ofRows) {
@@ -39,8 +39,8 @@ at::Tensor gradientByRows(const at::Tensor& logits, const OfRows& ofRows) {
     return gradient;
 }
 
-/// Of the sum of the next tokens' negative log-likelihoods: p - 1 at the next token, p elsewhere, for all tokens but the
-/// last.
+/// The gradient of the summed negative log-likelihood of the next tokens: p - 1 at the next token, p elsewhere, for all
+/// tokens but the last.
 at::Tensor gradientOfLikelihood(const at::Tensor& logits, std::span<const std::int32_t> ids) {
     return gradientByRows(logits, [&](const at::Tensor& part, std::int64_t first) {
         const std::int64_t rows = part.size(0), next = std::min(rows, static_cast<std::int64_t>(ids.size()) - 1 - first);
@@ -53,12 +53,12 @@ at::Tensor gradientOfLikelihood(const at::Tensor& logits, std::span<const std::i
     });
 }
 
-/// Of the mean entropy H = - sum_j p_j ln p_j of what the model expects at each position: - p_j (ln p_j + H) / length.
+/// The gradient of the mean entropy H = - sum_j p_j ln p_j of the next-token distributions: - p_j (ln p_j + H) / length.
 at::Tensor gradientOfEntropy(const at::Tensor& logits, std::span<const std::int32_t> ids) {
     return gradientByRows(logits, [&](const at::Tensor& part, std::int64_t) {
         at::Tensor logarithms = at::log_softmax(part, -1);
         at::Tensor gradient = logarithms.exp();
-        // Of probabilities that are rounded, and add up to 1 but for that: by their sum, so that gradients add up to 0.
+        // Rounded probabilities do not add up to exactly 1: divide by their sum, so that gradients add up to 0.
         const at::Tensor entropy =
             at::mul(gradient, logarithms).sum(-1, /*keepdim=*/true).neg_().div_(gradient.sum(-1, true));
         return gradient.mul_(logarithms.add_(entropy)).mul_(-1.0 / static_cast<double>(ids.size()));

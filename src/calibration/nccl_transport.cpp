@@ -58,8 +58,8 @@ public:
         waitUntilReady("the set-up of NCCL");
     }
 
-    /// Of a working communicator only at the end of the process, when there is nobody left to finalize it with; of a broken
-    /// one at once, which also ends its kernels.
+    /// A working communicator ends only with the process, when there is no rank left to finalize it with; a broken one ends
+    /// at once, which also ends its kernels.
     ~Communicator() {
         ncclCommAbort(communicator_);
         cudaStreamDestroy(stream_);

@@ -25,7 +25,7 @@ struct ObservedPoint {
     auto operator<=>(const ObservedPoint&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm of clang-tidy 14
 };
 
-/// Of each point the sums of consecutive parts of the corpus; the first ones of the corpus are added up.
+/// For each point, the sums of consecutive parts of the corpus; the first ones are added up.
 using SumsByPoint = std::map<ObservedPoint, std::vector<ChannelSums>>;
 
 /// Adds a part to those before it.

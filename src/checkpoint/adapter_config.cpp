@@ -153,7 +153,8 @@ std::string AdapterConfig::findReasonForPeft() const {
     if (isMergedByPeft() || kind == kTrainableTokens || kind == kLayerNorms) return "";
     if (kind != kLora) return fmt::format("peft_type \"{}\"", kind);
     for (const char* key : kMergedByPeft)
-        if (const Json* value = findKey(json_, key); value && !isOff(*value)) return fmt::format("{} {}", key, value->dump());
+        if (const Json* value = findKey(json_, key); value && !isOff(*value))
+            return fmt::format("{} {}", key, value->dump());
     return "";
 }
 

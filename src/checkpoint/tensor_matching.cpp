@@ -87,7 +87,7 @@ std::optional<OutputPlace> outputPlaceOf(const ModelSet& set, std::size_t number
     return OutputPlace{name, number, place};
 }
 
-/// Of the references of all slices, in model order.
+/// The places of the reference models of all slices, in model order.
 std::vector<OutputPlace> outputPlaces(const ModelSet& set) {
     std::vector<OutputPlace> places;
     for (std::size_t number = 0; number < set.slices.size(); ++number) {

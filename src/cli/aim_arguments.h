@@ -28,7 +28,7 @@ bool usesGeneralText(const AimArguments& arguments);
 /// A text in double quotes, for YAML. @throws UsageError when it is not UTF-8
 std::string quoted(const std::string& text);
 
-/// The same of a list: ["a", "b"].
+/// A list of quoted texts: ["a", "b"].
 std::string quotedList(const std::vector<std::string>& texts);
 
 }  // namespace aimerge

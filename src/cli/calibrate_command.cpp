@@ -149,7 +149,7 @@ void runCalibrate(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kCalibrateCommand{"calibrate", "Take the activation statistics of the base model",
+const Command kCalibrateCommand{"calibrate", "Measure the activation statistics of the base model",
                                 "aimerge calibrate configs/smollm2-ties-aim.yaml --out statistics.h5", declareCalibrate,
                                 runCalibrate};
 

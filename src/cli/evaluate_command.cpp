@@ -23,7 +23,7 @@ void declareEvaluate(CLI::App& app, Options& options) {
     app.add_option("--suite", options.suites,
                    "Items to score, as .jsonl, .json, .parquet, ..., or .txt for perplexity (repeatable)")
         ->required();
-    app.add_option("--dtype", options.computeDtype, "In what the model runs")
+    app.add_option("--dtype", options.computeDtype, "Data type in which the model runs")
         ->check(CLI::IsMember({"float32", "bfloat16"}))
         ->capture_default_str();
     app.add_option("--multiple-choice", options.choiceMetric, "The score of tasks with choices")
@@ -32,7 +32,7 @@ void declareEvaluate(CLI::App& app, Options& options) {
     app.add_option("--block-length", options.blockLength, "Tokens of a block of text, for perplexity")
         ->check(CLI::Range(2, 1 << 20))
         ->capture_default_str();
-    app.add_option("--samples", options.samples, "Write what was found for every item to this file (.jsonl)");
+    app.add_option("--samples", options.samples, "Write the result of every item to this file (.jsonl)");
     app.add_flag("--json", options.json, "Print the scores as JSON");
     declareComputeOptions(app, options);
 }
@@ -93,6 +93,7 @@ void runEvaluate(World& world, const Options& options) {
 }  // namespace
 
 const Command kEvaluateCommand{"evaluate", "Score a checkpoint on suites of prompts and texts",
-                               "aimerge evaluate merged/ --suite configs/smollm2/suites/math.jsonl --json", declareEvaluate, runEvaluate};
+                               "aimerge evaluate merged/ --suite configs/smollm2/suites/math.jsonl --json", declareEvaluate,
+                               runEvaluate};
 
 }  // namespace aimerge

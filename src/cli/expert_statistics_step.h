@@ -25,7 +25,7 @@ void refuseSensitivity(const AimConfig& aim);
 /// needed.
 std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& settings);
 
-/// The same for the sensitivity of a base alone.
+/// The line for the sensitivity of a base.
 std::string sensitivityLine(const Checkpoint& base, const CalibrationConfig& calibration, const PlanSettings& settings);
 
 struct ProvidedStatistics {

@@ -1,4 +1,4 @@
-// aimerge featcal MERGED --expert NAME=MODEL:TEXT ... --out DIR: fits a model that was merged by anything to what its
+// aimerge featcal MERGED --expert NAME=MODEL:TEXT ... --out DIR: fits a model that any program has merged to what its
 // experts compute (calibration/featcal.h). One line for a config with merge_method passthrough, which it prints.
 
 #include "cli/merge_command.h"
@@ -59,16 +59,18 @@ void declareFeatcal(CLI::App& app, Options& options) {
     app.add_option("--expert", arguments.experts,
                    "NAME=MODEL:TEXT: an expert and examples of what it does: a file, a folder or a pattern (repeatable)")
         ->required();
-    app.add_option("--base", arguments.base, "The model that the experts were made from; --rho and --base-text need it");
-    app.add_option("--base-text", arguments.baseText, "A text on which the base counts as an expert of its own");
-    app.add_option("--lambda", arguments.lambda, "How strongly the merged weights hold: above 0");
+    app.add_option("--base", arguments.base,
+                   "The model that the experts were fine-tuned from; --rho and --base-text need it");
+    app.add_option("--base-text", arguments.baseText, "A text for which the base counts as one more expert");
+    app.add_option("--lambda", arguments.lambda, "How strongly weights stay near the merge: above 0");
     app.add_option("--rho", arguments.rho,
                    "1: towards the merged weights; 0: towards the base's; above 1: beyond the merged");
-    app.add_option("--alpha", arguments.alpha, "Share of the expert's own input in what its output is computed from");
+    app.add_option("--alpha", arguments.alpha,
+                   "Share of the expert's own input, the rest being the merged model's, when its output is computed");
     app.add_option("--text-key", arguments.textKeys, "Columns whose texts are joined")->delimiter(',');
     app.add_option("--sequences", arguments.sequences, "Sequences of each text, at most")->check(CLI::PositiveNumber);
     app.add_option("--sequence-length", arguments.sequenceLength, "Tokens of a sequence")->check(CLI::PositiveNumber);
-    app.add_option("--dtype", arguments.dtype, "In which the models are run: float32 or bfloat16");
+    app.add_option("--dtype", arguments.dtype, "Data type in which the models run: float32 or bfloat16");
     declareOutput(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);

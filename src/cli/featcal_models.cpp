@@ -82,7 +82,7 @@ void requireSameSizes(const MergeJob& job, const FeatcalModels& models, const Ch
                          shapeText(output->shape));
     }
     if (model.modelConfig().vocabSize != job.base().modelConfig().vocabSize)
-        throw InputError("{}: has {} tokens, the merged model {}; featcal goes with models of one vocabulary", model.name(),
+        throw InputError("{}: has {} tokens, the merged model {}; featcal needs models of one vocabulary", model.name(),
                          model.modelConfig().vocabSize, job.base().modelConfig().vocabSize);
 }
 
@@ -105,8 +105,8 @@ const Checkpoint& FeatcalModel::in(const MergeJob& job) const {
 FeatcalModels openFeatcalModels(const MergeJob& job) {
     const FeatcalConfig& featcal = *job.config.featcal;
     const std::string mark = featcal.mark.text();
-    if (!job.mergesWholeModels()) throw UsageError("{}: featcal goes with whole models, listed as 'models'", mark);
-    if (job.realignsVocabulary()) throw UsageError("{}: featcal goes with models of one vocabulary", mark);
+    if (!job.mergesWholeModels()) throw UsageError("{}: featcal needs whole models, listed as 'models'", mark);
+    if (job.realignsVocabulary()) throw UsageError("{}: featcal needs models of one vocabulary", mark);
     requireRunnable(job.base().modelConfig(), job.base().name());
 
     FeatcalModels models;

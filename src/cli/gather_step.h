@@ -15,7 +15,7 @@
 
 namespace aimerge {
 
-/// Of a rank other than 0: what is merged until it is sent.
+/// On a rank other than 0: keeps what is merged until it is sent.
 class OutgoingStore : public PointStore {
 public:
     /// @param job must outlive the store
@@ -37,7 +37,7 @@ private:
     std::vector<std::string> finished_;
 };
 
-/// Of rank 0: takes what the others send.
+/// On rank 0: receives what the others send.
 class IncomingTensors {
 public:
     /// @param store gets their bytes, as if they had been merged here

@@ -210,10 +210,10 @@ void printArchitecture(const ordered_json& architecture) {
         roles.push_back(fmt::format("{} {}", count.get<std::size_t>(), role));
     fmt::print("tensors by role: {}\n", fmt::join(roles, ", "));
     if (!architecture["beside_the_layers"].empty())
-        fmt::print("{} tensors stand neither before nor behind layers: {}\n", architecture["beside_the_layers"].size(),
+        fmt::print("{} tensors are neither before nor after layers: {}\n", architecture["beside_the_layers"].size(),
                    someOf(architecture["beside_the_layers"]));
     if (!architecture["input_axis_unknown"].empty())
-        fmt::print("{} tensors do not tell which axis is their input: {}\n", architecture["input_axis_unknown"].size(),
+        fmt::print("{} tensors do not show which axis is their input: {}\n", architecture["input_axis_unknown"].size(),
                    someOf(architecture["input_axis_unknown"]));
 }
 

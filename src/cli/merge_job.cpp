@@ -136,11 +136,10 @@ void requireMeasurableExperts(const MergeJob& job) {
 void requireSequentialJob(const MergeJob& job) {
     const std::string mark = job.config.aim->calibration.mark.text();
     if (!job.mergesWholeModels())
-        throw UsageError("{}: aim.calibration.sequential goes with whole models, listed as 'models'", mark);
-    if (job.realignsVocabulary())
-        throw UsageError("{}: aim.calibration.sequential goes with models of one vocabulary", mark);
+        throw UsageError("{}: aim.calibration.sequential needs whole models, listed as 'models'", mark);
+    if (job.realignsVocabulary()) throw UsageError("{}: aim.calibration.sequential needs models of one vocabulary", mark);
     if (job.method->info().needs != ExpertStatistic::None)
-        throw UsageError("{}: aim.calibration.sequential goes with methods that do not measure the experts; {} does", mark,
+        throw UsageError("{}: aim.calibration.sequential needs a method that does not measure the experts; {} does", mark,
                          job.config.method);
 }
 

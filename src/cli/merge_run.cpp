@@ -80,7 +80,7 @@ bool isDone(const RootState& root) {
         spdlog::warn("{}; merging again", damage.what());
         return false;
     }
-    spdlog::info("{}: complete, from the same document and inputs; taken over", root.output->target().string());
+    spdlog::info("{}: complete, from the same document and inputs; reused", root.output->target().string());
     return true;
 }
 

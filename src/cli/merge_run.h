@@ -50,7 +50,7 @@ public:
     /// finished.
     void begin();
 
-    /// Nothing is to be merged: a dry run, or a complete output was taken over.
+    /// Nothing is to be merged: a dry run, or a complete output was reused.
     bool isSettled() const { return !plan_; }
 
     /// What is left of this rank's share; valid as long as the run. @pre !isSettled()

@@ -111,7 +111,7 @@ std::unordered_map<std::string_view, std::size_t> indicesOf(const MergeJob& job,
     return indices;
 }
 
-/// Of all inputs of the passes, each once.
+/// Counts all inputs of the passes, each once.
 std::uint64_t bytesToRead(std::span<const MergePass> passes,
                           const std::vector<std::unordered_map<std::string_view, std::size_t>>& indices) {
     std::set<std::pair<std::string_view, std::string_view>> known;  // model, tensor

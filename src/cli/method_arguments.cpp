@@ -152,7 +152,7 @@ void declareMethodOptions(CLI::App& app, MethodArguments& arguments) {
     add("--density", arguments.density, "Share of each change that is kept: one value, or one for each model")
         ->delimiter(',');
     add("--param", arguments.parameters, "NAME=VALUE of any parameter of the method; NAME=VALUE,VALUE for each model");
-    add("--dtype", arguments.dtype, "Of the output: float32, float16 or bfloat16 (default: the models')");
+    add("--dtype", arguments.dtype, "Data type of the output: float32, float16 or bfloat16 (default: the models')");
 }
 
 std::string methodConfigText(const MethodArguments& arguments, const AimArguments& aim,

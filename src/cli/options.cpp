@@ -37,21 +37,21 @@ CLI::Option* declareSize(CLI::App& app, const char* name, std::string& size, con
 }  // namespace
 
 void declareCommonOptions(CLI::App& app, Options& options) {
-    app.add_option("--log-level", options.logLevel, "How much to say on standard error")
+    app.add_option("--log-level", options.logLevel, "How much to print on standard error")
         ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
         ->capture_default_str();
 }
 
 void declareComputeOptions(CLI::App& app, Options& options) {
-    app.add_option("--device", options.device, "Where to compute: on the processors, or on one GPU per rank")
+    app.add_option("--device", options.device, "Where to compute: on the CPU, or on one GPU per rank")
         ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
         ->capture_default_str();
-    app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the processors)")
+    app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the CPUs)")
         ->check(CLI::Range(1, 1024));
     declareSize(app, "--memory-limit", options.memoryLimit,
                 "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
     app.add_option("--log-dir", options.logDirectory,
-                   "Folder for a log file per rank, with everything that --log-level debug would say (appended)");
+                   "Folder for a log file per rank, with everything that --log-level debug would print (appended)");
     app.add_option("--progress", options.progress, "Progress display")
         ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
         ->capture_default_str();
@@ -72,24 +72,25 @@ void declareShardSize(CLI::App& app, Options& options) {
 void declareScatter(CLI::App& app, Options& options) {
     declareAlternative(
         app, "--io", options.scattersInputs, "scatter",
-        "How ranks come to the models' weights: `direct`ly from files that all see, or `scatter`ed by rank 0, "
-        "into AIMERGE_SCRATCH_DIR of each machine (default: direct)");
+        "How ranks get the models' weights: `direct` from files that all see, or by `scatter`: rank 0 reads them and sends "
+        "them into AIMERGE_SCRATCH_DIR of each machine (default: direct)");
 }
 
 void declareGather(CLI::App& app, Options& options) {
-    declareAlternative(app, "--gather", options.gathersAtRoot, "root",
-                       "How what is merged comes to its files: `direct`ly from every rank, or through the `root`, rank 0, "
-                       "which then alone sees the output's folder (default: direct)");
+    declareAlternative(
+        app, "--gather", options.gathersAtRoot, "root",
+        "How merged tensors reach their files: `direct` from every rank, or through rank 0, the `root`, which "
+        "then alone sees the output's folder (default: direct)");
 }
 
 void declareTimesAsJson(CLI::App& app, Options& options) {
-    app.add_flag("--json", options.timesAsJson, "Print what every phase and rank took as JSON when the job has ended");
+    app.add_flag("--json", options.timesAsJson, "Print the times of every phase and rank as JSON when the job has ended");
 }
 
 void declareJobOptions(CLI::App& app, Options& options) {
     declareComputeOptions(app, options);
     app.add_option("--set", options.overrides,
-                   "Override a config value: --set aim.omega=0.2 (repeatable); of several documents, in the result's")
+                   "Override a config value: --set aim.omega=0.2 (repeatable); with several documents, in the result's")
         ->type_name("path.to.key=value");
     app.add_option("--stages", options.stages, "Stages of the pipeline that calibrates (default: all ranks / --replicas)")
         ->check(CLI::Range(1, 65536));

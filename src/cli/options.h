@@ -99,7 +99,7 @@ void declareTimesAsJson(CLI::App& app, Options& options);
 /// --log-level and --help's common footer; every command has them.
 void declareCommonOptions(CLI::App& app, Options& options);
 
-/// Threads of this rank: --threads, or this rank's share of the processors.
+/// Threads of this rank: --threads, or this rank's share of the CPUs.
 int threadsPerRank(const World& world, const Options& options);
 /// --memory-limit in bytes; 0 = not given. @throws UsageError
 std::uint64_t givenMemoryLimit(const Options& options);
@@ -110,11 +110,11 @@ std::uint64_t memoryLimitBytes(const Options& options);
 std::uint64_t usableGpuMemory(std::uint64_t bytes);
 ProgressMode progressMode(const World& world, const Options& options);
 /// Where this rank merges: on its GPU only with --device cuda, because a merge is as fast as files are read and written,
-/// which the processors do without copying over (docs/gpu.md).
+/// which the CPU does without copying data over (docs/gpu.md).
 Device mergesOn(const Options& options);
 
 /// Collective. Where this rank computes: with `cuda` a GPU of its own, or an error; with `auto` a GPU of its own where every
-/// rank has one, else the processors.
+/// rank has one, else the CPU.
 /// @throws UsageError saying which rank has no GPU and why
 Device chooseDevice(World& world, const Options& options);
 

@@ -16,7 +16,7 @@
 namespace aimerge {
 namespace {
 
-/// Of the layers, and the embedding.
+/// Bytes of the largest layer, or of the embedding if it is larger.
 std::uint64_t largestPartBytes(const Architecture& architecture, const std::vector<OutputTensor>& outputs) {
     std::map<std::int64_t, std::uint64_t> bytes;  // by layer
     constexpr std::int64_t kEmbedding = -1;

@@ -1,4 +1,4 @@
-// aimerge relax MERGED --base BASE --omega W --out DIR: AIM on a model that was merged by anything. One line for a config
+// aimerge relax MERGED --base BASE --omega W --out DIR: AIM on a model that any program has merged. One line for a config
 // with the merged model as the only expert of task_arithmetic, which it prints.
 
 #include "cli/merge_command.h"
@@ -18,7 +18,7 @@ std::string configText(const Options& options) {
 
 void declareRelax(CLI::App& app, Options& options) {
     app.add_option("merged", options.subject, "The merged model: a folder or a hub name")->required();
-    app.add_option("--base", options.relaxBase, "The model that the experts were made from")->required();
+    app.add_option("--base", options.relaxBase, "The model that the experts were fine-tuned from")->required();
     declareAimOptions(app, options.aim)->required();
     declareOutput(app, options);
     declareScatter(app, options);
@@ -32,7 +32,7 @@ void runRelax(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kRelaxCommand{"relax", "Relax the change of a model that was merged by anything, with AIM",
+const Command kRelaxCommand{"relax", "Apply AIM to a model that any program has merged",
                             "aimerge relax merged/ --base base/ --omega 0.4 --out relaxed/", declareRelax, runRelax};
 
 }  // namespace aimerge

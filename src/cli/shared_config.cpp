@@ -26,7 +26,7 @@ void requireOneConfig(const Options& options) {
     if (!aim.omegas.empty() || !aim.corpus.empty() || !aim.preset.empty() || !aim.statistics.empty() ||
         !aim.textKeys.empty())
         throw UsageError(
-            "--omega, --corpus, --text-key, --preset and --statistics go with --method; change the config, or use "
+            "--omega, --corpus, --text-key, --preset and --statistics belong to --method; change the config, or use "
             "--set aim.omega=0.4");
 }
 

@@ -363,7 +363,7 @@ private:
         std::uint64_t bytes = 0;
         for (const OutputTensor& tensor : job.outputs) bytes += tensor.bytes();
         const std::uint64_t perRank = std::max<std::uint64_t>(1, bytes / static_cast<std::uint64_t>(world_.size()));
-        // The same on every rank: the least that any has room for.
+        // Equal on every rank: as many as the rank with the least memory can hold.
         return static_cast<std::size_t>(
             std::max<std::int64_t>(1, -world_.maximum(-static_cast<std::int64_t>(room / perRank))));
     }

@@ -134,6 +134,7 @@ void SweepLedger::record(std::size_t i, PointResult result, double seconds) {
     if (result.status == PointStatus::Failed) spdlog::error("{}: {}", name, result.error);
     result.key = keys_[i];
     result.seconds = seconds;
+    if (sweep_.points[i].config) result.config = sweep_.points[i].config->text;
     journal_->record(name, result);
     results_[i] = std::move(result);
     writeTable();

@@ -26,7 +26,7 @@ public:
     /// writes nothing. @throws UsageError naming the job that has one of them
     SweepLedger(World& world, const Options& options, const SweepConfig& sweep);
 
-    /// The same on every rank: point i is to be merged or scored by this job.
+    /// Whether this job has to merge or score point i; equal on every rank.
     bool isPending(std::size_t i) const { return pending_[i]; }
     bool hasPending() const { return total_ > 0; }
 

@@ -17,7 +17,7 @@ namespace {
 
 void declareVerify(CLI::App& app, Options& options) {
     app.add_option("folder", options.subject, "Checkpoint folder, or a folder of omega-* folders")->required();
-    app.add_option("--threads", options.threads, "Threads (default: all processors)")->check(CLI::Range(1, 1024));
+    app.add_option("--threads", options.threads, "Threads (default: all CPUs)")->check(CLI::Range(1, 1024));
     app.add_flag("--json", options.json, "Print JSON to standard output");
     app.add_flag("--dry-run", options.dryRun, "Only say what would be read");
 }

@@ -24,8 +24,8 @@ set_target_properties(aimerge_torch PROPERTIES INSTALL_RPATH "$ORIGIN;${_elsewhe
 
 install(PROGRAMS src/tools/mergekit-yaml DESTINATION bin)
 install(DIRECTORY src/tools/ DESTINATION share/aimerge/tools
-  FILES_MATCHING PATTERN "*.py" PATTERN "*.txt"
-  # Of the demo and of the build.
+  FILES_MATCHING PATTERN "*.py" PATTERN "*.js" PATTERN "*.txt"
+  # These are for the demo and the build alone.
   PATTERN make_family.py EXCLUDE PATTERN train_second_family.py EXCLUDE PATTERN second_family_tasks.py EXCLUDE
   PATTERN task_examples.py EXCLUDE PATTERN line_coverage.py EXCLUDE PATTERN requirements-nvcc.txt EXCLUDE
   PATTERN __pycache__ EXCLUDE)

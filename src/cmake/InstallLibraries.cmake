@@ -6,7 +6,7 @@ file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${AIMERGE_PROGRAM}" LIBRARIES "${AIME
   RESOLVED_DEPENDENCIES_VAR _libraries)
 foreach(_library IN LISTS _libraries)
   file(INSTALL "${_library}" DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/aimerge" FOLLOW_SYMLINK_CHAIN)
-  # Of a library of the distribution: what its package says.
+  # A library of the distribution has its licence in its package.
   file(REAL_PATH "${_library}" _file)
   execute_process(COMMAND dpkg-query -S "${_file}" OUTPUT_VARIABLE _package ERROR_QUIET)
   if(_package MATCHES "^([^:]+)")

@@ -3,7 +3,7 @@
 #include "aimerge/config/mapping_reader.h"
 #include "config/assign_if_given.h"
 #include "config/calibration_config.h"
-#include "config/parameter_reader.h"
+#include "config/parameter_settings.h"
 #include "config/scalar_text.h"
 
 #include <charconv>
@@ -150,8 +150,8 @@ void checkStatistic(const AimConfig& aim, const MappingReader& reader) {
                               aim.control == AimControl::Shuffled || aim.control == AimControl::Mean;
     if (aim.isPerElement() && isPerChannel)
         throw UsageError(
-            "{}: aim.statistic {} is per element, and goes with normalisation max, the shapes linear, power and sigmoid, "
-            "and control scale; statistics of channels go with all",
+            "{}: aim.statistic {} is per element, and works with normalisation max, the shapes linear, power and sigmoid, "
+            "and control scale; statistics of channels work with all",
             mark, name);
 }
 

@@ -11,7 +11,7 @@
 #include "config/featcal_config.h"
 #include "config/foreign_config.h"
 #include "config/misplaced_keys.h"
-#include "config/parameter_reader.h"
+#include "config/parameter_settings.h"
 #include "config/slice_reader.h"
 #include "config/vocabulary_config.h"
 

@@ -2,13 +2,13 @@
 
 #include "aimerge/config/model_reference.h"
 #include "config/calibration_config.h"
-#include "config/parameter_reader.h"
+#include "config/parameter_settings.h"
 #include "config/scalar_text.h"
 
 namespace aimerge {
 namespace {
 
-/// The same folder has one spelling: no trailing slash, no "./".
+/// One spelling for each folder: no trailing slash, no "./".
 std::filesystem::path comparable(const std::string& model) {
     const std::filesystem::path path = std::filesystem::path(model).lexically_normal();
     return path.has_filename() ? path : path.parent_path();

@@ -2,7 +2,7 @@
 // Conversations as text, by a chat template, in a Python process (src/tools/render_conversations.py): templates are Jinja,
 // whose own engine they are written for.
 
-#include "aimerge/corpus/corpus.h"
+#include "corpus/corpus.h"
 #include "corpus/python_helper.h"
 #include "corpus/row_layout.h"
 

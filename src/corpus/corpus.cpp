@@ -1,4 +1,4 @@
-#include "aimerge/corpus/corpus.h"
+#include "corpus/corpus.h"
 
 #include "aimerge/core/error.h"
 #include "core/utf8.h"

@@ -1,4 +1,4 @@
-#include "aimerge/corpus/packing.h"
+#include "corpus/packing.h"
 
 #include "aimerge/core/error.h"
 #include "core/utf8.h"

@@ -4,13 +4,13 @@
 #include "aimerge/core/file.h"
 #include "aimerge/core/random.h"
 #include "aimerge/core/revision.h"
-#include "aimerge/corpus/corpus.h"
 #include "aimerge/corpus/corpus_files.h"
-#include "aimerge/corpus/packing.h"
-#include "aimerge/corpus/token_cache.h"
-#include "aimerge/corpus/token_ids_file.h"
 #include "aimerge/corpus/tokenizer.h"
 #include "aimerge/vocabulary/chat_template.h"
+#include "corpus/corpus.h"
+#include "corpus/packing.h"
+#include "corpus/token_cache.h"
+#include "corpus/token_ids_file.h"
 
 #include <spdlog/spdlog.h>
 

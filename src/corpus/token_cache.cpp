@@ -1,10 +1,10 @@
-#include "aimerge/corpus/token_cache.h"
+#include "corpus/token_cache.h"
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "aimerge/corpus/token_ids_file.h"
 #include "aimerge/safetensors/safetensors.h"
+#include "corpus/token_ids_file.h"
 
 #include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>

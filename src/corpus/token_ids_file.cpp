@@ -1,4 +1,4 @@
-#include "aimerge/corpus/token_ids_file.h"
+#include "corpus/token_ids_file.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"

@@ -52,7 +52,7 @@ public:
     void download(std::span<std::byte> out) const;
 };
 
-/// Memory of the host that the device copies from and to without the processor, and that kernels may write to.
+/// Memory of the host that the device copies from and to without the CPU, and that kernels may write to.
 class PinnedMemory : public CudaBuffer<ReleasePinned> {
 public:
     PinnedMemory() = default;
@@ -64,7 +64,7 @@ public:
 /// @throws RuntimeFault
 std::uint64_t lookAtDeviceMemory();
 
-/// The same bytes on both sides.
+/// Equal numbers of bytes on both sides.
 struct StagedMemory {
     PinnedMemory host;
     DeviceMemory device;

@@ -5,7 +5,7 @@
 namespace aimerge {
 namespace {
 
-// Of a stage that holds its layers: one hidden state is received while one is computed and one sent.
+// A stage that holds its layers receives one hidden state while it computes one and sends one.
 constexpr std::uint64_t kStatesInFlight = 3;
 
 struct CalibrationMemory {

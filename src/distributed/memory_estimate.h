@@ -8,7 +8,7 @@
 
 namespace aimerge {
 
-/// Of one micro-batch.
+/// The memory of one micro-batch.
 struct StepMemory {
     std::uint64_t hiddenBytes = 0;  // one hidden state [sequences, length, hidden]
     std::uint64_t workBytes = 0;    // activations alive at the widest moment of a layer

@@ -1,6 +1,6 @@
 #pragma once
 // How a polling loop waits: it looks again at once while an answer is likely, then sleeps ever longer, so that waiting ranks
-// leave the processors to working ones; and it knows when its time is over.
+// leave the CPUs to working ones; and it knows when its time is over.
 
 #include <chrono>
 

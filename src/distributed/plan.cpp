@@ -174,7 +174,7 @@ std::vector<PlannedRank> onePipeline(const ModelWork& model, const PlanSettings&
     return ranks;
 }
 
-/// Of a calibration; nothing is merged yet.
+/// The pipelines of a calibration; nothing is merged yet.
 std::vector<PlannedRank> pipelines(const ModelWork& calibration, const PlanSettings& settings, int replicas) {
     const std::vector<Share> stages = shareOut(calibration, settings.ranks / replicas, settings.hardware);
     std::vector<PlannedRank> ranks;

@@ -1,7 +1,7 @@
 #include "aimerge/evaluation/evaluate.h"
 
-#include "aimerge/evaluation/batches.h"
 #include "aimerge/torch/torch_library.h"
+#include "evaluation/batches.h"
 
 #include <algorithm>
 

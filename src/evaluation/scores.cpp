@@ -120,6 +120,7 @@ std::vector<TaskScore> scoreTasks(const EvaluationRequests& requests, const std:
             task.score.standardError *= task.score.value;
         } else {
             task.score.value = meanOf(task.values);
+            for (const double value : task.values) task.score.outcomes += value > 0 ? '1' : '0';
         }
         scores.push_back(task.score);
     }

@@ -19,7 +19,7 @@ const std::vector<std::string> kMergeKeys{"dtype",     "out_dtype",     "tokeniz
                                           "tokenizer", "chat_template", "unsafe_truncate_embeddings",
                                           "seed",      "calibration"};
 
-/// The same for every point, unless its method has another.
+/// One for all points, unless a method has its own.
 constexpr const char* kFeatcal = "featcal";
 
 YamlNode scalar(std::string text, const SourceMark& mark) {

@@ -25,19 +25,23 @@ constexpr const char* kJournalName = "journal";
 
 Json toJson(const std::string& point, const PointResult& result) {
     Json scores = Json::array();
-    for (const TaskScore& score : result.scores)
+    for (const TaskScore& score : result.scores) {
         scores.push_back({{"task", score.task},
                           {"metric", score.metric},
                           {"value", score.value},
                           {"stderr", score.standardError},
                           {"items", score.items}});
-    return {{"point", point},
-            {"key", result.key},
-            {"status", pointStatusName(result.status)},
-            {"seconds", result.seconds},
-            {"error", result.error},
-            {"scored_by", result.scoredBy},
-            {"scores", std::move(scores)}};
+        if (!score.outcomes.empty()) scores.back()["outcomes"] = score.outcomes;
+    }
+    Json line{{"point", point},
+              {"key", result.key},
+              {"status", pointStatusName(result.status)},
+              {"seconds", result.seconds},
+              {"error", result.error},
+              {"scored_by", result.scoredBy},
+              {"scores", std::move(scores)}};
+    if (!result.config.empty()) line["config"] = result.config;
+    return line;
 }
 
 PointResult fromJson(const Json& line) {
@@ -50,7 +54,8 @@ PointResult fromJson(const Json& line) {
     for (const Json& score : line.at("scores"))
         result.scores.push_back({score.at("task").get<std::string>(), score.at("metric").get<std::string>(),
                                  score.at("value").get<double>(), score.at("stderr").get<double>(),
-                                 score.at("items").get<std::size_t>()});
+                                 score.at("items").get<std::size_t>(), score.value("outcomes", "")});
+    result.config = line.value("config", "");
     return result;
 }
 
@@ -72,10 +77,6 @@ std::vector<Column> columnsOf(const std::vector<PointResult>& results) {
 const TaskScore* scoreOf(const PointResult& result, const Column& column) {
     const auto found = std::ranges::find(result.scores, column.task, &TaskScore::task);
     return found == result.scores.end() ? nullptr : &*found;
-}
-
-double shownValue(const TaskScore& score) {
-    return score.isPerplexity() ? score.value : 100 * score.value;
 }
 
 /// Jobs that share a journal write one after the other: an append is a look at the size and a write there.
@@ -101,6 +102,14 @@ private:
 };
 
 }  // namespace
+
+std::string columnName(const TaskScore& score) {
+    return score.task + (score.isPerplexity() ? ":ppl" : "");
+}
+
+double shownValue(const TaskScore& score) {
+    return score.isPerplexity() ? score.value : 100 * score.value;
+}
 
 std::string_view pointStatusName(PointStatus status) {
     switch (status) {

@@ -1,7 +1,7 @@
-#include "aimerge/safetensors/tensor_digest.h"
 #include "aimerge/core/error.h"
-#include "aimerge/merge/convert.h"
 #include "aimerge/merge/merge_tensor.h"
+#include "aimerge/safetensors/tensor_digest.h"
+#include "merge/sources/convert.h"
 
 #include <algorithm>
 
@@ -24,7 +24,7 @@ void readElements(const InputView& view, std::uint64_t first, std::uint64_t coun
     view.model->read(*view.tensor, first * width, out);
 }
 
-/// NaN and infinity stay what they are: a tensor that is taken over is none of the merge's arithmetic.
+/// NaN and infinity stay what they are: a copied tensor is not part of the merge's arithmetic.
 std::span<const std::byte> convertedElements(const TensorCopy& copy, std::uint64_t count, CopyPlace& place) {
     const Dtype from = copy.inputs.front().tensor->dtype;
     if (from == copy.dtype) return place.first;

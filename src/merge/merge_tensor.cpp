@@ -1,15 +1,15 @@
 #include "aimerge/merge/merge_tensor.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/merge/convert.h"
-#include "aimerge/merge/importance.h"
-#include "aimerge/merge/selection.h"
 #include "aimerge/safetensors/tensor_digest.h"
-#include "merge/prepared_parts.h"
-#include "merge/row_runs.h"
-#include "merge/tensor_reader.h"
+#include "merge/combine/prepared_parts.h"
+#include "merge/relaxation/importance.h"
+#include "merge/selection/selection.h"
+#include "merge/sources/convert.h"
+#include "merge/sources/row_runs.h"
+#include "merge/sources/tensor_reader.h"
 #if AIMERGE_HAS_CUDA
-#include "merge/device_lane.h"
+#include "merge/device/device_lane.h"
 #endif
 
 #include <algorithm>
@@ -325,7 +325,7 @@ private:
     std::vector<float> largestImportance_;                // of each part's elements, before they are normalised
     std::vector<std::optional<Relaxation>> relaxations_;  // per point; none when the tensor is not relaxed
 #if AIMERGE_HAS_CUDA
-    Device device_;  // the processors, when there is no kernel
+    Device device_;  // the CPU, when there is no kernel
     DeltaRounding rounding_ = DeltaRounding::None;
 #endif
 };

@@ -1,7 +1,7 @@
 #include "aimerge/merge/resolve_parameters.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/merge/passthrough.h"
+#include "merge/methods/passthrough.h"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 #include "aimerge/merge/tensor_assembly.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/merge/importance.h"
 #include "aimerge/merge/resolve_parameters.h"
-#include "merge/expert_importance.h"
+#include "merge/relaxation/expert_importance.h"
+#include "merge/relaxation/importance.h"
 
 #include <cmath>
 #include <cstring>
@@ -131,7 +131,7 @@ void setImportance(const AimConfig& aim, const ModelSet& models, const MatchedTe
         return;
     }
     if (by.treatment == Treatment::OfAnotherKind) return;
-    // Of a head that is tied in the base, the embedding has the gradient.
+    // For a head that is tied in the base, the embedding has the gradient.
     const std::string& parameter = matched.inputs.at(models.slices[matched.slice].baseInput.value()).tensor->name;
     auto gradients = activity.sensitivity->elementsOf(parameter, merge.shape);
     if (aim.statistic == Statistic::Sensitivity)

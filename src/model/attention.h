@@ -28,8 +28,8 @@ struct AttentionGradient {
     at::Tensor query, key, value;  // of the inputs' shapes and dtype
 };
 
-/// Of sum(attention * gradient) with respect to what entered it. On processors scores, their softmax and the gradients with
-/// respect to them are float32, of some heads and queries at a time.
+/// The gradient of sum(attention * gradient) with respect to attention's inputs. On a CPU, scores, their softmax and the
+/// gradients with respect to them are float32, for some heads and queries at a time.
 /// @param query, gradient [1, length, heads * headDim]; key, value: [1, length, keyValueHeads * headDim]
 AttentionGradient attentionGradient(const ModelConfig& config, std::int64_t layer, const at::Tensor& query,
                                     const at::Tensor& key, const at::Tensor& value, const at::Tensor& gradient);

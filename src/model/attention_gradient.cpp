@@ -64,7 +64,7 @@ private:
     at::Tensor byToken(const at::Tensor& x) const {
         return x.transpose(0, 1).reshape({1, length_, -1}).to(query_.scalar_type());
     }
-    /// Of some heads and tokens, [heads, tokens * n, headDim].
+    /// Some heads and tokens of x, [heads, tokens * n, headDim].
     static at::Tensor part(const at::Tensor& x, std::int64_t head, std::int64_t heads, std::int64_t first,
                            std::int64_t tokens) {
         return x.narrow(0, head, heads).narrow(1, first, tokens).flatten(1, 2);

@@ -86,7 +86,7 @@ private:
         return normGradient(decoder_, moduleName(module), weight, x, gradient, observer_);
     }
 
-    /// Of the products of one input.
+    /// One of the products of one input.
     struct Product {
         const char* module;
         const LinearWeights& weights;
@@ -109,7 +109,7 @@ private:
             observer_->observe(name + ".bias", {parts.rows()}, 0, product.gradient.flatten(0, -2).to(at::kFloat).sum(0));
     }
 
-    /// Of several products, or of the one that the family has for them.
+    /// The gradient through several products, or through the one that the family has for them.
     at::Tensor linear(std::initializer_list<Product> products, const char* fusedModule, const LinearWeights& fused,
                       const at::Tensor& input) const {
         std::vector<at::Tensor> gradients;

@@ -1,5 +1,5 @@
 #pragma once
-// The way back through a layer and its parts, written out: from what a LayerTrace keeps of the way there, to the gradients
+// The backward pass through a layer, written out: from what a LayerTrace keeps of the forward pass, to the gradients
 // of sum(output * gradient). Those with respect to parameters go to an observer.
 
 #include "aimerge/model/decoder.h"
@@ -13,7 +13,7 @@ namespace aimerge {
 at::Tensor layerGradient(const Decoder& decoder, std::int64_t layer, const LayerWeights& weights, const LayerTrace& trace,
                          const at::Tensor& gradient, GradientObserver* observer);
 
-/// Of a norm over the last dimension of `x`. @return with respect to x
+/// The gradient of a norm over the last dimension of `x`. @return with respect to x
 at::Tensor normGradient(const Decoder& decoder, const std::string& module, const at::Tensor& weight, const at::Tensor& x,
                         const at::Tensor& gradient, GradientObserver* observer);
 

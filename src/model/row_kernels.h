@@ -13,8 +13,8 @@ namespace aimerge::kernels {
 void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels, float eps);
 void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels, float eps);
 
-/// Of rmsNorm with these factors [channels], from the gradient with respect to its output [rows, channels]: that with
-/// respect to x, rounded once, and, summed over the rows in their order, that with respect to the factors, [channels].
+/// The gradients of rmsNorm with these factors [channels], from the gradient with respect to its output [rows, channels]:
+/// with respect to x, rounded once, and with respect to the factors [channels], summed over the rows in their order.
 void rmsNormGradient(const float* x, const float* factors, const float* gradient, float* byX, float* byFactors,
                      std::int64_t rows, std::int64_t channels, float eps);
 void rmsNormGradient(const Bf16* x, const float* factors, const Bf16* gradient, Bf16* byX, float* byFactors,

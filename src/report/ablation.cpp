@@ -102,7 +102,8 @@ ReportTable omegaTable(const ScoreTable& scores, const Analysis& analysis, const
         if (group->plain) rows.push_back(*group->plain);
         for (const std::size_t i : rows) {
             part.push_back(table.rows.size());
-            ReportRow row{{textCell(group->method), textCell(omegaText(scores.rows[i]))}, part.size() == 1};
+            ReportRow row{
+                {textCell(group->method), textCell(omegaText(scores.rows[i]))}, part.size() == 1, scores.rows[i].model};
             append(row.cells, scoreCells(scores, analysis, i, Changes::Left));
             row.cells.push_back(textCell(frontText(analysis.rows[i])));
             table.rows.push_back(std::move(row));
@@ -148,6 +149,16 @@ std::vector<MergeGroup> mergeGroups(const ScoreTable& scores) {
     return groups;
 }
 
+std::vector<std::string> combinationNames(const ScoreTable& scores) {
+    std::vector<std::string> names(scores.rows.size());
+    for (const MergeGroup& group : mergeGroups(scores)) {
+        const std::string name = combinationText(group.experts);
+        for (const std::size_t row : group.withAim) names[row] = name;
+        if (group.plain) names[*group.plain] = name;
+    }
+    return names;
+}
+
 std::optional<std::size_t> shownWithAim(const ScoreTable& scores, const MergeGroup& group) {
     const auto distance = [&scores](std::size_t row) { return std::abs(scores.rows[row].omega.value_or(2) - kPaperOmega); };
     const auto nearest = std::min_element(group.withAim.begin(), group.withAim.end(),
@@ -178,7 +189,8 @@ ReportTable ablationTable(const ScoreTable& scores, const Analysis& analysis) {
             rowsOfCombination[{group.experts.begin(), group.experts.end()}].push_back(table.rows.size());
             ReportRow row{
                 {textCell(group.method), textCell(combinationText(group.experts)), textCell(source.aim ? "yes" : "no")},
-                group.method != method};
+                group.method != method,
+                source.model};
             method = group.method;
             append(row.cells, scoreCells(scores, analysis, *index, Changes::Shown));
             row.cells.push_back(textCell(frontText(analysis.rows[*index])));
@@ -230,7 +242,7 @@ ReportTable frontTable(const ScoreTable& scores, const Analysis& analysis) {
     for (std::size_t i = 0; i < scores.rows.size(); ++i) {
         if (!analysis.rows[i].onFront) continue;
         all.push_back(table.rows.size());
-        ReportRow row{{textCell(scores.rows[i].model)}, false};
+        ReportRow row{{textCell(scores.rows[i].model)}, false, scores.rows[i].model};
         append(row.cells, scoreCells(scores, analysis, i, Changes::Left));
         table.rows.push_back(std::move(row));
     }
@@ -256,7 +268,8 @@ ReportTable scoresTable(const ScoreTable& scores, const Analysis& analysis) {
                        textCell(!merged      ? ""
                                 : source.aim ? "yes"
                                              : "no")},
-                      false};
+                      false,
+                      source.model};
         append(row.cells, scoreCells(scores, analysis, i, Changes::Shown));
         row.cells.push_back(textCell(frontText(analysis.rows[i])));
         row.cells.push_back(numberCell(source.seconds, 1));

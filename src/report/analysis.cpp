@@ -1,7 +1,7 @@
 #include "aimerge/report/analysis.h"
 
 #include "aimerge/core/error.h"
-#include "aimerge/report/hypervolume.h"
+#include "report/hypervolume.h"
 
 #include <fmt/ranges.h>
 
@@ -32,7 +32,7 @@ std::optional<double> percentChange(std::optional<double> from, std::optional<do
     return (*to - *from) / *from * 100;
 }
 
-/// The same merge without AIM.
+/// The row of this merge without AIM.
 std::optional<std::size_t> plainRowOf(const ScoreTable& table, std::size_t index) {
     const ScoreRow& row = table.rows[index];
     std::optional<std::size_t> plain;

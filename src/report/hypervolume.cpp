@@ -1,4 +1,4 @@
-#include "aimerge/report/hypervolume.h"
+#include "report/hypervolume.h"
 
 #include "aimerge/core/error.h"
 

@@ -42,6 +42,7 @@ struct TaskScore {
     double value = 0;  // as lm-eval has it: a fraction, or a perplexity
     bool perplexity = false;
     std::string how;  // "acc 0-shot"
+    std::size_t items = 0;
 };
 
 struct ModelScores {
@@ -92,7 +93,20 @@ std::string benchmarkName(const std::string& task) {
     return task == "minerva_math" || task == "hendrycks_math" ? "math" : task;
 }
 
-void addTask(ModelScores& scores, const std::string& task, const ordered_json& results, const ordered_json& shots) {
+/// Items that a task was scored on, of a group those of its parts; 0 where lm-eval does not say it.
+std::size_t itemsOf(const std::string& task, const ordered_json& counts, const ordered_json& groups) {
+    if (counts.contains(task)) return counts.at(task).value("effective", std::size_t{0});
+    std::size_t sum = 0;
+    for (const auto& part : groups.value(task, ordered_json::array())) {
+        const std::size_t items = itemsOf(part.get<std::string>(), counts, groups);
+        if (items == 0) return 0;
+        sum += items;
+    }
+    return sum;
+}
+
+void addTask(ModelScores& scores, const std::string& task, const ordered_json& results, const ordered_json& shots,
+             std::size_t items) {
     const std::optional<std::string> metric = metricOf(task, results);
     if (!metric) {
         scores.unknown.insert(task);
@@ -107,7 +121,7 @@ void addTask(ModelScores& scores, const std::string& task, const ordered_json& r
     const std::string name = benchmarkName(task) + (perplexity ? ":ppl" : "");
     const std::string how = (name == task ? "" : task + " ") + howScored(*metric, shots);
     if (!scores.tasks.contains(name)) scores.order.push_back(name);
-    scores.tasks[name] = {value, perplexity, how};
+    scores.tasks[name] = {value, perplexity, how, items};
 }
 
 void readResults(const fs::path& file, ModelScores& scores) {
@@ -119,8 +133,10 @@ void readResults(const fs::path& file, ModelScores& scores) {
             for (const auto& part : parts) partsOfGroups.insert(part.get<std::string>());
         refuseOldResults(file, json.at("results"));
         const ordered_json shots = json.value("n-shot", ordered_json::object());
+        const ordered_json items = json.value("n-samples", ordered_json::object());
         for (const auto& [task, results] : json.at("results").items())
-            if (!partsOfGroups.contains(task)) addTask(scores, task, results, shots.value(task, ordered_json()));
+            if (!partsOfGroups.contains(task))
+                addTask(scores, task, results, shots.value(task, ordered_json()), itemsOf(task, items, groups));
         const ordered_json config = json.value("config", ordered_json::object());
         scores.partial = scores.partial || !config.value("limit", ordered_json()).is_null();
         scores.versions.insert(
@@ -167,7 +183,10 @@ std::size_t benchmarkIndex(ScoreTable& table, const std::string& name) {
     for (std::size_t b = 0; b < table.benchmarks.size(); ++b)
         if (table.benchmarks[b].name == name) return b;
     table.benchmarks.push_back({name, isPerplexity(name)});
-    for (ScoreRow& row : table.rows) row.scores.emplace_back();
+    for (ScoreRow& row : table.rows) {
+        row.scores.emplace_back();
+        row.items.emplace_back();
+    }
     return table.benchmarks.size() - 1;
 }
 
@@ -186,7 +205,9 @@ void addScores(ScoreTable& table, ScoreRow& row, const ModelScores& scores, cons
         if (!task.perplexity && (task.value < 0 || task.value > 1))
             throw InputError("{}: {}: task {}: expected a score from 0 to 1, found {}", folder.string(), row.model, name,
                              task.value);
-        row.scores[benchmarkIndex(table, name)] = task.perplexity ? task.value : task.value * 100;
+        const std::size_t benchmark = benchmarkIndex(table, name);
+        row.scores[benchmark] = task.perplexity ? task.value : task.value * 100;
+        row.items[benchmark].count = task.items;
     }
     row.scoredBy += (row.scoredBy.empty() ? "" : "; ") + scoredByText(scores);
 }

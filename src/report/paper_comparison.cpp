@@ -142,7 +142,8 @@ ReportTable paperComparison(const ScoreTable& scores, const Analysis& analysis, 
         ReportRow line{
             {textCell(merged ? own.method : own.model), textCell(merged ? combinationText(own.experts) : "\u2013"),
              textCell(merged ? fmt::format("{:g}", *own.omega) : "\u2013")},
-            row.method != method};
+            row.method != method,
+            own.model};
         method = row.method;
         for (std::size_t b = 0; b < printed.benchmarks.size(); ++b) {
             line.cells.push_back(numberCell(own.done() && columnOf[b] ? own.scores[*columnOf[b]] : std::nullopt, 2));

@@ -53,10 +53,6 @@ std::string latexText(std::string_view text) {
                            {"\u2193", "$\\downarrow$"}});
 }
 
-std::string markdownText(std::string_view text) {
-    return replaced(text, {{"|", "\\|"}, {"*", "\\*"}, {"_", "\\_"}, {"<", "&lt;"}, {"\n", " "}});
-}
-
 std::string withNote(const std::string& text, const std::string& note) {
     return note.empty() ? text : fmt::format("{} ({})", text, note);
 }
@@ -73,6 +69,18 @@ std::size_t repeatedCells(const ReportTable& table, std::size_t row) {
            table.rows[row].cells[same].text == table.rows[row - 1].cells[same].text)
         ++same;
     return same;
+}
+
+/// Without its end, and with the value that it is sorted by.
+std::string htmlCell(const ReportCell& cell, const ReportColumn& column) {
+    std::string shown = htmlText(cell.text);
+    if (cell.best) shown = "<strong>" + shown + "</strong>";
+    if (cell.bestOfPart) shown = "<u>" + shown + "</u>";
+    if (!cell.note.empty())
+        shown += fmt::format("<small{}>{}</small>", cell.noteValue && *cell.noteValue < 0 ? " class=\"less\"" : "",
+                             htmlText(cell.note));
+    if (!column.numeric) return fmt::format("<td data-text=\"{}\">{}", cell.text == kDash ? "" : htmlText(cell.text), shown);
+    return fmt::format("<td class=\"number\"{}>{}", cell.value ? fmt::format(" data-value=\"{}\"", *cell.value) : "", shown);
 }
 
 }  // namespace
@@ -239,26 +247,28 @@ std::string fileName(std::string_view text) {
     return name;
 }
 
+std::string markdownText(std::string_view text) {
+    return replaced(text, {{"|", "\\|"}, {"*", "\\*"}, {"_", "\\_"}, {"<", "&lt;"}, {"\n", " "}});
+}
+
 std::string htmlText(std::string_view text) {
     return replaced(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
 
-std::string htmlTable(const ReportTable& table) {
+std::string htmlTable(const ReportTable& table, const std::map<std::string, std::size_t>& configs) {
     std::string text = "<table>\n<thead><tr>";
     for (const ReportColumn& column : table.columns)
-        text += fmt::format("<th{}>{}</th>", column.numeric ? " class=\"number\"" : "", htmlText(column.title));
+        text += fmt::format("<th{}{}>{}</th>", column.numeric ? " class=\"number\"" : "",
+                            column.lowerIsBetter ? " data-lower" : "", htmlText(column.title));
     text += "</tr></thead>\n<tbody>\n";
     for (const ReportRow& row : table.rows) {
         text += row.startsPart ? "<tr class=\"part\">" : "<tr>";
+        const auto config = configs.find(row.model);
         for (std::size_t c = 0; c < table.columns.size(); ++c) {
-            const ReportCell& cell = row.cells[c];
-            std::string shown = htmlText(cell.text);
-            if (cell.best) shown = "<strong>" + shown + "</strong>";
-            if (cell.bestOfPart) shown = "<u>" + shown + "</u>";
-            if (!cell.note.empty())
-                shown += fmt::format("<small{}>{}</small>", cell.noteValue && *cell.noteValue < 0 ? " class=\"less\"" : "",
-                                     htmlText(cell.note));
-            text += fmt::format("<td{}>{}</td>", table.columns[c].numeric ? " class=\"number\"" : "", shown);
+            text += htmlCell(row.cells[c], table.columns[c]);
+            if (c == 0 && config != configs.end())
+                text += fmt::format(" <a class=\"config\" href=\"#config-{}\">config</a>", config->second);
+            text += "</td>";
         }
         text += "</tr>\n";
     }

@@ -127,6 +127,7 @@ ScoreRow readRow(const NamedRecord& record, const std::vector<std::size_t>& benc
     row.scoredBy = record.text("scored_by");
     row.seconds = record.number("seconds");
     for (const std::size_t column : benchmarkColumns) row.scores.push_back(record.number(column));
+    row.items.resize(row.scores.size());
     return row;
 }
 

@@ -18,8 +18,7 @@ namespace aimerge {
 inline constexpr int kMaxJsonDepth = 64;
 
 /// @tparam Json nlohmann::json, or nlohmann::ordered_json where the order is to be kept (its time grows with the square of
-/// the
-///         number of keys in one object)
+///         the number of keys in one object)
 /// @throws InputError naming the file, and position or key
 template <typename Json>
 Json parseStrictJson(const std::string& text, const std::string& fileName) {

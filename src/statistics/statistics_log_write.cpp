@@ -17,8 +17,8 @@ namespace {
 
 using namespace statistics_log;
 
-/// Of a write that fails while HDF5 closes a dataset, it says nothing: what is small is put together in memory, and what is
-/// not is written without a buffer of HDF5's own.
+/// HDF5 does not report a write that fails while it closes a dataset. So small files are assembled in memory, and large ones
+/// are written without HDF5's own buffer.
 enum class Storage { Memory, File };
 
 class LogWriter {
@@ -35,7 +35,7 @@ public:
         }
         file_ = hdf5::FileObject(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.id(), access.id()));
         require(file_.valid(), "the file", "created");
-        // The same statistics give the same bytes, whenever they are written.
+        // Equal statistics give equal bytes, whenever they are written.
         datasetCreation_ = hdf5::Properties(H5Pcreate(H5P_DATASET_CREATE));
         require(H5Pset_obj_track_times(datasetCreation_.id(), false) >= 0, "a property", "set");
     }

@@ -53,7 +53,7 @@ bool isDropped(const ordered_json& id, const OutputTokenizer& output) {
     return output.dropFrom && id.is_number_integer() && id.get<std::int64_t>() >= *output.dropFrom;
 }
 
-/// The same for an id as a key: "32000".
+/// As isDropped(), for an id as a key: "32000".
 bool isDroppedKey(const std::string& key, const OutputTokenizer& output) {
     std::int64_t id = -1;
     const auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);

@@ -221,7 +221,7 @@ def run(points, family, name, arguments):
 
 def check_gains(points, scored, family, folder, combination, arguments, log):
     """HV gains are those of aimerge report."""
-    found = {entry["model"]: entry["hv_gain"] for entry in json.loads(aimerge(arguments, log, "report", folder.relative_to(ROOT), "--json"))}
+    found = {entry["model"]: entry["hv_gain"] for entry in json.loads(aimerge(arguments, log, "report", folder.relative_to(ROOT), "--json"))["merges"]}
     for point in points:
         name = f"{point.label}-{combination}-omega-{point.merge.omega}"
         mine = gain_of(scored.points[point], scored.models, ordered(point.experts, family))

@@ -2,9 +2,9 @@
 
 #include "aimerge/calibration/calibrate.h"
 #include "aimerge/core/error.h"
-#include "corpus/golden_corpus.h"
 #include "calibration/stage_run.h"
 #include "calibration/statistics_observer.h"
+#include "corpus/golden_corpus.h"
 #include "support/mpi_world.h"
 #include "support/temp_folder.h"
 #include "support/test_device.h"

@@ -1,4 +1,4 @@
-// Sums on a GPU have the bits of the processors'.
+// Sums on a GPU have the bits of the CPU's.
 
 #include "calibration/device_sums.h"
 #include "support/test_device.h"

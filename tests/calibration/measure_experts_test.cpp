@@ -3,9 +3,9 @@
 #include "aimerge/calibration/measure_experts.h"
 #include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/model/gradient.h"
-#include "corpus/golden_corpus.h"
 #include "calibration/gram_observer.h"
 #include "calibration/stage_run.h"
+#include "corpus/golden_corpus.h"
 #include "support/mpi_world.h"
 #include "support/temp_folder.h"
 

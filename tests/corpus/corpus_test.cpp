@@ -1,4 +1,4 @@
-#include "aimerge/corpus/corpus.h"
+#include "corpus/corpus.h"
 
 #include "aimerge/core/error.h"
 #include "corpus/gzip_file.h"

@@ -2,7 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "aimerge/corpus/token_cache.h"
+#include "corpus/token_cache.h"
 #include "corpus/zstd_file.h"
 #include "support/temp_folder.h"
 

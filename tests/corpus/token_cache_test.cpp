@@ -1,4 +1,4 @@
-#include "aimerge/corpus/token_cache.h"
+#include "corpus/token_cache.h"
 
 #include "aimerge/core/file.h"
 #include "support/safetensors_builder.h"

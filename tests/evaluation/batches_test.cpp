@@ -1,4 +1,4 @@
-#include "aimerge/evaluation/batches.h"
+#include "evaluation/batches.h"
 
 #include <gmock/gmock.h>
 

@@ -37,6 +37,7 @@ TEST(Scores, ExactMatchTakesEveryToken) {
     ASSERT_EQ(tasks.size(), 1u);
     EXPECT_EQ(tasks[0].metric, "exact_match");
     EXPECT_EQ(tasks[0].items, 3u);
+    EXPECT_EQ(tasks[0].outcomes, "101");
     EXPECT_THAT(tasks[0].value, DoubleNear(2.0 / 3, 1e-15));
     EXPECT_THAT(tasks[0].standardError, DoubleNear(1.0 / 3, 1e-15));  // s^2 = (1/9 + 1/9 + 4/9) / 2 = 1/3; sqrt(1/3 / 3)
 }
@@ -82,6 +83,7 @@ TEST(Scores, PerplexityWeighsTokensAlike) {
     EXPECT_THAT(tasks[0].value, DoubleNear(std::exp(1.5), 1e-12));
     EXPECT_THAT(tasks[0].standardError, DoubleNear(std::exp(1.5) * 1.0, 1e-12));  // block means -1, -3: s = sqrt 2, / sqrt 2
     EXPECT_TRUE(tasks[0].isPerplexity());
+    EXPECT_EQ(tasks[0].outcomes, "");
 }
 
 TEST(Scores, TasksKeepTheirOrderAndSamplesFollowTheItems) {

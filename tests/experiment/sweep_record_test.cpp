@@ -1,5 +1,6 @@
 #include "aimerge/experiment/sweep_record.h"
 
+#include "aimerge/experiment/recorded_points.h"
 #include "support/temp_folder.h"
 
 #include <gmock/gmock.h>
@@ -28,6 +29,46 @@ TEST(SweepJournal, KeepsResultsOverRunsUnderTheirKeys) {
     EXPECT_EQ(again.find("a", "k1")->scores.at(1).metric, "perplexity");
     EXPECT_EQ(again.find("a", "k2"), nullptr);  // something that decides it has changed
     EXPECT_NE(again.find("b", "k2"), nullptr);
+}
+
+TEST(SweepJournal, KeepsTheOutcomesOfItemsAndTheConfig) {
+    const TempFolder folder;
+    PointResult result = done("k", 0.75);
+    result.scores[0].outcomes = "1101";
+    result.config = "merge_method: ties\n";
+    SweepJournal(folder.path()).record("a", result);
+    SweepJournal(folder.path()).record("b", done("k", 0.75));
+
+    const SweepJournal journal(folder.path());
+    EXPECT_EQ(journal.results().at("a").scores.at(0).outcomes, "1101");
+    EXPECT_EQ(journal.results().at("a").config, "merge_method: ties\n");
+    EXPECT_EQ(journal.results().at("b").scores.at(0).outcomes, "");
+}
+
+TEST(RecordedPoints, GoToRowsThatHaveTheirScoresOnly) {
+    const TempFolder folder;
+    SweepJournal journal(folder.path());
+    PointResult result = done("k", 0.7);  // 100 * 0.7 is not 70
+    result.scores[0].outcomes = "1101";
+    result.config = "merge_method: ties\n";
+    for (const char* point : {"a", "b", "elsewhere"}) journal.record(point, result);
+    const auto point = [](const std::string& name) {
+        return SweepPoint{name, PointKind::Merged, {}, "ties", "x+y", 0.4, {}};
+    };
+    PointResult other = result;
+    other.scores[0].value = 0.5;
+    const std::string text = pointsCsv({point("a"), point("b"), point("c")}, {result, other, result});
+    ScoreTable table = parseScores(text, "points.csv", ScoreScale::Hundred).table;
+
+    addRecorded(table, journal);
+
+    EXPECT_EQ(table.rows[0].items[0].outcomes, "1101");
+    EXPECT_EQ(table.rows[0].items[0].count, 60u);
+    EXPECT_EQ(table.rows[0].items[1].count, 1u);
+    EXPECT_EQ(table.rows[0].config, "merge_method: ties\n");
+    EXPECT_EQ(table.rows[1].items[0].count, 0u);  // another score
+    EXPECT_EQ(table.rows[1].config, "");
+    EXPECT_EQ(table.rows[2].items[0].count, 0u);  // not in the journal
 }
 
 TEST(SweepJournal, ReadingLeavesTheFolderAsItIs) {

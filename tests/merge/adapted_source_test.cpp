@@ -1,4 +1,4 @@
-#include "aimerge/merge/adapted_source.h"
+#include "merge/sources/adapted_source.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/merge/adapted_weights.h"

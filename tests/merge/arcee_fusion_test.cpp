@@ -1,6 +1,6 @@
-#include "aimerge/merge/arcee_fusion.h"
+#include "merge/methods/arcee_fusion.h"
 
-#include "merge/exponential.h"
+#include "merge/combine/exponential.h"
 #include "merge/memory_parameter.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "aimerge/merge/closed_form.h"
+#include "merge/methods/closed_form.h"
 
 #include "aimerge/core/error.h"
 #include "merge/memory_parameter.h"

@@ -1,4 +1,4 @@
-#include "aimerge/merge/convert.h"
+#include "merge/sources/convert.h"
 #include "aimerge/core/bfloat.h"
 #include "aimerge/merge/instruction_set.h"
 #include "merge/memory_parameter.h"

@@ -1,4 +1,4 @@
-// The executor on a GPU has the bytes of the executor on the processors.
+// The executor on a GPU has the bytes of the executor on the CPU.
 
 #include "aimerge/core/error.h"
 #include "merge/method_jobs.h"

@@ -1,10 +1,10 @@
 // The combines that choose element by element, in every walk. Thresholds are such that some of the elements of a WalkCase
 // are on either side.
 
-#include "aimerge/merge/arcee_fusion.h"
-#include "aimerge/merge/nearswap.h"
-#include "aimerge/merge/ram.h"
-#include "aimerge/merge/sce.h"
+#include "merge/methods/arcee_fusion.h"
+#include "merge/methods/nearswap.h"
+#include "merge/methods/ram.h"
+#include "merge/methods/sce.h"
 #include "merge/strided_walk_cases.h"
 
 namespace aimerge {

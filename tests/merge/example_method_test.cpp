@@ -1,8 +1,8 @@
-// A merge method from outside, whole in one file, as docs/methods.md, "Adding a method", walks through it; the executor
+// A merge method from outside, whole in one file, as docs/contributing.md, "Adding a merge method", walks through it; the executor
 // gives it dtypes, threads, relaxation and writing. In the product the last line of the method would stand in
-// src/merge/registry.cpp.
+// src/merge/methods/registry.cpp.
 
-#include "merge/for_each_element.h"
+#include "merge/combine/for_each_element.h"
 #include "merge/memory_parameter.h"
 
 #include <gmock/gmock.h>

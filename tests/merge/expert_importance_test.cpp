@@ -1,4 +1,4 @@
-#include "merge/expert_importance.h"
+#include "merge/relaxation/expert_importance.h"
 
 #include "aimerge/core/error.h"
 #include "support/expect_error.h"

@@ -1,4 +1,4 @@
-#include "aimerge/merge/fisher.h"
+#include "merge/methods/fisher.h"
 #include "merge/memory_parameter.h"
 
 #include <gmock/gmock.h>

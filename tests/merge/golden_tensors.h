@@ -2,8 +2,8 @@
 // The goldens of tests/data: the manifest's entries, and tensors as float32.
 
 #include "aimerge/core/file.h"
-#include "aimerge/merge/convert.h"
 #include "merge/memory_parameter.h"
+#include "merge/sources/convert.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,4 @@
-#include "aimerge/merge/importance.h"
+#include "merge/relaxation/importance.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "merge/inner_products.h"
+#include "merge/algebra/inner_products.h"
 
 #include "aimerge/merge/instruction_set.h"
 #include "merge/memory_parameter.h"

@@ -1,12 +1,12 @@
 // The combines that weigh the models and keep every element, in every walk.
 
-#include "aimerge/merge/closed_form.h"
-#include "aimerge/merge/fisher.h"
-#include "aimerge/merge/linear.h"
-#include "aimerge/merge/model_stock.h"
-#include "aimerge/merge/passthrough.h"
-#include "aimerge/merge/slerp.h"
-#include "aimerge/merge/weighted_changes.h"
+#include "merge/combine/weighted_combine.h"
+#include "merge/methods/closed_form.h"
+#include "merge/methods/fisher.h"
+#include "merge/methods/linear.h"
+#include "merge/methods/model_stock.h"
+#include "merge/methods/passthrough.h"
+#include "merge/methods/slerp.h"
 #include "merge/strided_walk_cases.h"
 
 namespace aimerge {

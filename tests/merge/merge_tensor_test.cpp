@@ -1,14 +1,14 @@
 #include "aimerge/merge/merge_tensor.h"
 #include "aimerge/core/error.h"
-#include "aimerge/merge/dare.h"
-#include "aimerge/merge/della.h"
 #include "aimerge/merge/instruction_set.h"
-#include "aimerge/merge/linear.h"
-#include "aimerge/merge/model_stock.h"
-#include "aimerge/merge/sce.h"
-#include "aimerge/merge/task_arithmetic.h"
-#include "aimerge/merge/ties.h"
 #include "merge/memory_parameter.h"
+#include "merge/methods/dare.h"
+#include "merge/methods/della.h"
+#include "merge/methods/linear.h"
+#include "merge/methods/model_stock.h"
+#include "merge/methods/sce.h"
+#include "merge/methods/task_arithmetic.h"
+#include "merge/methods/ties.h"
 
 #include <gmock/gmock.h>
 

@@ -1,8 +1,8 @@
 #include "aimerge/core/error.h"
-#include "aimerge/merge/linear.h"
-#include "aimerge/merge/task_arithmetic.h"
-#include "aimerge/merge/ties.h"
 #include "merge/memory_parameter.h"
+#include "merge/methods/linear.h"
+#include "merge/methods/task_arithmetic.h"
+#include "merge/methods/ties.h"
 
 #include <gmock/gmock.h>
 

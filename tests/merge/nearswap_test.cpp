@@ -1,4 +1,4 @@
-#include "aimerge/merge/nearswap.h"
+#include "merge/methods/nearswap.h"
 
 #include "merge/memory_parameter.h"
 

@@ -1,8 +1,8 @@
-#include "merge/normal_equations.h"
+#include "merge/algebra/normal_equations.h"
 
 #include "aimerge/core/random.h"
 #include "aimerge/merge/instruction_set.h"
-#include "merge/tile_product.h"
+#include "merge/algebra/tile_product.h"
 
 #include <gtest/gtest.h>
 

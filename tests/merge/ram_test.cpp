@@ -1,4 +1,4 @@
-#include "aimerge/merge/ram.h"
+#include "merge/methods/ram.h"
 
 #include "merge/memory_parameter.h"
 

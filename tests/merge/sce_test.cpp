@@ -1,4 +1,4 @@
-#include "aimerge/merge/sce.h"
+#include "merge/methods/sce.h"
 
 #include "aimerge/merge/instruction_set.h"
 #include "merge/memory_parameter.h"

@@ -1,7 +1,7 @@
-#include "aimerge/merge/selection.h"
+#include "merge/selection/selection.h"
 #include "aimerge/merge/instruction_set.h"
-#include "merge/key_bracket.h"
 #include "merge/memory_parameter.h"
+#include "merge/selection/key_bracket.h"
 
 #include <gtest/gtest.h>
 

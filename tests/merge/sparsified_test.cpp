@@ -1,17 +1,17 @@
 // Breadcrumbs, DARE and DELLA: by hand, and what their random draws promise.
 
-#include "aimerge/merge/breadcrumbs.h"
-#include "aimerge/merge/dare.h"
-#include "aimerge/merge/della.h"
 #include "aimerge/merge/instruction_set.h"
-#include "aimerge/merge/task_arithmetic.h"
-#include "aimerge/merge/ties.h"
-#include "merge/element_draws.h"
-#include "merge/kept_bits.h"
-#include "merge/kept_draws.h"
-#include "merge/kept_magnitude.h"
 #include "merge/memory_parameter.h"
-#include "merge/rank_sampling.h"
+#include "merge/methods/breadcrumbs.h"
+#include "merge/methods/dare.h"
+#include "merge/methods/della.h"
+#include "merge/methods/task_arithmetic.h"
+#include "merge/methods/ties.h"
+#include "merge/selection/element_draws.h"
+#include "merge/selection/kept_bits.h"
+#include "merge/selection/kept_draws.h"
+#include "merge/selection/kept_magnitude.h"
+#include "merge/selection/rank_sampling.h"
 
 #include <gmock/gmock.h>
 
@@ -25,7 +25,7 @@ using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-/// Runs the body with the vector instructions of each kind that the processor has.
+/// Runs the body with the vector instructions of each kind that the CPU has.
 template <typename Body>
 void withEveryInstructionSet(const Body& body) {
     for (const InstructionSet set : {InstructionSet::Baseline, InstructionSet::Avx2, InstructionSet::Avx512}) {

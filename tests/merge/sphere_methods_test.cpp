@@ -1,13 +1,13 @@
 // slerp, nuslerp, multislerp, karcher and model_stock: by hand, then against their definitions in float64.
 
 #include "aimerge/core/error.h"
-#include "aimerge/merge/karcher.h"
-#include "aimerge/merge/model_stock.h"
-#include "aimerge/merge/multislerp.h"
-#include "aimerge/merge/nuslerp.h"
-#include "aimerge/merge/slerp.h"
-#include "merge/inner_products.h"
+#include "merge/algebra/inner_products.h"
 #include "merge/memory_parameter.h"
+#include "merge/methods/karcher.h"
+#include "merge/methods/model_stock.h"
+#include "merge/methods/multislerp.h"
+#include "merge/methods/nuslerp.h"
+#include "merge/methods/slerp.h"
 
 #include <gmock/gmock.h>
 

@@ -1,10 +1,10 @@
 #pragma once
 // The walks that every combine is tested with, and what the CPU's merge makes of the same bytes.
 
-#include "aimerge/merge/convert.h"
 #include "aimerge/merge/relaxation.h"
-#include "merge/for_each_element.h"
+#include "merge/combine/for_each_element.h"
 #include "merge/memory_parameter.h"
+#include "merge/sources/convert.h"
 #include "merge/walker.h"
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // The device's walk by hand-sized numbers.
 
-#include "aimerge/merge/task_vectors.h"
+#include "merge/combine/task_vectors.h"
 #include "merge/walker.h"
 
 #include <gmock/gmock.h>

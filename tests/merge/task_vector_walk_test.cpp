@@ -1,6 +1,6 @@
 // The sums and consensuses of changes, in every walk.
 
-#include "aimerge/merge/task_vectors.h"
+#include "merge/combine/task_vectors.h"
 #include "merge/strided_walk_cases.h"
 
 namespace aimerge {

@@ -4,9 +4,9 @@
 //
 // A walker has Memory, which is made from bytes and has data(); run(walk); and fetch(memory, bytes).
 
-#include "merge/strided_walk.h"
+#include "merge/device/strided_walk.h"
 #ifdef AIMERGE_WALK_ON_DEVICE
-#include "merge/device_walk.h"
+#include "merge/device/device_walk.h"
 #endif
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-#include "aimerge/merge/widen.h"
+#include "merge/methods/widen.h"
 
 #include "merge/memory_parameter.h"
 

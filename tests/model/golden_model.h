@@ -2,8 +2,8 @@
 // The golden Llama of tests/data/goldens and changed copies of it.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/safetensors/safetensors.h"
 #include "aimerge/core/file.h"
+#include "aimerge/safetensors/safetensors.h"
 #include "support/safetensors_builder.h"
 
 #include <nlohmann/json.hpp>

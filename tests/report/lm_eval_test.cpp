@@ -93,7 +93,12 @@ TEST_F(LmEval, TheSixBenchmarksCountByTheirUsualMetrics) {
            {"gsm8k", {{"exact_match,flexible-extract", 0.9}, {"exact_match,strict-match", 0.625}}},
            {"minerva_math", {{"exact_match,none", 0.75}, {"math_verify,none", 0.8}}}},
           "2026-11-25T00-00-00",
-          {{"group_subtasks", {{"mmlu", {"mmlu_stem"}}, {"mmlu_stem", {"mmlu_anatomy"}}}}, {"n-shot", {{"gsm8k", 5}}}});
+          {{"group_subtasks", {{"mmlu", {"mmlu_stem"}}, {"mmlu_stem", {"mmlu_anatomy", "mmlu_virology"}}}},
+           {"n-shot", {{"gsm8k", 5}}},
+           {"n-samples",
+            {{"gsm8k", {{"original", 1319}, {"effective", 100}}},
+             {"mmlu_anatomy", {{"effective", 135}}},
+             {"mmlu_virology", {{"effective", 166}}}}}});
     ScoreTable table = points();
 
     addLmEvalScores(table, folder.path());
@@ -104,6 +109,10 @@ TEST_F(LmEval, TheSixBenchmarksCountByTheirUsualMetrics) {
     EXPECT_EQ(scores,
               (std::map<std::string, double>{
                   {"humaneval", 25}, {"mbpp", 37.5}, {"mmlu", 50}, {"ifeval", 12.5}, {"gsm8k", 62.5}, {"math", 75}}));
+    std::map<std::string, std::size_t> items;
+    for (std::size_t b = 0; b < table.benchmarks.size(); ++b) items[table.benchmarks[b].name] = table.rows[0].items[b].count;
+    EXPECT_EQ(items, (std::map<std::string, std::size_t>{
+                         {"humaneval", 0}, {"mbpp", 0}, {"mmlu", 301}, {"ifeval", 0}, {"gsm8k", 100}, {"math", 0}}));
     EXPECT_THAT(table.rows[0].scoredBy, HasSubstr("gsm8k exact_match (strict-match) 5-shot"));
     EXPECT_THAT(table.rows[0].scoredBy, HasSubstr("math minerva_math exact_match"));
 }

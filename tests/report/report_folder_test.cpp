@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
+#include "aimerge/report/interactive_figure.h"
 #include "aimerge/report/paper_comparison.h"
 #include "support/temp_folder.h"
 
@@ -11,8 +12,11 @@
 #include <cstdlib>
 
 using namespace aimerge;
+using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 namespace {
 
@@ -28,22 +32,31 @@ TEST(ReportFolder, IsWrittenWithoutPicturesWhereThereIsNoPython) {
     const TempFolder folder;
     const ScoreTable scores = printedScores("table2.csv");
     const Analysis analysis = analyse(scores, Population::Stated);
-    const Report report{"A & B",
-                        {"a fact"},
-                        {"something is missing"},
-                        omegaTables(scores, analysis),
-                        figuresOf(scores, analysis, std::nullopt)};
+    Report report;
+    report.title = "A & B";
+    report.answer = {"First this."};
+    report.answerNotes = {"then that"};
+    report.facts = {"a fact"};
+    report.notices = {"something is missing"};
+    report.tables = omegaTables(scores, analysis);
+    report.figures = figuresOf(scores, analysis, std::nullopt);
+    report.interactive = interactiveData(scores, analysis);
     ::setenv("AIMERGE_PYTHON", "/no/such/python", 1);
 
-    const std::string undrawn = writeReport(report, folder.path() / "r");
+    const std::vector<std::string> missing = writeReport(report, folder.path() / "r");
 
     ::unsetenv("AIMERGE_PYTHON");
-    EXPECT_THAT(undrawn, HasSubstr("/no/such/python"));
+    EXPECT_THAT(missing, ElementsAre(AllOf(HasSubstr("no figures"), HasSubstr("/no/such/python")),
+                                     AllOf(HasSubstr("no interactive figure"), HasSubstr("/no/such/python"))));
     const std::string html = readTextFile(folder.path() / "r" / "report.html");
     EXPECT_THAT(html, HasSubstr("<title>A &amp; B</title>"));
     EXPECT_THAT(html, HasSubstr("something is missing"));
+    EXPECT_THAT(html, HasSubstr("</h1>\n<p class=\"answer\">First this.</p>\n<ul class=\"notes\">\n<li>then that</li>"));
+    EXPECT_THAT(html, HasSubstr("The interactive figure is missing: "));
     EXPECT_THAT(html, Not(HasSubstr("<svg")));
-    EXPECT_THAT(readTextFile(folder.path() / "r" / "report.md"), Not(HasSubstr("figures/")));
+    const std::string markdown = readTextFile(folder.path() / "r" / "report.md");
+    EXPECT_THAT(markdown, StartsWith("# A & B\n\nFirst this.\n\n- then that\n"));
+    EXPECT_THAT(markdown, Not(HasSubstr("figures/")));
     EXPECT_TRUE(fs::exists(folder.path() / "r" / "tables" / "omega-Code-Instruction-Tuned-Math.tex"));
 }
 

@@ -95,6 +95,21 @@ TEST(ReportTable, HtmlEscapesAndMarks) {
     EXPECT_THAT(text, HasSubstr("<strong>50.00</strong><small>+2.00%</small>"));
 }
 
+TEST(ReportTable, HtmlHasTheValuesToSortByAndLinksToConfigs) {
+    ReportTable table = sample();
+    table.rows[1].model = "m";
+    table.rows[2].model = "without a config";
+
+    const std::string text = htmlTable(table, {{"m", 7}});
+
+    EXPECT_THAT(text, HasSubstr("<th class=\"number\" data-lower>ppl</th>"));
+    EXPECT_THAT(text, HasSubstr("<td class=\"number\" data-value=\"0.3333333333333333\">0.33</td>"));
+    EXPECT_THAT(text, HasSubstr("<td class=\"number\">\u2013</td>"));
+    EXPECT_THAT(text, HasSubstr("<td data-text=\"ties|x\">ties|x</td>"));
+    EXPECT_THAT(text, HasSubstr("<td data-text=\"ties|x\">ties|x <a class=\"config\" href=\"#config-7\">config</a></td>"));
+    EXPECT_THAT(text, Not(HasSubstr("a&lt;b <a")));
+}
+
 TEST(ReportTable, FileNamesArePlain) {
     EXPECT_EQ(fileName("omega-code + math/x"), "omega-code-math-x");
     EXPECT_EQ(fileName("../a b"), "..-a-b");

@@ -9,21 +9,23 @@ PAGE = ROOT / "docs/models.md"
 
 HEAD_OF_PAGE = """# Model types
 
-What aimerge does with the model types of transformers. The table is the outcome of a test: `tests/system/test_models.py` makes a tiny random model of
-every family with transformers {version}, two experts of it, merges them in the ways below and compares every tensor with a computation in numpy.
-Do not edit it; write it anew with
+What aimerge does with the model types of transformers. The table is the result of a test. With
+transformers {version}, `tests/system/test_models.py` makes a tiny random model of every family and
+two experts of it. It merges them in the ways below and compares every tensor with a computation in
+numpy. Do not edit the table; write it again with
 
     build/venv/bin/python tests/system/test_models.py --write
 
 | column | yes means |
 | --- | --- |
-| merge | a task_arithmetic merge with weights that change over the layers, each layer at its own depth of its own stack, and ties with density 0.5, of mixtures of experts per expert, have the right values in all tensors |
-| slices | layers [0, n − 1) of one expert and [1, n) of another give a model that transformers loads without a missing or an unexpected tensor, with the right layers; `modules`: of its text decoder, under `modules: {{text_decoder: {{slices: …}}}}`. Refused: the command ends with a message that says why |
-| tokenizers | an expert whose tokens have other ids is merged row by row of the same token, by `tokenizer_source: base`; – has no vocabulary |
+| merge | two merges have the right values in all tensors: task_arithmetic with weights that change over the layers, each layer at its own depth of its own stack; and ties with density 0.5, for mixtures of experts per expert |
+| slices | layers [0, n − 1) of one expert and [1, n) of another give a model that transformers loads without a missing or an unexpected tensor, with the right layers. `modules`: so for its text decoder, under `modules: {{text_decoder: {{slices: …}}}}`. Refused: the command ends with a message that says why |
+| tokenizers | an expert whose tokens have other ids is merged row by row of the same token, with `tokenizer_source: base`; – has no vocabulary |
 | AIM | native: `aim.calibration` runs the model by itself. Recorded: with the statistics of `src/tools/record_statistics.py`, every matrix that the model multiplies by is relaxed as the formula says, or named in the output as one that is not (image towers, which token ids do not run) |
 
-no: the test's comparison fails. A model type that is not listed is merged, too: names and layers are found in `config.json` and the file, and what cannot be told is an error of
-the request that needs it.
+"no" means that the test's comparison fails. A model type that is not listed is merged, too: names
+and layers are found in `config.json` and the file, and what is not understood is an error of the
+request that needs it.
 
 | model type | class | merge | slices | tokenizers | AIM | remarks |
 | --- | --- | --- | --- | --- | --- | --- |

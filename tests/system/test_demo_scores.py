@@ -91,7 +91,7 @@ class DemoScores(unittest.TestCase):
 
     def test_aim_raises_the_hypervolume_gain_as_published(self):
         rows = self.aimerge("report", self.sweep, "--json").stdout
-        gains = {row["model"]: row["hv_gain"] for row in json.loads(rows)}
+        gains = {row["model"]: row["hv_gain"] for row in json.loads(rows)["merges"]}
         # An item more or less moves a gain by up to 0.02.
         self.assertAlmostEqual(gains[self.point("task_arithmetic", 1.0)["model"]], 0.20, delta=0.03)
         self.assertAlmostEqual(gains[self.point("task_arithmetic", 0.4)["model"]], 0.55, delta=0.03)

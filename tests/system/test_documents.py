@@ -79,7 +79,7 @@ class Documents(AimergeTest):
         self.merge(missing, TRIMMED, SUM, options=["--overwrite"], expect=3)
         result = self.merge(TRIMMED, LAST, SUM, options=["--overwrite"])
         for name in ("sum", "trimmed"):
-            self.assertIn(f"out.intermediate/{name}: complete, from the same document and inputs; taken over", result.stderr)
+            self.assertIn(f"out.intermediate/{name}: complete, from the same document and inputs; reused", result.stderr)
         self.assertEqual(file_bytes(self.out), expected)
 
     def test_are_recorded_in_the_result_by_name_and_with_what_makes_them_again(self):
@@ -109,7 +109,7 @@ class Documents(AimergeTest):
 
         changed = {**TRIMMED, "parameters": {"lambda": 0.5}}
         failed = self.merge(relaxed, changed, missing, expect=3)
-        self.assertIn("out.intermediate/sum: complete, from the same document and inputs; taken over", failed.stderr)
+        self.assertIn("out.intermediate/sum: complete, from the same document and inputs; reused", failed.stderr)
         self.assertNotIn("out.intermediate/trimmed: complete", failed.stderr)
 
         given = FAMILY / "expert_c"

@@ -310,7 +310,7 @@ class Refusals(FeatcalTest):
         sliced["slices"] = [{"sources": [{"model": str(self.models["one"]), "layer_range": [first, first + 1]}]} for first in (0, 1)]
         del sliced["models"]
         sliced["merge_method"] = "passthrough"
-        self.refused(self.featcal_config(plain=sliced), "featcal goes with whole models", 2)
+        self.refused(self.featcal_config(plain=sliced), "featcal needs whole models", 2)
         self.refused(self.featcal_config(), "use --io direct", 2, "--io", "scatter")
         self.refused(self.featcal_config(rho=0.5), "need a base", 2)
 

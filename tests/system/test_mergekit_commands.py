@@ -175,7 +175,7 @@ class WithoutConfig(CommandTest):
             (("merge", "--method", "tise", "--base", BASE, "--models", A, "--out", self.out), "--method: there is no merge method 'tise'; did you mean 'ties'?"),
             (("merge", "c.yaml", "--method", "ties", "--out", self.out), "'c.yaml' is a config, and --method stands for one: give one of them"),
             (("merge", "c.yaml", "--models", A, "--out", self.out), "--models requires --method"),
-            (("merge", "c.yaml", "--omega", "0.4", "--out", self.out), ["--omega,", "go with --method", "--set aim.omega=0.4"]),
+            (("merge", "c.yaml", "--omega", "0.4", "--out", self.out), ["--omega,", "belong to --method", "--set aim.omega=0.4"]),
             (("merge", "--out", self.out), "give a CONFIG, or --method METHOD --base BASE --models A,B in its place"),
             (("plan",), "give a CONFIG, or --method METHOD"),
         ]

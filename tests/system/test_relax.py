@@ -1,4 +1,4 @@
-"""aimerge relax: AIM on a model that was merged by anything, without a config file."""
+"""aimerge relax: AIM on a model that any program has merged, without a config file."""
 import json
 import os
 import pathlib

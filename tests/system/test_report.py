@@ -1,5 +1,6 @@
 """aimerge report on the paper's printed tables and on the points of a small sweep."""
 import csv
+import html
 import io
 import json
 import pathlib
@@ -20,6 +21,7 @@ ties-code-math-0.6,merged,ties,code+math,0.6,yes,done,2,,aimerge,44,50,35
 ties-code-math-0.4,merged,ties,code+math,0.4,yes,done,2,,aimerge,45,55,30
 "linear, all",merged,linear,code+math,1,no,failed,0,"disk ""/x"" full, stopped",,,,
 """
+NO_FIGURES = {"AIMERGE_PYTHON": "/no/such/python"}
 
 
 class ReportTest(AimergeTest):
@@ -32,13 +34,18 @@ class ReportTest(AimergeTest):
 
     def gains(self, *arguments):
         result = self.aimerge("report", "--json", *arguments)
-        return {row["model"]: row["hv_gain"] for row in json.loads(result.stdout)}
+        return {row["model"]: row["hv_gain"] for row in json.loads(result.stdout)["merges"]}
 
     def read_csv(self, path):
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
+    def without_scripts(self, page):
+        return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
     def assert_self_contained(self, page):
+        self.assertEqual([], re.findall(r"<script[^>]* src", page))
+        page = self.without_scripts(page)
         self.assertNotIn("http", page)
         self.assertEqual([], re.findall(r'(?:src|href)="(?!#)', page))
         self.assertNotIn("@import", page)
@@ -62,11 +69,11 @@ class ReportTest(AimergeTest):
                 self.assertLessEqual(abs(gains[row["model"]] - float(row["hv_gain"])), 0.005, row["model"])
 
     def test_the_paper_beside_itself(self):
-        result = self.aimerge("report", "--scores", PRINTED / "table2.csv", "--compare-paper", "2", "--out", "r")
+        result = self.aimerge("report", "--scores", PRINTED / "table2.csv", "--compare-paper", "2", "--out", "r", **NO_FIGURES)
         self.assertIn("34 of the 34 printed rows", result.stdout)
         for row in self.read_csv(self.folder / "r" / "tables" / "paper-table2.csv"):
             self.assertEqual(float(row["gsm8k"]), float(row["gsm8k_printed"]))
-        by_default = self.aimerge("report", "--scores", PRINTED / "table1.csv", "--compare-paper")
+        by_default = self.aimerge("report", "--scores", PRINTED / "table1.csv", "--compare-paper", **NO_FIGURES)
         self.assertIn("44 of the 44 printed rows", by_default.stdout)
 
     def test_a_sweep_becomes_tables_pictures_and_one_page(self):
@@ -79,19 +86,20 @@ class ReportTest(AimergeTest):
         self.assert_self_contained(page)
         figures = {"hv-gain", "hv-gain-over-omega", "benchmarks-over-omega-code-math"}
         self.assertEqual({path.stem for path in (report / "figures").glob("*.svg")}, figures)
-        self.assertEqual(page.count("<svg"), len(figures))
+        self.assertEqual(self.without_scripts(page).count("<svg"), len(figures))
+        self.assertIn('id="figure-gain"', page)
         for name in figures:
             self.assertTrue((report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"))
         for suffix in ("md", "csv", "tex"):
             self.assertEqual({path.stem for path in (report / "tables").glob(f"*.{suffix}")},
-                             {"ablation", "omega-code-math", "pareto", "scores", "missing"})
+                             {"aim", "ablation", "omega-code-math", "pareto", "scores", "missing"})
         self.assertIn("Merges with and without AIM", result.stdout)
         self.assertIn('disk "/x" full, stopped', result.stdout)
         self.assertIn("percent, 0 to 100", page)
         self.assertIn("figures/hv-gain.svg", (report / "report.md").read_text(encoding="utf-8"))
 
     def test_the_ablation_table_has_changes_and_gains(self):
-        self.aimerge("report", self.sweep())
+        self.aimerge("report", self.sweep(), **NO_FIGURES)
 
         rows = self.read_csv(self.folder / "sweep" / "report" / "tables" / "ablation.csv")
         with_aim = [row for row in rows if row["aim"] == "yes"]
@@ -103,11 +111,84 @@ class ReportTest(AimergeTest):
 
     def test_without_matplotlib_everything_else_is_written(self):
         sweep = self.sweep()
-        result = self.aimerge("report", sweep, AIMERGE_PYTHON="/no/such/python")
+        result = self.aimerge("report", sweep, **NO_FIGURES)
         self.assertIn("the report has no figures", result.stderr)
         self.assertIn("launch/setup.sh", result.stderr)
-        self.assertNotIn("<svg", (sweep / "report" / "report.html").read_text(encoding="utf-8"))
+        self.assertIn("report.html has no interactive figure", result.stderr)
+        page = (sweep / "report" / "report.html").read_text(encoding="utf-8")
+        self.assertNotIn("<svg", page)
+        self.assertIn("The interactive figure is missing: ", page)
+        self.assertIn("AIM changed HV gain by", page)
+        self.assertIn("<td", page)
         self.assertTrue((sweep / "report" / "tables" / "ablation.tex").is_file())
+
+    def test_the_answer_comes_first(self):
+        sweep = self.sweep()
+
+        result = self.aimerge("report", sweep, **NO_FIGURES)
+
+        # HV gains as in the ablation's test: without AIM sqrt(.2 - .075 - .04 + .015), with sqrt(.116) and sqrt(.135).
+        lines = ["Best of 3 merges by HV gain: ties of code + math with AIM (\u03C9 0.4), 0.3674 (without AIM 0.3162).",
+                 "AIM changed HV gain by +0.0378 on average, from 0.3162 to 0.3540 (its standard error is not known, because points.csv "
+                 "does not say how many items the scores rest on): of 2 pairs of a merge with AIM and the same without, 2 improved, "
+                 "0 got worse.",
+                 "Next is ties of code + math with AIM (\u03C9 0.6), 0.3406: 0.0268 less."]
+        self.assertEqual(result.stdout.splitlines()[:3], lines)
+        markdown = (sweep / "report" / "report.md").read_text(encoding="utf-8").splitlines()
+        self.assertEqual(markdown[2:7], [lines[0], "", lines[1], "", "- " + lines[2]])
+        page = (sweep / "report" / "report.html").read_text(encoding="utf-8")
+        first = lines[0].replace("\u03C9 ", "\u03C9&nbsp;")
+        self.assertIn(f'</h1>\n<p class="answer">{first}</p>\n<p class="answer">{lines[1]}</p>\n', page)
+        self.assertIn("the sweep's journal does not have the configs of its merges", page)
+        answer = json.loads(self.aimerge("report", sweep, "--json").stdout)
+        self.assertEqual(answer["best"][0]["model"], "ties-code-math-0.4")
+        self.assertEqual([answer["aim"][key] for key in ("pairs", "improved", "worse", "mean_change_stderr")], [2, 2, 0, None])
+        self.assertAlmostEqual(answer["aim"]["mean_change"], (0.116 ** 0.5 + 0.135 ** 0.5) / 2 - 0.1 ** 0.5, 12)
+        self.assertEqual(answer["items"], {"math": None, "code": None})
+
+    def test_standard_errors_are_a_bootstrap_over_items_drawn_alike_for_all_models(self):
+        import numpy as np
+        random = np.random.default_rng(7)
+        items = {"math": 30, "code": 50}
+        share = {"base": (0.1, 0.1), "code": (0.2, 0.7), "math": (0.6, 0.2), "p": (0.5, 0.5), "q": (0.6, 0.65), "r": (0.45, 0.6),
+                 "u": (0.4, 0.4), "v": (0.5, 0.5)}
+        right = {model: {task: random.random(items[task]) < rate for task, rate in zip(items, rates)} for model, rates in share.items()}
+        merges = {"p": ("ties", "1", "no"), "q": ("ties", "0.4", "yes"), "r": ("ties", "0.7", "yes"), "u": ("linear", "1", "no"),
+                  "v": ("linear", "0.4", "yes")}
+        rows, journal = ["model,kind,method,combination,omega,aim,status,math,code"], []
+        for model, outcomes in right.items():
+            scores = {task: float(outcomes[task].sum()) / items[task] for task in items}
+            kind = f"merged,{merges[model][0]},code+math,{merges[model][1]},{merges[model][2]}" if model in merges else \
+                "base,,,," if model == "base" else "expert,,,,"
+            rows.append(f"{model},{kind},done,{100 * scores['math']!r},{100 * scores['code']!r}")
+            journal.append(json.dumps({"point": model, "key": "k", "status": "done", "seconds": 1, "error": "", "scored_by": "", "scores": [
+                {"task": task, "metric": "acc", "value": scores[task], "stderr": 0, "items": items[task],
+                 "outcomes": "".join("01"[int(x)] for x in outcomes[task])} for task in items]}))
+        sweep = self.sweep("\n".join(rows) + "\n")
+        (sweep / "journal").write_text("\n".join(journal) + "\n")
+
+        answer = json.loads(self.aimerge("report", sweep, "--json").stdout)
+
+        drawn = {}
+        for number, (task, count) in enumerate(items.items()):
+            generator = np.random.MT19937()
+            generator._legacy_seeding(number)
+            taken = (generator.random_raw(1000 * count) * np.uint64(count) >> np.uint64(32)).reshape(1000, count)
+            drawn[task] = {model: right[model][task][taken].mean(axis=1) for model in right}
+
+        def gains(model):  # of a rectangle without those of the two experts
+            x, y = (drawn[task][model] for task in items)
+            parts = [(np.minimum(x, drawn["math"][e]), np.minimum(y, drawn["code"][e])) for e in ("code", "math")]
+            both = np.minimum(parts[0][0], parts[1][0]) * np.minimum(parts[0][1], parts[1][1])
+            return np.maximum(0, x * y - sum(a * b for a, b in parts) + both) ** 0.5
+
+        change = (gains("q") + gains("r") + gains("v")) / 3 - (2 * gains("p") + gains("u")) / 3
+        self.assertAlmostEqual(answer["aim"]["mean_change_stderr"], change.std(ddof=1), 9)
+        lead = gains(answer["best"][0]["model"]) - gains(answer["next"]["model"])
+        self.assertAlmostEqual(answer["next"]["difference_stderr"], lead.std(ddof=1), 9)
+        self.assertEqual(answer["items"], items)
+        said = self.aimerge("report", sweep, **NO_FIGURES).stdout
+        self.assertIn(f"(standard error {change.std(ddof=1):.4f}, paired over 30 items of math, 50 of code): of 3 pairs", said)
 
     def test_json_alone_writes_nothing(self):
         gains = self.gains(self.sweep())
@@ -119,10 +200,10 @@ class ReportTest(AimergeTest):
         scores = self.folder / "s.csv"
         scores.write_text("model,kind,method,combination,omega,aim,x\ncode,expert,,,,,0.5\nm,merged,ties,code,1,no,1\n")
         guessed = self.aimerge("report", "--scores", scores, "--json")
-        self.assertEqual(json.loads(guessed.stdout)[0]["hv_gain"], 0.5)
+        self.assertEqual(json.loads(guessed.stdout)["merges"][0]["hv_gain"], 0.5)
         self.assertIn("--scale 100", guessed.stderr)
         said = self.aimerge("report", "--scores", scores, "--json", "--scale", "100")
-        self.assertAlmostEqual(json.loads(said.stdout)[0]["hv_gain"], 0.005, 15)
+        self.assertAlmostEqual(json.loads(said.stdout)["merges"][0]["hv_gain"], 0.005, 15)
         self.assertNotIn("--scale", said.stderr)
 
     def test_results_of_lm_eval_are_joined_by_model(self):
@@ -136,7 +217,7 @@ class ReportTest(AimergeTest):
                  "config": {"model": "vllm", "limit": None}, "lm_eval_version": "0.4.9"}))
 
         self.assertEqual(self.gains(sweep, "--lm-eval", "lm-eval"), {"m": 0.25})
-        self.aimerge("report", sweep, "--lm-eval", "lm-eval")
+        self.aimerge("report", sweep, "--lm-eval", "lm-eval", **NO_FIGURES)
 
         rows = self.read_csv(sweep / "report" / "tables" / "scores.csv")
         self.assertEqual([row["gsm8k"] for row in rows], ["25", "50", "75"])
@@ -182,6 +263,17 @@ class ReportTest(AimergeTest):
             self.assertEqual(row["hv_gain"] != "", row["kind"] == "merged")
         figures = {path.stem for path in (self.folder / "run" / "report" / "figures").glob("*.svg")}
         self.assertLessEqual({"hv-gain", "benchmarks-over-omega-a-b", "activations"}, figures)
+        self.assert_config_makes_the_point_again(suite, next(point for point in points if point["aim"] == "yes"))
+
+    def assert_config_makes_the_point_again(self, suite, point):
+        page = (self.folder / "run" / "report" / "report.html").read_text(encoding="utf-8")
+        found = re.search(f'data-model="{re.escape(point["model"])}"><summary>[^<]*</summary><pre>(.*?)</pre>', page, re.DOTALL)
+        (self.folder / "again.yaml").write_text(html.unescape(found.group(1)))
+        self.aimerge("merge", "again.yaml", "--out", "again")
+        result = self.aimerge("evaluate", "again", "--suite", suite, "--block-length", "32", "--json")
+        tasks = json.loads(result.stdout)["tasks"]
+        self.assertEqual(100 * tasks["t"]["score"], float(point["t"]))
+        self.assertAlmostEqual(tasks["text"]["score"] / float(point["text:ppl"]), 1, 12)
 
     def test_many_methods_times_omegas(self):
         out = io.StringIO()

@@ -191,7 +191,7 @@ class Sensitivity(AimergeTest):
         given = self.sensitive_config()
         given["aim"] = {"omega": 0.4, "statistic": "sensitivity"}
         for config, word in ((given, "calibration"), (self.sensitive_config(control="shuffled"), "control scale"),
-                             (self.sensitive_config(shape="top:0.1"), "statistics of channels go with all"),
+                             (self.sensitive_config(shape="top:0.1"), "statistics of channels work with all"),
                              (self.sensitive_config("sensitivity_channel", normalisation="layer"), "normalisation max")):
             failed = self.aimerge("merge", self.config(config), "--out", self.folder / "out", expect=2)
             self.assertIn(word, failed.stderr)

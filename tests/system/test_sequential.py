@@ -93,7 +93,7 @@ class Sequential(AimergeTest):
                                 ({**self.sequential_config(method="regmean"), "calibration": {"token_ids": str(self.blocks())}},
                                  "regmean does"),
                                 ({**self.sequential_config(experts=("expert_a", "expert_c")), "tokenizer_source": "union"},
-                                 "goes with models of one vocabulary"),
+                                 "needs models of one vocabulary"),
                                 ({**self.sequential_config(), "calibration": {"token_ids": str(self.blocks()), "sequential": True}},
                                  "'sequential' is for aim.calibration")):
             with self.subTest(message):

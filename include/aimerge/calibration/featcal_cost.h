@@ -62,8 +62,8 @@ inline FeatcalMemory featcalMemory(const ModelConfig& config, const FeatcalSize&
     std::int64_t width = 0;
     for (const FeatcalGroup& group : featcalGroups(config)) {
         const double products = sizeof(double) * group.products();
-        // Of each teacher, of the part in work and those that it is added to, and a float32 product as oneDNN and as
-        // libtorch have it; then of all teachers, factorised, and the solution.
+        // Sums of each teacher: of the current chunk, of those that it is added to, and a float32 product as oneDNN and as
+        // libtorch lay it out; then the sums of all teachers, factorised, and the solution.
         const double taken = points * (teachers + 3) * products, solved = points * teachers * products + 3 * products;
         // Rows that wait for their product, twice likewise.
         const double rows = 2 * kRowsOfProduct * sizeof(float) * static_cast<double>(group.inputs + group.outputs) * points;
@@ -79,7 +79,7 @@ inline FeatcalMemory featcalMemory(const ModelConfig& config, const FeatcalSize&
     return memory;
 }
 
-/// Of all ranks.
+/// The work of all ranks.
 struct FeatcalWork {
     double forward = 0;    // FLOPs of the forward passes
     double products = 0;   // and of the products of activations, float32

@@ -1,5 +1,5 @@
 #pragma once
-// What measuring gradients takes of a rank's memory, on processors or on a GPU, and what is kept there between blocks:
+// What measuring gradients takes of a rank's memory, on a CPU or on a GPU, and what is kept there between blocks:
 // weights and traces that are kept need not be read and computed again for every block.
 
 #include "aimerge/architecture/model_config.h"
@@ -22,7 +22,7 @@ inline std::int64_t parametersOfLayer(const ModelConfig& config) {
     return config.hiddenSize * (attention + 3 * config.intermediateSize + 2);
 }
 
-/// What one layer keeps of a block for the way back (LayerTrace), of the families that keep most.
+/// Bytes that one layer keeps of a block for the backward pass (LayerTrace), in the families that keep most.
 inline std::uint64_t traceBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
     const std::int64_t states = 6 * config.hiddenSize,
                        attention = 3 * (config.heads + config.keyValueHeads) * config.headDim;
@@ -42,8 +42,8 @@ struct GradientMemory {
     std::uint64_t always() const { return ends + layerSums; }
     bool keepsWeights() const { return limit == 0 ? weights <= kMostKeptBytes : always() + weights <= limit; }
 
-    /// Of so many traces of a layer and a block, what a stage that keeps its weights keeps from the forward to the backward
-    /// pass. 0: none, because they are too large, and every layer runs again on the way back.
+    /// Bytes of so many traces (of one layer and block) that a stage with its weights in memory keeps from the forward to
+    /// the backward pass. 0: none, because they are too large, and every layer runs again in the backward pass.
     std::uint64_t keptTraceBytes(std::int64_t traces, const ModelConfig& config, std::int64_t length, Dtype dtype) const {
         const std::uint64_t bytes = static_cast<std::uint64_t>(traces) * traceBytesOfLayer(config, length, dtype);
         const bool fits = limit == 0 ? bytes <= kMostKeptBytes : always() + weights + bytes <= limit;

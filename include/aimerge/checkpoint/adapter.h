@@ -1,7 +1,7 @@
 #pragma once
 // Adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors, or .bin of older
 // versions. An adapter is no model: it says how the parameters of a base model change. Read here are its config and its
-// header; factors are read by whoever applies them (merge/adapted_source.h). What PEFT's merge_and_unload makes of the same
+// header; factors are read by whoever applies them (merge/sources/adapted_source.h). What PEFT's merge_and_unload makes of the same
 // files is the reference.
 //
 //     LoRA            W' = W + scaling B A        A [r, in], B [out, r], scaling = alpha / r, with rsLoRA alpha / sqrt(r)

@@ -1,8 +1,7 @@
 #pragma once
 // A Hugging Face model folder opened for reading: config.json, the headers of its weight files (safetensors, or
 // pytorch_model.bin), and byte ranges of tensors on demand. Opening reads headers only, and a head that is stored although
-// it is tied. Reading is local, thread-safe and
-// allocates nothing.
+// it is tied. Reading is local, thread-safe and allocates nothing.
 //
 // A base model with an adapter is a checkpoint, too: parameters that the adapter stores in full are the adapter's, and
 // those that it changes stand as in the base, with updateOf() saying what is to be added. So read() and map() give the bytes
@@ -47,14 +46,13 @@ enum class TiedHead {
 class Checkpoint : public WeightSource {
 public:
     /// @param name a folder, or `org/name` looked up in the local hub cache (HF_HOME rules, refs/main); or BASE+ADAPTER,
-    /// each
-    ///        of them one of these
+    ///        each of them one of these
     /// @throws InputError: no such folder or cached model (gives the download command), no weights, bad index
     ///         (missing shard, tensor absent from its shard, path outside the folder), bad header, bad config.json; what
     ///         readAdapter() throws, an adapter that does not fit the base, an adapter alone
     static Checkpoint open(const std::string& name);
 
-    /// The same, where `name` may also be an adapter alone, which is applied to `base`.
+    /// As open(), where `name` may also be an adapter alone, which is applied to `base`.
     /// @param base empty: there is none
     static Checkpoint openOver(const std::string& base, const std::string& name);
 

@@ -19,8 +19,8 @@ namespace aimerge {
 
 using ParameterMap = std::map<std::string, ParameterSetting>;
 
-/// Of a module's input channels; of every parameter the gradient's magnitude, and its mean over a channel's outputs; of
-/// every parameter |w| times the root mean square of its input.
+/// The first three: per input channel of a module. Sensitivity: the gradient's magnitude of every parameter, and its mean
+/// over a channel's outputs. Wanda: |w| times the root mean square of its input, of every parameter.
 enum class Statistic { MeanAbs, Rms, MaxAbs, Sensitivity, SensitivityChannel, Wanda };
 std::string_view statisticName(Statistic statistic);  // "mean_abs", "sensitivity_channel", ...
 

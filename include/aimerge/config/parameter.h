@@ -47,7 +47,7 @@ struct ParameterSetting {
     std::optional<double> number(std::string_view tensorName, double depth) const;
     /// The element at floor(depth (k-1)), for settings that are not interpolated; nullptr when no filter matches.
     const Scalar* scalar(std::string_view tensorName, double depth) const;
-    /// Of scalar(). Numeric settings count as true when not 0.
+    /// scalar() as a boolean. Numeric settings count as true when not 0.
     std::optional<bool> boolean(std::string_view tensorName, double depth) const;
 };
 

@@ -45,7 +45,7 @@ std::vector<YamlText> splitDocuments(const std::string& text);
 /// @throws UsageError "merge.yaml:3:5: not valid YAML: ...". An empty document gives a Null node.
 YamlNode parseYaml(const YamlText& document, const std::string& fileName);
 
-/// The same from the value of an override: every mark is `place`.
+/// As parseYaml(), from the value of an override: every mark is `place`.
 YamlNode parseYamlValue(const std::string& text, const SourceMark& place);
 
 std::string writeYaml(const YamlNode& root);

@@ -55,7 +55,7 @@ std::string readTextFile(const std::filesystem::path& path, std::uint64_t limit 
 /// Has a sibling temporary file, which is empty, written, syncs it and renames it over `path`.
 void replaceFile(const std::filesystem::path& path, const std::function<void(File&)>& write);
 
-/// The same with this text.
+/// Writes the file with this text.
 void writeTextFile(const std::filesystem::path& path, std::string_view text);
 
 void syncDirectory(const std::filesystem::path& directory);

@@ -28,8 +28,7 @@ Digest digestOf(const TokenBlocks& blocks);
 /// A corpus that is too short for `sequences` is used as far as it goes, with a warning. Sources with shares give their
 /// parts of the sequences (of the lines), each packed by itself, and their blocks take turns.
 /// @throws InputError: corpus or tokenizer missing, damaged or empty; with packing by lines, no block is filled; an id
-/// outside
-///         the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.
+///         outside the base model's vocabulary. RuntimeFault: the tokenizer process cannot be started.
 TokenBlocks loadTokenBlocks(const CalibrationConfig& config, const Checkpoint& base);
 
 }  // namespace aimerge

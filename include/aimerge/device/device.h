@@ -8,7 +8,7 @@
 namespace aimerge {
 
 struct Device {
-    int gpu = -1;                   // CUDA's number of it in this process; -1: the processors
+    int gpu = -1;                   // CUDA's number of it in this process; -1: the CPU
     std::string name = "CPU";       // "NVIDIA H100 80GB HBM3"
     std::string uuid;               // of a GPU: the same in every process of the machine, whatever CUDA_VISIBLE_DEVICES says
     std::uint64_t memoryBytes = 0;  // of a GPU
@@ -27,10 +27,10 @@ VisibleGpus visibleGpus();
 bool hasGpuCode();
 
 /// The most memory that was seen in use on the GPU, whoever used it: seen here, after the work, and by this library whenever
-/// it takes some. 0 for the processors. @throws RuntimeFault
+/// it takes some. 0 for the CPU. @throws RuntimeFault
 std::uint64_t peakMemoryInUse(const Device& device);
 
-/// From here on the calling thread works on this GPU; nothing happens for the processors. @throws RuntimeFault
+/// From here on the calling thread works on this GPU; nothing happens for the CPU. @throws RuntimeFault
 void useDevice(const Device& device);
 
 }  // namespace aimerge

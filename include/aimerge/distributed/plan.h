@@ -51,8 +51,8 @@ struct PlanSettings {
     std::uint64_t mergeBytesPerThread = 0;   // buffers of a merging thread
     std::uint64_t mergeParameterBytes = 0;   // whatever a method keeps of whole parameters, at once
     bool merging = true;                     // false: calibrate only
-    /// Of a sequential calibration, which merges while it measures: the largest layer, or the embedding, as it is written;
-    /// 0: another calibration.
+    /// For a sequential calibration, which merges while it measures: the bytes of the largest layer, or of the embedding, as
+    /// it is written; 0 for another calibration.
     std::uint64_t mergedAtOnceBytes = 0;
 };
 

@@ -52,7 +52,7 @@ public:
     std::int64_t sequencesPerStep() const { return sequencesPerStep_; }
     std::int64_t firstBlock(std::int64_t step) const { return (firstStep_ + step) * sequencesPerStep_; }
     std::int64_t sequences(std::int64_t step) const { return std::min(sequencesPerStep_, blocks_ - firstBlock(step)); }
-    /// Of all steps, with blocks of `length` tokens.
+    /// The shapes of all steps, with blocks of `length` tokens.
     std::vector<StepShape> shapes(std::int64_t length) const;
 
     /// The part of the corpus to which the step belongs that begins with this block.

@@ -11,7 +11,7 @@
 
 namespace aimerge {
 
-/// Of one TargetRun.
+/// The score of one TargetRun.
 struct RunScore {
     double logLikelihood = 0;  // sum over the tokens
     bool isGreedy = true;      // all of them
@@ -28,6 +28,7 @@ struct TaskScore {
     double value = 0;    // 0 ... 1; a perplexity from 1 on
     double standardError = 0;
     std::size_t items = 0;
+    std::string outcomes = {};  // of exact match and accuracies: '1' or '0' per item, right or wrong, in the suite's order
 
     bool isPerplexity() const { return metric == "perplexity"; }
 };

@@ -22,6 +22,7 @@ struct PointResult {
     std::string error;              // of a failed point
     std::vector<TaskScore> scores;  // of a scored one
     std::string scoredBy;           // "aimerge float32"
+    std::string config = {};        // of a merged point: the merge config that makes it, as YAML
 };
 
 /// `journal` in the sweep's folder: a line of JSON per finished point, the last one of a point counts. A torn line counts
@@ -36,6 +37,9 @@ public:
     /// The point's result, when it was found under this key; nullptr else.
     const PointResult* find(const std::string& point, const std::string& key) const;
 
+    /// By point, the last of each.
+    const std::map<std::string, PointResult>& results() const { return results_; }
+
     /// Reads what other jobs have written meanwhile.
     void refresh();
 
@@ -48,6 +52,10 @@ private:
     std::uint64_t readBytes_ = 0;  // whole lines
     std::map<std::string, PointResult> results_;
 };
+
+/// Of the column in points.csv and its value there: 0 to 100, or a perplexity.
+std::string columnName(const TaskScore& score);
+double shownValue(const TaskScore& score);
 
 /// The text of points.csv: model, kind, method, combination, omega, aim, status, seconds, error, scored_by, then a column
 /// per task: 0 to 100, a perplexity as `TASK:ppl`.

@@ -1,6 +1,6 @@
 #pragma once
 // The weights of a checkpoint as a decoder reads them: where an adapter changes a tensor, its changed values, rounded to the
-// dtype of the base, as PEFT's merge_and_unload would store them (merge/adapted_source.h). Of a checkpoint without an
+// dtype of the base, as PEFT's merge_and_unload would store them (merge/sources/adapted_source.h). Of a checkpoint without an
 // adapter, the bytes as they stand.
 
 #include "aimerge/checkpoint/checkpoint.h"

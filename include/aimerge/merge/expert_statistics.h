@@ -29,12 +29,12 @@ public:
     /// All of them, for a statistics log; they may outlive this object.
     std::vector<SensitivityValues> values() const;
 
-    /// Of a linear layer's weight [out, in]: its inputs' Gram matrix [in, in]. Null for parameters that have none.
+    /// The Gram matrix [in, in] of the inputs of a linear layer's weight [out, in]. Null for parameters that have none.
     /// The source may outlive this object. @param module Architecture::moduleWithSameInput() of the layer
     /// @throws InputError when it is of another size
     std::shared_ptr<const TensorSource> gramOf(const std::string& module, const Shape& shape) const;
 
-    /// Of a statistic that has a value for every element of every parameter (Fisher information, sensitivity).
+    /// A statistic that has a value for every element of every parameter (Fisher information, sensitivity).
     /// @throws InputError when there is none for this parameter, or one of another shape
     std::shared_ptr<const TensorSource> elementsOf(const std::string& parameter, const Shape& shape) const;
 

@@ -6,7 +6,7 @@ namespace aimerge {
 
 enum class InstructionSet { Baseline, Avx2, Avx512 };  // in ascending order
 
-/// The best one this processor has.
+/// The best one this CPU has.
 InstructionSet bestInstructionSet();
 
 /// The one in use: the best, unless limited.

@@ -1,7 +1,7 @@
 #pragma once
 // A merge method is two small parts: an optional prepare pass over one parameter (small results: thresholds, scales) and an
 // element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
-// docs/methods.md shows how to add one: one file and one line in src/merge/registry.cpp.
+// docs/methods.md shows how to add one: one file and one line in src/merge/methods/registry.cpp.
 
 #include "aimerge/config/parameter.h"
 #include "aimerge/merge/parameter_reader.h"
@@ -103,15 +103,14 @@ public:
     /// bits.
     /// @param base that many values; null where ParameterReader::hasBase() said no
     /// @param inputs one pointer to that many values per input; behind them, for ExpertStatistic::Fisher, one per input to
-    /// its
-    ///        Fisher values
+    ///        its Fisher values
     virtual void combine(std::int64_t first, const float* base, std::span<const float* const> inputs,
                          std::span<float> out) const = 0;
 
     /// Whether there is a kernel for this parameter.
     virtual bool runsOnDevice() const { return false; }
 
-    /// Queues the same for a tile in the current GPU's memory, relaxation and rounding included (src/merge/device_tile.h),
+    /// Queues the same for a tile in the current GPU's memory, relaxation and rounding included (src/merge/device/device_tile.h),
     /// with the bits of the host. @pre runsOnDevice()
     virtual void combineOnDevice(std::int64_t /*first*/, const DeviceTile& /*tile*/) const {}
 

@@ -95,7 +95,7 @@ public:
     /// One factor for all channels of each matrix, of any size.
     static Relaxation uniform(std::span<const float> ofMatrices, const ChannelLayout& layout, DeltaRounding rounding);
 
-    /// The same with A of each element. @pre made for single elements
+    /// As apply(), with A of each element. @pre made for single elements
     void applyElements(std::span<const float> base, std::span<const float> merged, std::span<const float> importance,
                        std::span<float> out) const;
 

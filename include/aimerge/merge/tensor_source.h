@@ -5,8 +5,8 @@
 // page of a mapping and the kernel's copy does not.
 
 #include "aimerge/checkpoint/checkpoint.h"
-#include "aimerge/vocabulary/row_map.h"
 #include "aimerge/core/dtype.h"
+#include "aimerge/vocabulary/row_map.h"
 
 #include <cstddef>
 #include <cstdint>

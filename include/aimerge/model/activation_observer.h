@@ -1,5 +1,5 @@
 #pragma once
-// Who wants to see what passes through a decoder: activation statistics now, other measurements by the same door.
+// An interface to observe what passes through a decoder: activation statistics and other measurements.
 
 #include <ATen/core/Tensor.h>
 
@@ -19,7 +19,7 @@ enum class ActivationPoint {
     MlpOutput,          // down_proj
     FinalNorm,          // model.norm
     Head,               // lm_head
-    // Of some families:
+    // Only in some families:
     QueryNorm,            // q_norm; the channels are those of a head, the rows all heads of all tokens
     KeyNorm,              // k_norm, likewise
     FusedAttentionInput,  // qkv_proj

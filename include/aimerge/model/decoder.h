@@ -39,7 +39,7 @@ std::vector<LinearWeights*> linearLayersAt(ActivationPoint point, LayerWeights& 
 /// The weight of the norm at a point; null at linear layers.
 at::Tensor* normAt(ActivationPoint point, LayerWeights& weights);
 
-/// What the way back through a layer needs of the way there. What its family does not have is undefined.
+/// What the backward pass through a layer needs of the forward pass. What its family does not have is undefined.
 struct LayerTrace {
     at::Tensor input, attentionInput;  // before and behind the first norm: [sequences, length, hidden]
     at::Tensor query, key, value;      // as attention takes them
@@ -50,8 +50,8 @@ struct LayerTrace {
     at::Tensor gate, up;               // [sequences, length, intermediate]
 };
 
-/// Of the rotary embedding: float32 [maxLength, rotated / 2], of the first `rotated` channels of a head (all of them but
-/// with partial_rotary_factor), rounded to the compute dtype.
+/// Tables of the rotary embedding: float32 [maxLength, rotated / 2], for the first `rotated` channels of a head (all of
+/// them, except with partial_rotary_factor), rounded to the compute dtype.
 struct RotaryTables {
     at::Tensor cosines, sines;
 };
@@ -109,7 +109,7 @@ public:
 
     /// Runs one layer on `hidden` in place. `observer`, if any, sees the input of every module on the way.
     void runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer) const;
-    /// The same values, and what the way back needs; `hidden` becomes another tensor, the one before is in the trace.
+    /// As runLayer(), and returns what the backward pass needs; `hidden` becomes a new tensor, the old one is in the trace.
     LayerTrace traceLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden) const;
 
     /// The transpose of the rotation of queries or keys, in place. @param gradient [sequences, length, heads * headDim]

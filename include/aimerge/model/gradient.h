@@ -1,7 +1,7 @@
 #pragma once
 // The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers, its formulas
 // written out (no autograd but for attention on a GPU). The forward pass keeps the input of every layer, and what else the
-// way back needs where there is room; else the backward pass runs each layer again, so that there is never more than one
+// backward pass needs if there is memory; else it runs each layer again, so that there is never more than one
 // layer's trace. Bits do not depend on what is kept.
 
 #include "aimerge/model/decoder.h"
@@ -15,14 +15,14 @@ namespace aimerge {
 class GradientObserver {
 public:
     virtual ~GradientObserver() = default;
-    /// Of rows [firstRow, firstRow + gradient.size(0)) of a parameter of these sizes: every row once per sequence; of one
+    /// Gets rows [firstRow, firstRow + gradient.size(0)) of a parameter of these sizes: every row once per sequence; for one
     /// parameter, the sequences come in the order of their backward passes.
     /// @param gradient of the parameter's shape but for the rows, in the compute dtype or float32; only valid during the
     /// call
     virtual void observe(const std::string& parameter, at::IntArrayRef sizes, std::int64_t firstRow,
                          const at::Tensor& gradient) = 0;
-    /// Of an embedding of `vocabulary` rows those that the sequence's tokens take, once each, in float32, where many tokens
-    /// add up. Where a head is tied to it, the head's contribution is in them, and the other rows' is observed under the
+    /// Gets, of an embedding of `vocabulary` rows, those of the sequence's tokens, once each, in float32, where many tokens
+    /// add up. If a head is tied to it, the head's contribution is in them, and that of the other rows is observed under the
     /// head's own name, with zeros in these.
     /// @param rows int64 [n], ascending @param gradient [n, hidden]
     virtual void observeRows(const std::string& parameter, std::int64_t vocabulary, const at::Tensor& rows,
@@ -45,10 +45,10 @@ struct GradientPass {
     std::vector<std::vector<LayerTrace>> traces;  // per layer and sequence; of traces that are not kept, the input
 };
 
-/// What is there for the next pass, and of each pass for its way back.
+/// What is kept for the next pass, and of each forward pass for its backward pass.
 enum class Kept { Nothing, Weights, WeightsAndTraces };
 
-/// Whose gradients are observed; the way back goes through all layers.
+/// Whose gradients are observed; the backward pass goes through all layers.
 struct ObservedGradients {
     std::int64_t firstLayer = 0, endLayer = 0;
     bool ofEnds = true;  // embedding, final norm and head

@@ -5,8 +5,8 @@
 //     <out>.partial/job.json       which job this is: the digest a rerun compares
 //     <out>.partial/journal-R.jsonl   tensors finished by rank R (output/journal.h)
 //     <out>.partial/output/        becomes <out> by one rename
-//     <out>.intermediate/NAME      outputs that <out> is made from, each written in the same way; removed when <out> is
-//     there
+//     <out>.intermediate/NAME      outputs that <out> is made from, each written in the same way; removed when
+//                                  <out> is there
 //
 // With --overwrite the old folder is renamed to <out>.replaced-<pid> just before that and deleted just after, so at no
 // moment is the only copy gone. A crash between the two renames is recognised by the next acquire(), which puts the old
@@ -42,8 +42,7 @@ public:
     /// Takes the lock and creates the parent folder. Leaves nothing else behind when it throws or the object goes before
     /// prepare().
     /// @throws UsageError: `target` exists and is not to be replaced, lies inside or is an input, holds an input, or is
-    /// being
-    ///         written by another job
+    ///         being written by another job
     static OutputFolder acquire(const OutputRequest& request);
 
     /// Makes the partial folder ready. What an earlier run of the same job left stays (Resumed: see readJournals()); what

@@ -21,6 +21,9 @@ struct MergeGroup {
 /// Methods in the order of the file, and for each its combinations in that order.
 std::vector<MergeGroup> mergeGroups(const ScoreTable& scores);
 
+/// "code + math", in one order of the experts, by merged row; empty for other rows.
+std::vector<std::string> combinationNames(const ScoreTable& scores);
+
 /// The row with AIM that a table with one per merge shows: ω = 0.4, as the paper's Table 1, or the nearest.
 std::optional<std::size_t> shownWithAim(const ScoreTable& scores, const MergeGroup& group);
 

@@ -7,21 +7,25 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace aimerge {
 
 struct Report {
     std::string title;
-    std::vector<std::string> facts;    // where the scores are from, how everything was computed
-    std::vector<std::string> notices;  // what is missing
+    std::vector<std::string> answer, answerNotes;  // what it says first
+    std::vector<std::string> facts;                // where the scores are from, how everything was computed
+    std::vector<std::string> notices;              // what is missing
     std::vector<ReportTable> tables;
     std::vector<Figure> figures;
+    nlohmann::ordered_json interactive;                        // what the page's interactive figure shows
+    std::vector<std::pair<std::string, std::string>> configs;  // a merge's name and its config as YAML
 };
 
 /// Writes the report; files of an earlier one with the same names are replaced. Local, blocking.
-/// @returns empty, or why there are no pictures
+/// @returns what is missing and why: the figures, the page's interactive one
 /// @throws RuntimeFault when a file cannot be written
-std::string writeReport(const Report& report, const std::filesystem::path& folder);
+std::vector<std::string> writeReport(const Report& report, const std::filesystem::path& folder);
 
 }  // namespace aimerge

@@ -2,6 +2,7 @@
 // A table of a report, independent of the format it is written in.
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +30,7 @@ struct ReportCell {
 struct ReportRow {
     std::vector<ReportCell> cells;  // one per column
     bool startsPart = false;        // a rule is drawn above it
+    std::string model = {};         // the merge whose config belongs to it; empty: none
 };
 
 struct ReportTable {
@@ -59,11 +61,14 @@ std::string markdownTable(const ReportTable& table);
 std::string csvTable(const ReportTable& table);
 /// A `table*` that needs no package.
 std::string latexTable(const ReportTable& table);
-std::string htmlTable(const ReportTable& table);
+/// @param configs numbers of the elements `config-N` that rows with this model link to
+std::string htmlTable(const ReportTable& table, const std::map<std::string, std::size_t>& configs = {});
 
 /// A part of a file's name: letters, digits, '.' and '_' stay, everything else becomes '-'.
 std::string fileName(std::string_view text);
 
+/// What a line of Markdown needs to show the text as it is.
+std::string markdownText(std::string_view text);
 /// & < > " as HTML needs them.
 std::string htmlText(std::string_view text);
 

@@ -26,6 +26,13 @@ bool isPerplexity(std::string_view benchmark);
 enum class ModelKind { Base, Expert, Merged };
 std::string_view kindName(ModelKind kind);
 
+/// What a score rests on.
+struct ScoredItems {
+    std::size_t count = 0;  // 0: not recorded
+    // '1' or '0' per item, right or wrong, in the same order for every model; empty: not recorded
+    std::string outcomes;
+};
+
 struct ScoreRow {
     std::string model;
     ModelKind kind = ModelKind::Merged;
@@ -36,6 +43,8 @@ struct ScoreRow {
     std::string status = "done", error, scoredBy;
     std::optional<double> seconds;
     std::vector<std::optional<double>> scores;  // one per benchmark: percent, or a perplexity
+    std::vector<ScoredItems> items;             // one per benchmark
+    std::string config;                         // the merge config that makes the model, as YAML; empty: not recorded
     std::size_t line = 0;                       // in the file
 
     bool done() const { return status == "done"; }
@@ -68,10 +77,9 @@ struct ScaledScores {
 
 /// Reads a file of scores.
 /// @throws InputError with file, line and column: a missing or repeated column, a value that is no number or out of range, a
-/// model
-///         named twice, a merged model without method or combination
+///         model named twice, a merged model without method or combination
 ScaledScores readScores(const std::filesystem::path& file, ScoreScale scale);
-/// The same from text; `file` is its name in messages.
+/// As readScores(), from text; `file` is its name in messages.
 ScaledScores parseScores(std::string_view text, const std::filesystem::path& file, ScoreScale scale);
 
 }  // namespace aimerge

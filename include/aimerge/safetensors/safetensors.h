@@ -53,7 +53,7 @@ SafetensorsHeader readSafetensorsHeader(HeaderSource& source);
 SafetensorsHeader readSafetensorsHeader(const File& file);
 SafetensorsHeader readSafetensorsHeader(const std::filesystem::path& path);
 
-/// The same for header text in memory, `dataBytes` being what follows it; `fileName` is for messages.
+/// Parses header text in memory; `dataBytes` follow it in the file; `fileName` is for messages.
 SafetensorsHeader parseSafetensorsHeader(std::string_view json, std::uint64_t dataBytes, const std::string& fileName);
 
 }  // namespace aimerge

@@ -25,7 +25,7 @@ Digest blockDigest(const File& file, ByteRange block);
 /// The tensor's digest from those of its blocks, in order.
 Digest combineBlockDigests(std::span<const Digest> blocks);
 
-/// The same of a tensor that lies in a file; reads it once. @throws InputError when the file is shorter
+/// The digest of a tensor that lies in a file; reads it once. @throws InputError when the file is shorter
 Digest tensorDigest(const File& file, ByteRange tensor);
 
 }  // namespace aimerge

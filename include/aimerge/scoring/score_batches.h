@@ -24,7 +24,7 @@ struct TokenBatch {
     std::vector<std::int64_t> tokens;  // the wanted token of every target
 };
 
-/// Of one wanted token.
+/// The score of one wanted token.
 struct TokenScore {
     float logProbability = 0;  // natural logarithm
     bool isGreedy = false;     // it is the first of the most probable tokens

@@ -2,8 +2,7 @@
 // The statistics log on disk: HDF5, readable with h5py.
 //   /statistics/<module>/{mean_abs,rms,max_abs}  float32 [in_features], or [experts, in_features] of fused experts
 //   /statistics/<module>                         attributes `tokens`, int64: one, or one per fused expert; `input_axis`,
-//   int64,
-//                                                where it is not -1
+//                                                int64, where it is not -1
 //   /base_config                                 text of the model's config.json; absent in older logs
 //   /sensitivity/<parameter>                     where asked for: float32, the parameter's shape, contiguous
 //   /plan, /timing                               one row per rank

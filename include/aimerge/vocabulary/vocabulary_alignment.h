@@ -55,8 +55,7 @@ enum class UnequalVocabularies {
 /// @param tensor a vocabulary tensor's name, for messages
 /// @param unequal what the merge method makes of them; settings in the config come first
 /// @throws InputError: sizes differ and no setting says what to do (names tensor, shapes and the keys that solve it),
-/// columns
-///         differ, a tokenizer is missing, an override asks for a token that its model has not
+///         columns differ, a tokenizer is missing, an override asks for a token that its model has not
 /// @throws UsageError: a setting names a model that is not an input
 VocabularyAlignment alignVocabularies(const std::vector<VocabularyInput>& inputs, std::size_t baseIndex,
                                       const VocabularyConfig& config, const std::string& tensor,

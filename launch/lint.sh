@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Checks what a reviewer should not have to: formatting of every C++ and CUDA file by clang-format, and clang-tidy on the C++ files that
+# differ from a commit in more than their includes (a file takes 10 to 40 seconds).
+#
+# usage: launch/lint.sh [--fix] [BASE]
+#   --fix   formats the files instead of reporting them
+#   BASE    commit that clang-tidy's files differ from (default: where this branch left origin/main, else the commit before HEAD)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fix=no base=""
+for argument in "$@"; do
+    case "$argument" in
+        --fix) fix=yes ;;
+        -*) printf "lint: unknown option '%s'; usage: launch/lint.sh [--fix] [BASE]\n" "$argument" >&2; exit 1 ;;
+        *) base="$argument" ;;
+    esac
+done
+
+say() { printf 'lint: %s\n' "$*"; }
+
+readonly venv="$PWD/build/venv"
+git rev-parse --is-inside-work-tree &> /dev/null || { say "left out: this is no git checkout"; exit 0; }
+./launch/setup.sh --lint
+
+mapfile -t sources < <(git ls-files -- '*.h' '*.cpp' '*.cu' '*.cuh')
+if [[ $fix == yes ]]; then
+    "$venv/bin/clang-format" -i "${sources[@]}"
+else
+    "$venv/bin/clang-format" --dry-run --Werror "${sources[@]}"
+fi
+say "${#sources[@]} files are formatted"
+
+if [[ -z $base ]]; then
+    head="$(git rev-parse HEAD)"
+    base="$(git merge-base HEAD origin/main 2> /dev/null || true)"
+    if [[ -z $base || $base == "$head" ]]; then base="$(git rev-parse --verify --quiet HEAD~1 || true)"; fi
+fi
+if [[ -z $base ]]; then
+    say "clang-tidy is left out: this history has one commit; name a BASE"
+    exit 0
+fi
+mapfile -t changed < <(git diff --name-only --diff-filter=d -M -G'^([^#]|#[^i])' "$base" -- 'src/*.cpp')
+say "clang-tidy on ${#changed[@]} files that differ from $(git rev-parse --short "$base")"
+((${#changed[@]})) || exit 0
+# clang reads neither GCC's precompiled headers nor several files as one.
+mkdir -p build/tidy
+cmake --preset cpu -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DCMAKE_UNITY_BUILD=OFF > build/tidy/configure.log 2>&1 ||
+    { cat build/tidy/configure.log >&2; exit 1; }
+# The compiler's own headers, which the Python package lacks, are those of the system's clang.
+printf '%s\0' "${changed[@]}" | xargs -0 -n 1 -P "$(nproc)" "$venv/bin/clang-tidy" --quiet -p build/tidy \
+    --extra-arg="-resource-dir=$(clang -print-resource-dir)"

@@ -1,7 +1,0 @@
-#include "aimerge/merge/closed_form.h"
-#include "merge/for_each_element.cuh"
-
-AIMERGE_ON_DEVICE_OF(2, aimerge::ClosedFormCombine<aimerge::Scaled::No>)
-AIMERGE_ON_DEVICE_OF(2, aimerge::ClosedFormCombine<aimerge::Scaled::Yes>)
-AIMERGE_ON_DEVICE(ExpertMeanCombine, aimerge::Scaled::No)
-AIMERGE_ON_DEVICE(ExpertMeanCombine, aimerge::Scaled::Yes)

@@ -1,4 +1,0 @@
-#include "aimerge/merge/model_stock.h"
-#include "merge/for_each_element.cuh"
-
-AIMERGE_ON_DEVICE(ModelStockCombine)

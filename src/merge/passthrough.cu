@@ -1,4 +1,0 @@
-#include "aimerge/merge/passthrough.h"
-#include "merge/for_each_element.cuh"
-
-AIMERGE_ON_DEVICE_OF(1, aimerge::PassthroughCombine)

@@ -1,0 +1,103 @@
+"""README.md and docs/*.md name what is there: links, files, commands, options; and src/tools/check_docs.py finds what is not."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ["AIMERGE_BINARY"]
+
+README = """# Small
+
+[there](docs/page.md#a-heading-with-code) [nowhere](docs/none.md) [no heading](docs/page.md#none)
+
+`configs/there.yaml` and `configs/none.yaml`, `configs/*.yaml` and `src/*.cpp`;
+`configs/{there,neither}.yaml`
+
+    build/aimerge merge configs/there.yaml --out merged/ --outt x    # --no-option of a comment
+    mpirun -n 2 build/aimerge mergee configs/there.yaml
+    diff a b
+
+1. A list with `aimerge plan CONFIG --json` and `aimerge relax
+   MERGED --json --no-relax`, and `--no-such` alone.
+
+This line of prose has more than a hundred columns: it goes on and on and on and on, and on, until here.
+
+| command | seconds | times |
+| --- | ---: | ---: |
+| same | 1.5 | 2 |
+| other | 1.5 | 3 |
+
+It has 24 merge methods, `aimerge methods` says another number; a message: `of aimerge than rank 0`.
+"""
+PAGE = """# Page
+
+<!-- not in the repository: configs/example.yaml -->
+`configs/example.yaml`
+
+## A heading with `code`
+
+| message | cause |
+| --- | --- |
+| `aimerge replaces a folder` | no command, a message |
+
+| same | 1.5 | 2 |
+"""
+BROKEN = [
+    "README.md:3: the link docs/none.md leads to no file",
+    "README.md:3: the link docs/page.md#none leads to no heading",
+    "README.md:5: there is no configs/none.yaml",
+    "README.md:5: there is no src/*.cpp",
+    "README.md:6: there is no configs/neither.yaml",
+    "README.md:8: aimerge merge has no option --outt",
+    "README.md:9: there is no command aimerge mergee",
+    "README.md:12: aimerge relax has no option --no-relax",
+    "README.md:13: no program has the option --no-such",
+    "README.md:15: 104 columns, at most 100",
+    "README.md:20: these figures are not in docs/benchmarks.md",
+    "README.md:22: 24 merge methods; aimerge methods lists 25",
+]
+
+
+def check(root):
+    return subprocess.run([sys.executable, ROOT / "src/tools/check_docs.py", "--root", root, "--aimerge", BINARY],
+                          capture_output=True, text=True, check=False)
+
+
+class Docs(unittest.TestCase):
+    def test_docs_agree_with_the_repository(self):
+        checked = check(ROOT)
+
+        self.assertEqual((checked.returncode, checked.stderr), (0, ""), checked.stdout)
+
+    def test_the_example_method_of_contributing_is_the_one_that_is_built(self):
+        page = (ROOT / "docs/contributing.md").read_text()
+        built = (ROOT / "tests/merge/example_method_test.cpp").read_text()
+
+        pieces = re.findall(r"^```cpp\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+        self.assertEqual(len(pieces), 3)
+        for piece in pieces:
+            self.assertIn(piece, built)
+
+    def test_what_is_not_there_is_found(self):
+        with tempfile.TemporaryDirectory() as name:
+            root = pathlib.Path(name)
+            for folder in ("docs", "configs", "src"):
+                (root / folder).mkdir()
+            (root / "README.md").write_text(README)
+            (root / "docs/page.md").write_text(PAGE)
+            (root / "docs/benchmarks.md").write_text("| same | 1.5 | 2 |\n")
+            (root / "configs/there.yaml").touch()
+
+            checked = check(root)
+
+        self.assertEqual(checked.returncode, 1, checked.stderr)
+        self.assertEqual(sorted(checked.stdout.splitlines()), sorted(BROKEN))
+
+
+if __name__ == "__main__":
+    unittest.main()
