@@ -27,7 +27,8 @@ install(DIRECTORY src/tools/ DESTINATION share/aimerge/tools
   FILES_MATCHING PATTERN "*.py" PATTERN "*.js" PATTERN "*.txt"
   # These are for the demo and the build alone.
   PATTERN make_family.py EXCLUDE PATTERN train_second_family.py EXCLUDE PATTERN second_family_tasks.py EXCLUDE
-  PATTERN task_examples.py EXCLUDE PATTERN line_coverage.py EXCLUDE PATTERN requirements-nvcc.txt EXCLUDE
+  PATTERN task_examples.py EXCLUDE PATTERN line_coverage.py EXCLUDE PATTERN check_docs.py EXCLUDE PATTERN requirements-nvcc.txt EXCLUDE
+  PATTERN requirements-lint.txt EXCLUDE
   PATTERN __pycache__ EXCLUDE)
 install(DIRECTORY configs DESTINATION share/aimerge PATTERN smollm2 EXCLUDE)
 install(DIRECTORY slurm DESTINATION share/aimerge USE_SOURCE_PERMISSIONS)
@@ -47,6 +48,9 @@ install(CODE "
   set(AIMERGE_PROGRAM \"$<TARGET_FILE:aimerge>\")
   set(AIMERGE_TORCH_LIBRARY \"$<TARGET_FILE:aimerge_torch>\")
   set(AIMERGE_BUNDLED [==[${_bundled}]==])
+  set(AIMERGE_SOURCE_TOOLS \"${PROJECT_SOURCE_DIR}/src/tools\")
+  set(AIMERGE_PYTHON \"${PROJECT_SOURCE_DIR}/build/venv/bin/python\")
+  set(AIMERGE_WORK \"${PROJECT_BINARY_DIR}/installed\")
   set(AIMERGE_WHEELS \"${LibTorch_INCLUDE_DIR}/../..\")")
 install(SCRIPT src/cmake/InstallLibraries.cmake)
 

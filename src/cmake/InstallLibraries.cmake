@@ -1,5 +1,6 @@
 # Run by `cmake --install`: copies the libraries that come along, and the licences of everything that is not aimerge's own.
-# In: AIMERGE_PROGRAM, AIMERGE_TORCH_LIBRARY, AIMERGE_BUNDLED (patterns of names), AIMERGE_WHEELS (the folder of Python packages)
+# In: AIMERGE_SOURCE_TOOLS, AIMERGE_PYTHON (of launch/setup.sh), AIMERGE_WORK (a folder of the build), AIMERGE_PROGRAM, AIMERGE_TORCH_LIBRARY, AIMERGE_BUNDLED (patterns of names),
+# AIMERGE_WHEELS (the folder of Python packages)
 # file(INSTALL) minds DESTDIR itself.
 file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${AIMERGE_PROGRAM}" LIBRARIES "${AIMERGE_TORCH_LIBRARY}"
   PRE_INCLUDE_REGEXES ${AIMERGE_BUNDLED} PRE_EXCLUDE_REGEXES ".*"
@@ -13,7 +14,16 @@ foreach(_library IN LISTS _libraries)
     file(INSTALL "/usr/share/doc/${CMAKE_MATCH_1}/copyright" DESTINATION "${CMAKE_INSTALL_PREFIX}/share/doc/aimerge/licences/${CMAKE_MATCH_1}" FOLLOW_SYMLINK_CHAIN)
   endif()
 endforeach()
-foreach(_wheel torch nvidia_cuda_runtime nvidia_cuda_cupti)
+# The JavaScript of a report's interactive figure.
+file(MAKE_DIRECTORY "${AIMERGE_WORK}")
+execute_process(COMMAND "${AIMERGE_PYTHON}" -B -c "import interactive_figure; print(interactive_figure.vega_embed())"
+  WORKING_DIRECTORY "${AIMERGE_SOURCE_TOOLS}" OUTPUT_FILE "${AIMERGE_WORK}/vega_embed.js" ERROR_VARIABLE _error RESULT_VARIABLE _status)
+if(_status EQUAL 0)
+  file(INSTALL "${AIMERGE_WORK}/vega_embed.js" DESTINATION "${CMAKE_INSTALL_PREFIX}/share/aimerge/tools")
+else()
+  message(WARNING "reports of the installation have no interactive figure: ${_error}")
+endif()
+foreach(_wheel torch nvidia_cuda_runtime nvidia_cuda_cupti vl_convert_python)
   file(GLOB _licences "${AIMERGE_WHEELS}/${_wheel}-*.dist-info/licenses")
   if(_licences)
     file(INSTALL ${_licences} DESTINATION "${CMAKE_INSTALL_PREFIX}/share/doc/aimerge/licences/${_wheel}")

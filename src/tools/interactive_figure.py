@@ -193,12 +193,20 @@ def page_part(data, library, glue):
             + f'<script type="application/json" id="figure-data">{content}</script>\n' + page_script(library) + page_script(glue))
 
 
-def start():
+def vega_embed():
+    """The JavaScript library. An installation has it as a file, which spares its machine the 84 MB of vl-convert."""
+    installed = pathlib.Path(__file__).with_name("vega_embed.js")
+    if installed.exists():
+        return installed.read_text(encoding="utf-8")
     try:
         import vl_convert
     except ImportError as error:
         raise missing_package("vl-convert-python", error) from error
-    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+
+
+def start():
+    library = vega_embed()
     glue = pathlib.Path(__file__).with_name("interactive_figure.js").read_text(encoding="utf-8")
     return lambda request: page_part(json.loads(bytes(request)), library, glue).encode()
 

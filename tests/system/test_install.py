@@ -91,6 +91,9 @@ class InstalledTree(AimergeTest):
                       f"ENV/bin/pip install -r {self.prefix}/share/aimerge/tools/requirements.txt", result.stderr)
         self.assertNotIn("launch/setup.sh", result.stderr)
         self.assertTrue((self.folder / "report/tables/ablation.csv").is_file())
+        page = (self.folder / "report/report.html").read_text(encoding="utf-8")
+        self.assertIn('id="figure-data"', page)  # its library comes along
+        self.assertIn("vegaEmbed", page)
 
     def test_the_sources_really_are_hidden(self):
         """Else the other tests show nothing."""

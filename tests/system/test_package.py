@@ -123,7 +123,9 @@ class Package(AimergeTest):
         for out in ("by-deb", "by-two-ranks", "by-mergekit-yaml", "by-tar"):
             self.assertTrue(file_bytes(job / out) == here, f"{name}: {out} has other bytes than the build here")
         self.assertGreater((job / "log.h5").stat().st_size, 100_000)
-        self.assertIn("<svg", (job / "sweep/report/report.html").read_text(encoding="utf-8"))
+        page = (job / "sweep/report/report.html").read_text(encoding="utf-8")
+        self.assertIn('id="figure-data"', page)  # the interactive figure
+        self.assertIn("vegaEmbed", page)
         self.assertTrue((job / "sweep/report/figures/hv-gain.png").read_bytes().startswith(b"\x89PNG"))
 
     def test_debian_12(self):
