@@ -96,7 +96,10 @@ class Program:
         self.methods = len(json.loads(self.output("methods", "--json")))
 
     def output(self, *arguments):
-        return subprocess.run([self.binary, *arguments], check=True, capture_output=True, text=True).stdout
+        try:
+            return subprocess.run([self.binary, *arguments], check=True, capture_output=True, text=True).stdout
+        except FileNotFoundError:
+            sys.exit(f"{self.binary} is not there: build it, or name another one by --aimerge")
 
 
 class Page:

@@ -1,7 +1,7 @@
 #pragma once
 // A merge method is two small parts: an optional prepare pass over one parameter (small results: thresholds, scales) and an
 // element-wise combine. It sees float32 values of one parameter and never touches files, MPI or dtypes.
-// docs/methods.md shows how to add one: one file and one line in src/merge/methods/registry.cpp.
+// docs/contributing.md, "Adding a merge method", walks through one.
 
 #include "aimerge/config/parameter.h"
 #include "aimerge/merge/parameter_reader.h"
