@@ -23,7 +23,7 @@ readonly venv="$PWD/build/venv"
 git rev-parse --is-inside-work-tree &> /dev/null || { say "left out: this is no git checkout"; exit 0; }
 ./launch/setup.sh --lint
 
-mapfile -t sources < <(git ls-files -- '*.h' '*.cpp' '*.cu' '*.cuh')
+mapfile -t sources < <(git ls-files --cached --others --exclude-standard --deduplicate -- '*.h' '*.cpp' '*.cu' '*.cuh')
 if [[ $fix == yes ]]; then
     "$venv/bin/clang-format" -i "${sources[@]}"
 else
@@ -40,7 +40,8 @@ if [[ -z $base ]]; then
     say "clang-tidy is left out: this history has one commit; name a BASE"
     exit 0
 fi
-mapfile -t changed < <(git diff --name-only --diff-filter=d -M -G'^([^#]|#[^i])' "$base" -- 'src/*.cpp')
+mapfile -t changed < <(git diff --name-only --diff-filter=d -M -G'^([^#]|#[^i])' "$base" -- 'src/*.cpp'
+    git ls-files --others --exclude-standard -- 'src/*.cpp')
 if ((${#changed[@]})); then
     # clang reads neither GCC's precompiled headers nor several files as one.
     mkdir -p build/tidy
