@@ -211,6 +211,12 @@ void Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
     files_.at(tensor.fileIndex).readAt(tensor.bytes.begin + offset, out);
 }
 
+std::vector<PieceAhead> Checkpoint::piecesOf(const TensorInfo& tensor, Reading reading) const {
+    std::vector<PieceAhead> pieces;
+    addPieces(pieces, files_.at(tensor.fileIndex), tensor.bytes, reading);
+    return pieces;
+}
+
 std::uint64_t Checkpoint::totalBytes() const {
     std::uint64_t total = 0;
     for (const TensorInfo& tensor : tensors_) total += tensor.bytes.size();
