@@ -6,12 +6,16 @@
 #include "aimerge/core/read_ahead.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 namespace aimerge {
+
+/// Tensors as they are merged: of every batch and pass indices of the job's tensors.
+using Batches = std::vector<std::vector<std::vector<std::size_t>>>;
 
 struct MergeReading {
     /// Of one tensor in one pass, in `pieces`.
@@ -25,7 +29,7 @@ struct MergeReading {
     std::vector<ByName> ranges;     // per pass, by the tensor's name
 };
 
-/// @param batches of tensors, each as it is merged: for every pass indices of its job's tensors
-MergeReading readingOf(std::span<const MergePass> passes, const std::vector<std::vector<std::vector<std::size_t>>>& batches);
+/// @param memory to read ahead in: what is read several times stays there if it fits, with what is prepared beside it
+MergeReading readingOf(std::span<const MergePass> passes, const Batches& batches, std::uint64_t memory, int threads);
 
 }  // namespace aimerge

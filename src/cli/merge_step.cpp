@@ -128,6 +128,25 @@ std::unordered_map<std::string_view, std::size_t> indicesOf(const MergeJob& job,
     return indices;
 }
 
+/// Tensors of so many output bytes are merged between two looks at the others.
+/// @param bytes that all passes write of a tensor
+Batches inBatches(std::span<const std::string_view> order, const std::unordered_map<std::string_view, std::uint64_t>& bytes,
+                  const std::vector<std::unordered_map<std::string_view, std::size_t>>& indices) {
+    Batches batches;
+    std::uint64_t batchBytes = kBatchBytes;
+    for (const std::string_view name : order) {
+        if (batchBytes >= kBatchBytes) {
+            batches.emplace_back(indices.size());
+            batchBytes = 0;
+        }
+        for (std::size_t p = 0; p < indices.size(); ++p)
+            if (const auto index = indices[p].find(name); index != indices[p].end())
+                batches.back()[p].push_back(index->second);
+        batchBytes += bytes.at(name);
+    }
+    return batches;
+}
+
 /// Of all inputs of the passes, each once.
 std::uint64_t bytesToRead(std::span<const MergePass> passes,
                           const std::vector<std::unordered_map<std::string_view, std::size_t>>& indices) {
@@ -207,19 +226,8 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
     phase.addWritten(totalBytes);
     Progress progress(mode, "merge", "tensors", totalTensors, totalBytes);
 
-    std::vector<std::vector<std::vector<std::size_t>>> batches;  // per pass, indices of its job's tensors
-    std::uint64_t batchBytes = kBatchBytes;
-    for (const std::string_view name : order) {
-        if (batchBytes >= kBatchBytes) {
-            batches.emplace_back(passes.size());
-            batchBytes = 0;
-        }
-        for (std::size_t p = 0; p < passes.size(); ++p)
-            if (const auto index = indices[p].find(name); index != indices[p].end())
-                batches.back()[p].push_back(index->second);
-        batchBytes += bytes.at(name);
-    }
-    MergeReading reading = readingOf(passes, batches);
+    const Batches batches = inBatches(order, bytes, indices);
+    MergeReading reading = readingOf(passes, batches, readAheadBytes, threads.threads());
     ReadAhead ahead(std::move(reading.pieces), readAheadBytes);
     Course course{progress, passes.size() == 1 ? &reading.ranges.front() : nullptr, &ahead};
     for (std::size_t b = 0; b < batches.size(); ++b) {

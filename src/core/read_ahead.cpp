@@ -241,7 +241,7 @@ struct ReadAhead::Shared {
         const std::uint64_t begin = piece.alignedBegin(), before = piece.bytes.begin - begin,
                             wanted = piece.bytes.end - begin;
         Outcome outcome = Outcome::Misaligned;
-        if (piece.reading == Reading::Once && isThere == InPageCache::No) {
+        if (piece.reading != Reading::Repeated && isThere == InPageCache::No) {
             if (const auto descriptor = watched.direct.open(*piece.file, O_DIRECT))
                 outcome = readWhole(*descriptor, begin, buffer.data(), wanted, piece.bufferBytes());
             if (outcome == Outcome::Misaligned) watched.direct.refuse();
@@ -254,7 +254,7 @@ struct ReadAhead::Shared {
             piece.isBrought = outcome == Outcome::Whole;
             if (piece.isBrought) cachedBytes += piece.bytes.size();
         }
-        if (outcome == Outcome::Whole && piece.reading == Reading::Once) return buffer;
+        if (outcome == Outcome::Whole && piece.reading != Reading::Repeated) return buffer;
         buffers.giveBack(std::move(buffer));
         return {};
     }
@@ -274,7 +274,8 @@ struct ReadAhead::Shared {
         std::memcpy(out.data(), from, out.size());
         lock.lock();
         piece.taken += out.size();
-        if (--piece.copying == 0 && piece.taken >= piece.bytes.size()) letGo(piece);
+        --piece.copying;
+        if (piece.reading == Reading::Once && piece.copying == 0 && piece.taken >= piece.bytes.size()) letGo(piece);
     }
 
     const std::uint64_t limit;

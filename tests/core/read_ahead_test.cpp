@@ -93,10 +93,10 @@ TEST_F(ReadAheadTest, GivesTheSameBytesInEveryOrderAndMemory) {
     const auto shuffled = [](std::vector<std::uint64_t>& places) { std::ranges::shuffle(places, std::mt19937(3)); };
 
     for (const std::uint64_t memory : {std::uint64_t{0}, std::uint64_t{1}, kPiece + 8192, 3 * kPiece, 64 * kPiece}) {
-        for (const Reading reading : {Reading::Once, Reading::Repeated}) {
+        for (const Reading reading : {Reading::Once, Reading::Kept, Reading::Repeated}) {
             for (const bool isCold : {true, false}) {
                 SCOPED_TRACE(testing::Message()
-                             << memory << " bytes, repeated " << (reading == Reading::Repeated) << ", cold " << isCold);
+                             << memory << " bytes, reading " << static_cast<int>(reading) << ", cold " << isCold);
                 if (isCold) makeCold(file);
                 auto pieces = piecesOf(file, {kTensorBegin, kPiece}, reading);
                 std::ranges::copy(piecesOf(file, {kPiece + 5, kTensorEnd}, reading), std::back_inserter(pieces));
@@ -142,6 +142,22 @@ TEST_F(ReadAheadTest, WhatIsReadRepeatedlyComesThroughThePageCache) {
     ahead.forget(0, 1);
     EXPECT_EQ(inPageCache(file, {0, kPiece}), InPageCache::No) << "not needed any more";
     EXPECT_EQ(inPageCache(file, {kPiece, 2 * kPiece}), InPageCache::Yes);
+}
+
+TEST_F(ReadAheadTest, WhatIsKeptIsReadFromTheFileOnce) {
+    const auto bytes = contents(kFileBytes);
+    const File file = made("a", bytes);
+    if (!canBeCold(file)) GTEST_SKIP() << "the file system keeps files in memory";
+
+    ReadAhead ahead(piecesOf(file, {0, kPiece}, Reading::Kept), 64 * kPiece);
+    for (int time = 0; time < 3; ++time)
+        EXPECT_TRUE(
+            std::ranges::equal(readInStretches(file, kPiece, 100'000, [](auto&) {}), std::span(bytes).first(kPiece)));
+
+    EXPECT_EQ(ahead.directBytes() + ahead.cachedBytes(), kPiece);
+    if (ahead.directBytes() > 0) {
+        EXPECT_EQ(inPageCache(file, {0, kPiece}), InPageCache::No);
+    }
 }
 
 TEST_F(ReadAheadTest, LeavesWhatIsInThePageCacheToItsReader) {

@@ -22,10 +22,15 @@ class File;
 /// What is read at a time, but for the ends of files and tensors.
 inline constexpr std::uint64_t kReadAheadPieceBytes = std::uint64_t{4} << 20;
 
-/// How often the bytes will be read.
+/// Memory to read ahead in, where no plan says another one.
+inline constexpr std::uint64_t kReadAheadBytes = std::uint64_t{128} << 20;
+
+/// How often the bytes will be read, and where they are until then. What comes from memory is read past the page cache where
+/// the file system allows that.
 enum class Reading {
-    Once,     // handed out from memory, past the page cache where the file system allows that
-    Repeated  // several times or in any order: brought into the page cache, from where they are read
+    Once,     // in memory until all of them have been handed out
+    Kept,     // several times or in any order: in memory until they are forgotten
+    Repeated  // likewise, but in the page cache
 };
 
 /// Bytes that will be read, at most kReadAheadPieceBytes of them.
