@@ -50,9 +50,6 @@ void declareComputeOptions(CLI::App& app, Options& options) {
         ->check(CLI::Range(1, 1024));
     declareSize(app, "--memory-limit", options.memoryLimit,
                 "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
-    declareSize(app, "--read-ahead", options.readAhead,
-                "Memory per rank in which weights are read before they are needed; 0: they are read when they are (default: "
-                "chosen by models and threads, within --memory-limit)");
     app.add_option("--log-dir", options.logDirectory,
                    "Folder for a log file per rank, with everything that --log-level debug would say (appended)");
     app.add_option("--progress", options.progress, "Progress display")
@@ -70,6 +67,12 @@ void declareConfig(CLI::App& app, Options& options) {
 
 void declareShardSize(CLI::App& app, Options& options) {
     declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+}
+
+void declareReadAhead(CLI::App& app, Options& options) {
+    declareSize(app, "--read-ahead", options.readAhead,
+                "Memory per rank in which weights are read before they are needed; 0: they are read when they are (default: "
+                "chosen by models and threads, within --memory-limit)");
 }
 
 void declareScatter(CLI::App& app, Options& options) {

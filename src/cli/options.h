@@ -91,6 +91,8 @@ void declareJobOptions(CLI::App& app, Options& options);
 void declareConfig(CLI::App& app, Options& options);
 /// --max-shard-size.
 void declareShardSize(CLI::App& app, Options& options);
+/// --read-ahead, of the commands that merge files.
+void declareReadAhead(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.
 void declareScatter(CLI::App& app, Options& options);
 /// --gather, for ranks that do not see the output.

@@ -453,6 +453,7 @@ void declareSweep(CLI::App& app, Options& options) {
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);
     declareJobOptions(app, options);
+    declareReadAhead(app, options);
 }
 
 void listCombinations(const SweepConfig& sweep) {

@@ -62,8 +62,11 @@ private:
 /// Buffers of whole pieces are used again: what is new costs a page fault for every 4 KiB.
 class Buffers {
 public:
+    /// What a buffer for so many bytes takes.
+    static std::uint64_t roomFor(std::uint64_t bytes) { return bytes <= kWhole / 2 ? bytes : kWhole; }
+
     Buffer take(std::uint64_t bytes) {
-        if (bytes <= kWhole / 2) return Buffer(bytes);
+        if (roomFor(bytes) < kWhole) return Buffer(bytes);
         const std::lock_guard lock(mutex_);
         if (free_.empty()) return Buffer(kWhole);
         Buffer buffer = std::move(free_.back());
@@ -162,6 +165,7 @@ struct Piece {
 
     std::uint64_t alignedBegin() const { return bytes.begin / kAlignment * kAlignment; }
     std::uint64_t bufferBytes() const { return (bytes.end + kAlignment - 1) / kAlignment * kAlignment - alignedBegin(); }
+    std::uint64_t room() const { return Buffers::roomFor(bufferBytes()); }
 };
 
 }  // namespace
@@ -192,12 +196,12 @@ struct ReadAhead::Shared {
 
     void hold(Piece& piece) {
         piece.isHeld = true;
-        held += piece.bufferBytes();
+        held += piece.room();
     }
 
     void letGo(Piece& piece) {
         if (piece.buffer) buffers.giveBack(std::exchange(piece.buffer, {}));
-        if (std::exchange(piece.isHeld, false)) held -= piece.bufferBytes();
+        if (std::exchange(piece.isHeld, false)) held -= piece.room();
         piece.state = State::Plain;
         room.notify_one();
     }
@@ -208,7 +212,7 @@ struct ReadAhead::Shared {
             while (next < pieces.size() && pieces[next].state != State::Waiting) ++next;
             if (next == pieces.size()) return;
             // A quarter is left to readers that come before us.
-            if (held > 0 && held + pieces[next].bufferBytes() > limit / 4 * 3)
+            if (held > 0 && held + pieces[next].room() > limit / 4 * 3)
                 room.wait(lock);
             else
                 fetch(pieces[next], lock);
@@ -251,8 +255,8 @@ struct ReadAhead::Shared {
             if (const auto descriptor = watched.cached.open(*piece.file, 0))
                 outcome = readWhole(*descriptor, piece.bytes.begin, buffer.data() + before, piece.bytes.size(),
                                     piece.bytes.size());
-            piece.isBrought = outcome == Outcome::Whole;
-            if (piece.isBrought) cachedBytes += piece.bytes.size();
+            if (outcome == Outcome::Whole) cachedBytes += piece.bytes.size();
+            piece.isBrought = outcome == Outcome::Whole && isThere == InPageCache::No;
         }
         if (outcome == Outcome::Whole && piece.reading != Reading::Repeated) return buffer;
         buffers.giveBack(std::move(buffer));
@@ -347,7 +351,7 @@ ReadAhead::Taken ReadAhead::take(const File& file, std::uint64_t offset, std::sp
     Shared::Lock lock(shared_->mutex);
     if (!std::exchange(piece.isTouched, true) && piece.state == State::Plain) shared_->letGo(piece);
     if (piece.state == State::Waiting) {
-        if (shared_->held + piece.bufferBytes() <= shared_->limit)
+        if (shared_->held + piece.room() <= shared_->limit)
             shared_->fetch(piece, lock);
         else
             piece.state = State::Plain;

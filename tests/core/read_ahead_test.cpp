@@ -175,7 +175,7 @@ TEST_F(ReadAheadTest, KeepsToItsMemoryUntilWhatItHasIsTaken) {
     const auto bytes = contents(16 * kPiece);
     const File file = made("a", bytes);
     if (!canBeCold(file)) GTEST_SKIP() << "the file system keeps files in memory";
-    const std::uint64_t memory = 5 * kPiece;
+    const std::uint64_t memory = 5 * kPiece;  // three pieces and what they take to be aligned, in three quarters of it
 
     ReadAhead ahead(piecesOf(file, {0, bytes.size()}, Reading::Once), memory);
     for (int i = 0; i < 200 && ahead.directBytes() + ahead.cachedBytes() < 3 * kPiece; ++i)
