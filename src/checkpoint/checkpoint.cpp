@@ -211,6 +211,12 @@ void Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
     files_.at(tensor.fileIndex).readAt(tensor.bytes.begin + offset, out);
 }
 
+std::vector<PieceAhead> Checkpoint::piecesOf(const TensorInfo& tensor, Reading reading) const {
+    std::vector<PieceAhead> pieces;
+    addPieces(pieces, files_.at(tensor.fileIndex), tensor.bytes, reading);
+    return pieces;
+}
+
 std::uint64_t Checkpoint::totalBytes() const {
     std::uint64_t total = 0;
     for (const TensorInfo& tensor : tensors_) total += tensor.bytes.size();
@@ -286,6 +292,9 @@ Digest Checkpoint::contentDigest(ThreadPool& threads) const {
         for (std::uint64_t begin = tensor->bytes.begin; begin < tensor->bytes.end; begin += kDigestBlockBytes)
             blocks.push_back({tensor->fileIndex, {begin, std::min(begin + kDigestBlockBytes, tensor->bytes.end)}});
     }
+    std::vector<PieceAhead> pieces;  // they stay in the page cache: who asks for the digest reads the weights next
+    for (const Block& block : blocks) pieces.push_back({&files_[block.fileIndex], block.bytes, Reading::Repeated});
+    const ReadAhead ahead(std::move(pieces), kReadAheadBytes);
     std::vector<Digest> digests(blocks.size());
     threads.forEach(blocks.size(), [&](std::size_t index, int) {
         digests[index] = blockDigest(files_[blocks[index].fileIndex], blocks[index].bytes);

@@ -27,6 +27,7 @@ void declareMerge(CLI::App& app, Options& options) {
     declareScatter(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);
+    declareReadAhead(app, options);
 }
 
 /// Rank 0: the place of the last document's result, locked for as long as any document is merged.

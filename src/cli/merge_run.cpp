@@ -424,7 +424,8 @@ void mergeDocument(World& world, const Options& options, const MergeConfig& conf
     const int threadCount = threadsPerRank(world, options);
     ThreadPool threads(threadCount);
     discardingOnBadInput(root, [&] {  // a peer's
-        mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options), [&] { run.exchange(); });
+        mergePasses(world, {&pass, 1}, threads, progressMode(world, options), mergesOn(options),
+                    readAheadBytes(world, options, run.job()), [&] { run.exchange(); });
         run.finishExchange();
         run.fitFeatures(pass);
     });

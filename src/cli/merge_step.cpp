@@ -1,6 +1,10 @@
 #include "cli/merge_step.h"
 
+#include "cli/merge_reading.h"
+
 #include "aimerge/core/error.h"
+#include "aimerge/core/read_ahead.h"
+#include "aimerge/core/size_text.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
 #include "aimerge/merge/merge_tensor.h"
@@ -21,22 +25,35 @@ namespace {
 /// Output bytes between two looks at signals and at the other ranks: well under a second of work.
 constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 
+/// What is told of a tensor that is done.
+struct Course {
+    Progress& progress;
+    const MergeReading::ByName* reading = nullptr;  // null: nothing is read ahead, or others read the tensors, too
+    ReadAhead* ahead = nullptr;
+
+    void readNoMore(const std::string& tensor) const {
+        if (reading == nullptr) return;
+        const auto range = reading->find(tensor);
+        if (range != reading->end()) ahead->forget(range->second.begin, range->second.end);
+    }
+};
+
 /// The executor's numbers as names.
 class NamingSink : public MergeSink {
 public:
     /// @param firstPoint the executor's point 0 @param isLast no points of these tensors come after the executor's
-    NamingSink(std::span<const std::string> names, std::size_t firstPoint, bool isLast, PointStore& store,
-               Progress& progress)
-        : names_(names), firstPoint_(firstPoint), isLast_(isLast), store_(store), progress_(progress) {}
+    NamingSink(std::span<const std::string> names, std::size_t firstPoint, bool isLast, PointStore& store, Course& course)
+        : names_(names), firstPoint_(firstPoint), isLast_(isLast), store_(store), course_(course) {}
 
     void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
         store_.write(firstPoint_ + point, names_[tensor], offset, bytes);
-        progress_.advance(0, bytes.size());
+        course_.progress.advance(0, bytes.size());
     }
     void finish(std::size_t tensor) override {
         if (!isLast_) return;
         store_.finish(names_[tensor]);
-        progress_.advance(1, 0);
+        course_.progress.advance(1, 0);
+        course_.readNoMore(names_[tensor]);
     }
 
 private:
@@ -44,7 +61,7 @@ private:
     std::size_t firstPoint_;
     bool isLast_;
     PointStore& store_;
-    Progress& progress_;
+    Course& course_;
 };
 
 /// Some of a job's tensors.
@@ -75,7 +92,7 @@ std::vector<TensorMerge> assembleMerges(const MergePass& pass, const Batch& batc
 }
 
 /// @param tensors indices of the job's tensors
-void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, ThreadPool& threads, Progress& progress,
+void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, ThreadPool& threads, Course& course,
                 const Device& device) {
     const MergeJob& job = pass.job;
     const Batch batch = batchOf(job, tensors);
@@ -84,7 +101,7 @@ void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, Thr
         // The experts themselves differ from point to point: each is a merge of its own.
         for (std::size_t point = 0; point < job.points.size(); ++point) {
             activity.omega = job.points[point].omega;
-            NamingSink sink(batch.mergedNames, point, point + 1 == job.points.size(), pass.store, progress);
+            NamingSink sink(batch.mergedNames, point, point + 1 == job.points.size(), pass.store, course);
             mergeTensors(assembleMerges(pass, batch, &activity), {}, DeltaRounding::None, threads, sink, device);
         }
     } else {
@@ -94,12 +111,12 @@ void mergeBatch(const MergePass& pass, std::span<const std::size_t> tensors, Thr
         std::vector<TensorMerge> merges = assembleMerges(pass, batch, job.config.aim ? &activity : nullptr);
         if (pass.kept)
             for (TensorMerge& merge : merges) merge.kept = &(*pass.kept)[merge.name];
-        NamingSink sink(batch.mergedNames, 0, true, pass.store, progress);
+        NamingSink sink(batch.mergedNames, 0, true, pass.store, course);
         mergeTensors(merges, omegas, rounds ? DeltaRounding::Bfloat16 : DeltaRounding::None, threads, sink, device);
     }
     std::vector<TensorCopy> copies;
     for (const std::size_t i : batch.copied) copies.push_back(assembleCopy(job.models, job.tensors[i], pass.outputs()[i]));
-    NamingSink sink(batch.copiedNames, 0, true, pass.store, progress);
+    NamingSink sink(batch.copiedNames, 0, true, pass.store, course);
     copyTensors(copies, job.points.size(), threads, sink);
 }
 
@@ -109,6 +126,25 @@ std::unordered_map<std::string_view, std::size_t> indicesOf(const MergeJob& job,
     for (std::size_t i = 0; i < job.tensors.size(); ++i) known[job.tensors[i].name] = i;
     for (const std::string& name : names) indices[name] = known.at(name);
     return indices;
+}
+
+/// Tensors of so many output bytes are merged between two looks at the others.
+/// @param bytes that all passes write of a tensor
+Batches inBatches(std::span<const std::string_view> order, const std::unordered_map<std::string_view, std::uint64_t>& bytes,
+                  const std::vector<std::unordered_map<std::string_view, std::size_t>>& indices) {
+    Batches batches;
+    std::uint64_t batchBytes = kBatchBytes;
+    for (const std::string_view name : order) {
+        if (batchBytes >= kBatchBytes) {
+            batches.emplace_back(indices.size());
+            batchBytes = 0;
+        }
+        for (std::size_t p = 0; p < indices.size(); ++p)
+            if (const auto index = indices[p].find(name); index != indices[p].end())
+                batches.back()[p].push_back(index->second);
+        batchBytes += bytes.at(name);
+    }
+    return batches;
 }
 
 /// Counts all inputs of the passes, each once.
@@ -165,11 +201,12 @@ void mergeNow(const MergePass& pass, ThreadPool& threads, const Device& device) 
     std::vector<std::size_t> batch;
     for (const std::string& name : pass.names) batch.push_back(indices.at(name));
     Progress silent(ProgressMode::None, "merge", "tensors", batch.size(), 0);
-    mergeBatch(pass, batch, threads, silent, device);
+    Course course{silent};
+    mergeBatch(pass, batch, threads, course, device);
 }
 
 void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device,
-                 const std::function<void()>& afterBatch) {
+                 std::uint64_t readAheadBytes, const std::function<void()>& afterBatch) {
     std::vector<std::unordered_map<std::string_view, std::size_t>> indices;  // per pass
     std::vector<std::string_view> order;                                     // of the tensors of all passes
     std::unordered_map<std::string_view, std::uint64_t> bytes;               // that all passes write of a tensor
@@ -189,34 +226,29 @@ void mergePasses(World& world, std::span<MergePass> passes, ThreadPool& threads,
     phase.addWritten(totalBytes);
     Progress progress(mode, "merge", "tensors", totalTensors, totalBytes);
 
-    const auto mergeNamed = [&](std::span<const std::string_view> names) {
+    const Batches batches = inBatches(order, bytes, indices);
+    MergeReading reading = readingOf(passes, batches, readAheadBytes, threads.threads());
+    ReadAhead ahead(std::move(reading.pieces), readAheadBytes);
+    Course course{progress, passes.size() == 1 ? &reading.ranges.front() : nullptr, &ahead};
+    for (std::size_t b = 0; b < batches.size(); ++b) {
         for (std::size_t p = 0; p < passes.size(); ++p) {
-            std::vector<std::size_t> batch;
-            for (const std::string_view name : names)
-                if (const auto index = indices[p].find(name); index != indices[p].end()) batch.push_back(index->second);
-            if (batch.empty() || passes[p].error) continue;
+            if (batches[b][p].empty() || passes[p].error) continue;
             try {
-                mergeBatch(passes[p], batch, threads, progress, device);
+                mergeBatch(passes[p], batches[b][p], threads, course, device);
             } catch (const Interrupted&) {
                 throw;
             } catch (const Error&) {
                 passes[p].error = std::current_exception();
             }
         }
-        spdlog::debug("merge: {} tensors done, the last {}", names.size(), names.back());
+        ahead.forget(b == 0 ? 0 : reading.ends[b - 1], reading.ends[b]);
+        spdlog::debug("merge: batch {} of {} done", b + 1, batches.size());
         throwIfInterrupted();
         world.throwIfPeerFailed();
         afterBatch();
-    };
-    std::size_t first = 0;
-    std::uint64_t batchBytes = 0;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-        batchBytes += bytes.at(order[i]);
-        if (batchBytes < kBatchBytes && i + 1 < order.size()) continue;
-        mergeNamed(std::span(order).subspan(first, i + 1 - first));
-        first = i + 1;
-        batchBytes = 0;
     }
+    spdlog::debug("merge: read ahead {} past the page cache, {} through it", formatBytes(ahead.directBytes()),
+                  formatBytes(ahead.cachedBytes()));
     progress.finish();
     phase.lookAtMemoryOf(device);
     if (!world.isRoot()) return;  // others may have copies of their own

@@ -12,6 +12,7 @@
 #include "aimerge/output/shard_writer.h"
 #include "aimerge/statistics/statistics.h"
 
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <map>
@@ -76,10 +77,11 @@ struct MergePass {
 void mergeNow(const MergePass& pass, ThreadPool& threads, const Device& device);
 
 /// Local. Merges all passes a batch of tensors at a time, so that the inputs of a batch are read from disk once.
+/// @param readAheadBytes of memory, for reading ahead of the merge
 /// @param afterBatch called on this thread between two batches and after the last
 /// @throws Interrupted and PeerFailed between two batches
 void mergePasses(
     World& world, std::span<MergePass> passes, ThreadPool& threads, ProgressMode mode, const Device& device,
-    const std::function<void()>& afterBatch = [] {});
+    std::uint64_t readAheadBytes, const std::function<void()>& afterBatch = [] {});
 
 }  // namespace aimerge

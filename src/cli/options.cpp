@@ -69,6 +69,12 @@ void declareShardSize(CLI::App& app, Options& options) {
     declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
 }
 
+void declareReadAhead(CLI::App& app, Options& options) {
+    declareSize(app, "--read-ahead", options.readAhead,
+                "Memory per rank in which weights are read before they are needed; 0: they are read when they are (default: "
+                "chosen by models and threads, within --memory-limit)");
+}
+
 void declareScatter(CLI::App& app, Options& options) {
     declareAlternative(
         app, "--io", options.scattersInputs, "scatter",

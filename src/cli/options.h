@@ -37,6 +37,7 @@ struct Options {
     int stages = 0, replicas = 0;  // of a calibration; 0 = the planner chooses
     int threads = 0;               // per rank; 0 = share the machine's among the ranks on it
     std::string memoryLimit;       // per rank; empty = none
+    std::string readAhead;         // per rank; empty = chosen
     std::string maxShardSize = "5GB";
     bool scattersInputs = false, gathersAtRoot = false;  // --io scatter, --gather root
     std::vector<std::string> overrides;                  // --set path.to.key=value
@@ -90,6 +91,8 @@ void declareJobOptions(CLI::App& app, Options& options);
 void declareConfig(CLI::App& app, Options& options);
 /// --max-shard-size.
 void declareShardSize(CLI::App& app, Options& options);
+/// --read-ahead, of the commands that merge files.
+void declareReadAhead(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.
 void declareScatter(CLI::App& app, Options& options);
 /// --gather, for ranks that do not see the output.

@@ -31,6 +31,7 @@ void declarePlan(CLI::App& app, Options& options) {
                    "YAML file such as those of configs/hardware");
     app.add_flag("--json", options.json, "Print JSON to standard output");
     declareJobOptions(app, options);
+    declareReadAhead(app, options);
 }
 
 /// A job plans by the same hardware on every machine of a kind.

@@ -3,6 +3,7 @@
 #include "cli/statistics_step.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/read_ahead.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/corpus/token_blocks.h"
 #include "aimerge/merge/coverage.h"
@@ -29,6 +30,21 @@ std::uint64_t largestPartBytes(const Architecture& architecture, const std::vect
     std::uint64_t largest = 0;
     for (const auto& [part, own] : bytes) largest = std::max(largest, own);
     return largest;
+}
+
+/// Without --read-ahead. @param settings of the merge, but for this
+std::uint64_t usefulReadAhead(const MergeJob& job, const PlanSettings& settings) {
+    constexpr std::uint64_t kOnTheirWay = std::uint64_t{64} << 20;
+    // A piece that a thread is working through, and the next one; of every input.
+    const std::uint64_t inUse =
+        2 * kReadAheadPieceBytes * settings.inputs * static_cast<std::uint64_t>(settings.threadsPerRank);
+    std::uint64_t all = 0;
+    for (const Checkpoint& model : job.models.models) all += model.totalBytes();
+    const std::uint64_t useful = std::min(kOnTheirWay + inUse, all);
+    if (settings.memoryLimit == 0) return useful;
+    const std::uint64_t merging =
+        settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) + settings.mergeParameterBytes;
+    return std::min(useful, settings.memoryLimit - std::min(settings.memoryLimit, merging));
 }
 
 }  // namespace
@@ -97,7 +113,12 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
         workingBytes.push_back(bytes);
     }
     settings.mergeParameterBytes = mergeParameterBytes(workingBytes);
+    settings.readAheadBytes = options.readAhead.empty() ? usefulReadAhead(job, settings) : parseSize(options.readAhead);
     return settings;
+}
+
+std::uint64_t readAheadBytes(const World& world, const Options& options, const MergeJob& job) {
+    return planSettings(world, options, {}, job).readAheadBytes;
 }
 
 std::optional<Coverage> plannedCoverage(const MergeJob& job) {

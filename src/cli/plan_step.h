@@ -30,6 +30,10 @@ PlanSettings planSettings(const World& world, const Options& options, const Cali
 PlanSettings planSettings(const World& world, const Options& options, const CalibrationSize& calibration,
                           const MergeJob& job);
 
+/// Memory in which a rank reads ahead of the merge: --read-ahead, else as much as keeps storage and threads at work, within
+/// the memory limit.
+std::uint64_t readAheadBytes(const World& world, const Options& options, const MergeJob& job);
+
 /// What the job's AIM would relax, by the log that the config names, else by what a calibration measures. Warns of what has
 /// no statistic. @throws InputError as the merge would: a log that is not this model's, a stack without any statistic
 std::optional<Coverage> plannedCoverage(const MergeJob& job);

@@ -24,6 +24,7 @@ void declareRelax(CLI::App& app, Options& options) {
     declareScatter(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);
+    declareReadAhead(app, options);
 }
 
 void runRelax(World& world, const Options& options) {

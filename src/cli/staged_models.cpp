@@ -5,6 +5,7 @@
 #include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/python_json.h"
+#include "aimerge/core/read_ahead.h"
 #include "aimerge/distributed/byte_stream.h"
 #include "aimerge/safetensors/header_source.h"
 #include "safetensors/weight_files.h"
@@ -197,6 +198,9 @@ void StagedModels::sendTo(World& world, int rank, const std::vector<StagedTensor
             for (const TensorInfo* part : tensorsOf(*update)) add(*model, *part);
     }
     sendText(world, rank, kWeightsTag, announced.dump());
+    std::vector<PieceAhead> pieces;
+    for (const Stretch& stretch : stretches) addPieces(pieces, weights_[stretch.file].file, stretch.bytes, Reading::Once);
+    const ReadAhead ahead(std::move(pieces), kReadAheadBytes);
     for (const Stretch& stretch : stretches)
         sendBytes(world, rank, kWeightsTag, stretch.bytes.size(), [&](std::uint64_t offset, std::span<std::byte> part) {
             weights_[stretch.file].file.readAt(stretch.bytes.begin + offset, part);

@@ -231,7 +231,8 @@ private:
             if (!point.run->isSettled()) passes.push_back(point.run->pass());
         if (!passes.empty()) {
             ThreadPool threads(threads_);
-            mergePasses(world_, passes, threads, progressMode(world_, options_), mergesOn(options_));
+            mergePasses(world_, passes, threads, progressMode(world_, options_), mergesOn(options_),
+                        readAheadBytes(world_, options_, passes.front().job));
         }
         const double each = announceMerged(group.front(), passes.size(), secondsSince(start));
 
@@ -411,7 +412,8 @@ private:
             number += method.points.size();
         }
         ThreadPool threads(threads_);
-        mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_));
+        mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_),
+                    readAheadBytes(world_, options_, passes.front().job));
         for (std::size_t m = 0; m < methods.size(); ++m) fitInMemory(passes[m], merged[m], names);
         const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
         for (std::size_t m = 0; m < methods.size(); ++m) {
@@ -451,6 +453,7 @@ void declareSweep(CLI::App& app, Options& options) {
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);
     declareJobOptions(app, options);
+    declareReadAhead(app, options);
 }
 
 void listCombinations(const SweepConfig& sweep) {

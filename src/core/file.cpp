@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/host_name.h"
+#include "aimerge/core/read_ahead.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -76,6 +77,16 @@ std::uint64_t File::size() const {
 }
 
 void File::readAt(std::uint64_t offset, std::span<std::byte> out) const {
+    while (ahead_ != nullptr && !out.empty()) {
+        const ReadAhead::Taken taken = ahead_->take(*this, offset, out);
+        if (!taken.delivered) readPlainly(offset, out.first(taken.bytes));
+        out = out.subspan(taken.bytes);
+        offset += taken.bytes;
+    }
+    readPlainly(offset, out);
+}
+
+void File::readPlainly(std::uint64_t offset, std::span<std::byte> out) const {
     while (!out.empty()) {
         const ssize_t got =
             ::pread(descriptor_, out.data(), std::min(out.size(), kLargestTransfer), static_cast<off_t>(offset));

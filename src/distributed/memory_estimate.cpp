@@ -15,7 +15,8 @@ struct CalibrationMemory {
 };
 
 std::uint64_t ofMerge(const PlanSettings& settings) {
-    return settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) + settings.mergeParameterBytes;
+    return settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) +
+           settings.mergeParameterBytes + settings.readAheadBytes;
 }
 
 /// The hidden states of all blocks wait while a layer of the base is run and taken down, merged, and run as merged.

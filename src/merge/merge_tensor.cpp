@@ -376,6 +376,10 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
     }
 }
 
+std::uint64_t preparedAtOnceBytes(int threads) {
+    return kGroupBlocksPerThread * static_cast<std::uint64_t>(threads) * kDigestBlockBytes;
+}
+
 std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points) {
     return points * kDigestBlockBytes + SourceWindow::bytes(inputs) + inputs * selectionBytesPerThread() + sizeof(Workplace);
 }

@@ -226,6 +226,31 @@ TensorMerge assembleMerge(const Method& method, const MergeConfig& config, const
     return merge;
 }
 
+InputReading inputReading(const Method& method, const MergeConfig& config, const ModelSet& models,
+                          const MatchedTensor& matched, const VocabularyAlignment* alignment) {
+    InputReading read;
+    const ModelSlice& slice = models.slices[matched.slice];
+    if (matched.action != MatchedTensor::Action::Merge) {
+        for (std::size_t input = 0; input < matched.inputs.size(); ++input)
+            if (matched.inputs[input].tensor) read.inputs.push_back(input);
+        return read;
+    }
+    const TensorMethod used = methodFor(method, slice, matched);
+    read.inputs = used.inputs;
+    const bool takesBase = (readsBase(used.method->info().base) || config.aim) && slice.baseInput;
+    if (takesBase && std::ranges::find(read.inputs, *slice.baseInput) == read.inputs.end())
+        read.inputs.push_back(*slice.baseInput);
+    // An importance of single elements has a largest one, which is looked for first; an expert that is relaxed reads the
+    // base.
+    const bool relaxesAgain = config.aim && (config.aim->relaxesExperts() || config.aim->isPerElement() ||
+                                             config.aim->control == AimControl::Scale);
+    const bool isAligned = alignment && matched.parameter.hasVocabularyRows &&
+                           !std::ranges::all_of(alignment->maps, [](const RowMap& map) { return map.isIdentity(); });
+    if (relaxesAgain || isAligned || used.method->passesOver(tensorParameters(method, config, models, matched)))
+        read.reading = Reading::Repeated;
+    return read;
+}
+
 TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, const OutputTensor& output) {
     const std::size_t reference = models.slices[matched.slice].referenceInput();
     TensorCopy copy{matched.name, output.dtype, {viewOf(models, matched.inputs[reference])}};

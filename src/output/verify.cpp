@@ -2,6 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/python_json.h"
+#include "aimerge/core/read_ahead.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/output/manifest.h"
 #include "aimerge/output/side_files.h"
@@ -146,6 +147,9 @@ private:
     void checkTensors(const std::string& file, const File& opened, const std::vector<TensorInfo>& tensors,
                       const std::map<std::string, Digest>& expected) {
         std::vector<std::string> faults(tensors.size());
+        std::vector<PieceAhead> pieces;
+        for (const TensorInfo& tensor : tensors) addPieces(pieces, opened, tensor.bytes, Reading::Once);
+        const ReadAhead ahead(std::move(pieces), kReadAheadBytes);
         threads_.forEach(tensors.size(), [&](std::size_t index, int) {
             const auto digest = expected.find(tensors[index].name);
             if (digest == expected.end()) {

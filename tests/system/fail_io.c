@@ -1,5 +1,7 @@
 // Preloaded: one call on a file below FAIL_IO_UNDER goes wrong. FAIL_IO is "CALL:N:ERROR": the N-th call (from 1) of open, pwrite, pread,
-// fsync, rename or ftruncate fails with the error number, or with ERROR "short" transfers the first byte alone.
+// fsync, rename or ftruncate fails with the error number, with ERROR "short" transfers the first byte alone, and with "N:ERROR+" all from the
+// N-th on fail.
+// FAIL_IO_COLD: no file is in the page cache, as far as mincore() tells. FAIL_IO_NO_DIRECT: no file opens with O_DIRECT.
 // FAIL_IO_SLOW: every one of these calls takes so many microseconds more.
 // With FAIL_IO_COUNT standard error has the number of calls when the process ends.
 #include "preloaded.h"
@@ -7,6 +9,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static atomic_long calls;
@@ -23,9 +26,12 @@ static enum Fate fate(const char* name, const char* path) {
     if (strncmp(wanted, name, length) != 0 || wanted[length] != ':') return FINE;
     char* error = NULL;
     const long number = strtol(wanted + length + 1, &error, 10);
-    if (atomic_fetch_add(&calls, 1) + 1 != number) return FINE;
+    const long call = atomic_fetch_add(&calls, 1) + 1;
+    char* rest = NULL;
+    const long code = strtol(error + 1, &rest, 10);
+    if (call != number && !(*rest == '+' && call > number)) return FINE;
     if (strcmp(error + 1, "short") == 0) return SHORT;
-    errno = atoi(error + 1);
+    errno = (int)code;
     return FAILS;
 }
 
@@ -44,9 +50,22 @@ __attribute__((destructor)) static void tell(void) {
     if (getenv("FAIL_IO_COUNT")) fprintf(stderr, "FAIL_IO calls %ld\n", atomic_load(&calls));
 }
 
+static int isRefused(int flags) {
+    if (!(flags & O_DIRECT) || !getenv("FAIL_IO_NO_DIRECT")) return 0;
+    errno = EINVAL;
+    return 1;
+}
+
+int mincore(void* address, size_t bytes, unsigned char* pages) {
+    const int result = REAL(mincore)(address, bytes, pages);
+    if (result == 0 && getenv("FAIL_IO_COLD")) memset(pages, 0, (bytes + 4095) / 4096);
+    return result;
+}
+
 #define OPENS(name)                                        \
     int name(const char* path, int flags, ...) {           \
         MODE(flags)                                        \
+        if (isRefused(flags)) return -1;                   \
         if (fate("open", path) == FAILS) return -1;        \
         return REAL(name)(path, flags, mode);              \
     }

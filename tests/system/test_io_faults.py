@@ -76,6 +76,40 @@ class IoFaults(DisturbedMerge):
                 self.assertEqual(self.bytes_of(self.out), self.whole, f"call {number} of {call}")
                 shutil.rmtree(self.out)
 
+    def test_every_way_of_reading_has_the_same_bytes_and_errors(self):
+        ways = {"past the page cache": {"FAIL_IO_COLD": "1"}, "through the page cache": {"FAIL_IO_COLD": "1", "FAIL_IO_NO_DIRECT": "1"}}
+        plain = self.merge_config("task_arithmetic")
+        plain["aim"] = {"omega": [0.4, 1.0], "statistics": str(self.log)}
+        for config in (self.merge, self.config(plain)):  # parameters that are read twice, and once
+            self.aimerge("merge", config, "--out", self.out, "--threads", 1, "--read-ahead", 0)
+            whole = self.bytes_of(self.out)
+            self.clear()
+            for way, environment in ways.items():
+                for memory in ("1KB", "64MB"):
+                    with self.subTest(f"{way}, {memory}"):
+                        log = self.aimerge("merge", config, "--out", self.out, "--threads", 2, "--read-ahead", memory, "--log-level", "debug",
+                                           LD_PRELOAD=LIBRARY, FAIL_IO_UNDER=str(GOLDENS), **environment).stderr
+                        direct, cached = re.search(r"read ahead (.*) past the page cache, (.*) through it", log).groups()
+                        self.assertNotEqual((direct, cached), ("0 B", "0 B"))
+                        if way == "through the page cache":
+                            self.assertEqual(direct, "0 B")
+                        self.assertEqual(self.bytes_of(self.out), whole)
+                        self.clear()
+                with self.subTest(f"{way}, damaged"):
+                    self.whole, self.merge = whole, config
+                    result = self.aimerge("merge", config, "--out", self.out, "--threads", 2, expect=3, LD_PRELOAD=LIBRARY,
+                                          FAIL_IO=f"pread:{self.headers(config)}:{errno.EIO}+", FAIL_IO_UNDER=str(GOLDENS), **environment)
+                    said = [line for line in result.stderr.splitlines() if line.startswith("aimerge: ")]
+                    self.assertEqual(len(said), 1, result.stderr)
+                    self.assertRegex(said[0], r"model.*\.safetensors: reading \d+ bytes at offset \d+ failed: " + os.strerror(errno.EIO))
+                    self.check_afterwards(f"{way}, damaged")
+
+    def headers(self, config):
+        """A call of pread that comes after the headers have been read."""
+        result = self.aimerge("merge", config, "--dry-run", "--out", self.out, LD_PRELOAD=LIBRARY, FAIL_IO="pread:0:0", FAIL_IO_COUNT="1",
+                              FAIL_IO_UNDER=str(GOLDENS))
+        return int(re.search(r"FAIL_IO calls (\d+)", result.stderr)[1]) + 1
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -14,6 +14,7 @@
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
 #include "aimerge/core/hash.h"
+#include "aimerge/core/read_ahead.h"
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/safetensors/safetensors.h"
 
@@ -77,6 +78,9 @@ public:
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
+
+    /// Where the tensor's data lie, for a ReadAhead.
+    std::vector<PieceAhead> piecesOf(const TensorInfo& tensor, Reading reading) const;
 
     std::uint64_t totalBytes() const;  // of all tensors
 

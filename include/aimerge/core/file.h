@@ -14,6 +14,8 @@
 
 namespace aimerge {
 
+class ReadAhead;
+
 /// Move-only owner of a file descriptor. Positional calls are thread-safe.
 class File {
 public:
@@ -32,6 +34,8 @@ public:
 
     /// Reads exactly out.size() bytes; a short file is an InputError that says how many bytes are missing.
     void readAt(std::uint64_t offset, std::span<std::byte> out) const;
+    /// Lets readAt() take what this object has read ahead; null: no longer. Called by the object itself, while nobody reads.
+    void readThrough(ReadAhead* ahead) const { ahead_ = ahead; }
     void writeAt(std::uint64_t offset, std::span<const std::byte> bytes);
     void append(std::string_view text);
     void resize(std::uint64_t bytes);
@@ -41,9 +45,11 @@ public:
 
 private:
     File(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+    void readPlainly(std::uint64_t offset, std::span<std::byte> out) const;
 
     int descriptor_ = -1;
     std::filesystem::path path_;
+    mutable ReadAhead* ahead_ = nullptr;
 };
 
 /// False also where a folder on the way may not be entered.

@@ -50,6 +50,7 @@ struct PlanSettings {
     std::size_t omegas = 1;                  // outputs written per tensor
     std::uint64_t mergeBytesPerThread = 0;   // buffers of a merging thread
     std::uint64_t mergeParameterBytes = 0;   // whatever a method keeps of whole parameters, at once
+    std::uint64_t readAheadBytes = 0;        // what is read ahead of the merge, at once
     bool merging = true;                     // false: calibrate only
     /// For a sequential calibration, which merges while it measures: the bytes of the largest layer, or of the embedding, as
     /// it is written; 0 for another calibration.

@@ -94,6 +94,9 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
 /// @throws InputError naming the tensor and two models when their bytes differ
 void copyTensors(std::span<const TensorCopy> tensors, std::size_t points, ThreadPool& threads, MergeSink& sink);
 
+/// Bytes of the outputs that are prepared before the first of them is merged, besides the last one of them: at most.
+std::uint64_t preparedAtOnceBytes(int threads);
+
 /// Upper bound of the memory that one thread of mergeTensors works in. @param inputs models, the base included
 std::uint64_t mergeBufferBytesPerThread(std::size_t inputs, std::size_t points);
 

@@ -131,6 +131,9 @@ public:
     virtual std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter,
                                                        const ResolvedParameters& values) const = 0;
 
+    /// Whether prepare() passes over the parameter, whose values are then read more than once.
+    virtual bool passesOver(const ResolvedParameters& /*values*/) const { return true; }
+
     /// Upper bound of the memory of prepare() and of what it returns, when that grows with the parameter.
     virtual std::uint64_t workingBytes(Role role, const Shape& shape, const ResolvedParameters& values) const;
 };

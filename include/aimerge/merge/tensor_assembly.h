@@ -12,6 +12,7 @@
 
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace aimerge {
 
@@ -45,6 +46,14 @@ std::optional<double> tensorOmega(const AimConfig& aim, const MatchedTensor& mat
 /// @throws UsageError, as assembleMerge
 ResolvedParameters tensorParameters(const Method& method, const MergeConfig& config, const ModelSet& models,
                                     const MatchedTensor& matched);
+
+/// How the values of inputs are read by the merge of a tensor.
+struct InputReading {
+    std::vector<std::size_t> inputs;  // of matched.inputs; where vocabularies are aligned, a part of what is read
+    Reading reading = Reading::Once;
+};
+InputReading inputReading(const Method& method, const MergeConfig& config, const ModelSet& models,
+                          const MatchedTensor& matched, const VocabularyAlignment* alignment);
 
 /// @pre matched.action is not Merge
 TensorCopy assembleCopy(const ModelSet& models, const MatchedTensor& matched, const OutputTensor& output);

@@ -39,6 +39,10 @@ public:
 
     const MethodInfo& info() const override { return info_; }
 
+    bool passesOver(const ResolvedParameters& values) const override {
+        return rescalesToL1(values) && !trimmedInputs(values).empty();
+    }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const bool rescales = values.shared[kRescale] != 0;
         const auto mode = static_cast<RescaleMode>(values.shared[kRescaleMode]);
@@ -53,7 +57,7 @@ public:
             if (rescales && mode == RescaleMode::InverseDensity && density > 0)
                 samples[i].scale = static_cast<float>(1 / density);
         }
-        if (rescales && mode == RescaleMode::L1) rescaleToL1(parameter, trimmed, samples);
+        if (rescalesToL1(values)) rescaleToL1(parameter, trimmed, samples);
         return std::make_unique<SampledChange>(addition_, values, std::move(samples), parameter.elements());
     }
 
@@ -64,6 +68,10 @@ public:
     }
 
 private:
+    static bool rescalesToL1(const ResolvedParameters& values) {
+        return values.shared[kRescale] != 0 && static_cast<RescaleMode>(values.shared[kRescaleMode]) == RescaleMode::L1;
+    }
+
     static void rescaleToL1(ParameterReader& parameter, const std::vector<std::size_t>& trimmed,
                             std::vector<Sample>& samples) {
         std::vector<std::vector<MagnitudeSums>> sums(trimmed.size(), std::vector<MagnitudeSums>(parameter.spans()));

@@ -68,6 +68,8 @@ public:
         return ParameterProblem{kWeight, 0, "the weights of all models are 0; change one"};
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedFisher>(values);
     }

@@ -66,6 +66,8 @@ public:
                                             values.perInput[kWeight].size())};
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedLinear>(values);
     }

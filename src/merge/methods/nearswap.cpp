@@ -25,6 +25,8 @@ public:
         return info;
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedOneInput<NearswapCombine>>(NearswapCombine{static_cast<float>(values.shared[kT])});
     }

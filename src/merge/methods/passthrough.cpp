@@ -24,6 +24,8 @@ public:
         return info;
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedOneInput<PassthroughCombine>>(
             PassthroughCombine{static_cast<float>(values.perInput[kScale].front())});

@@ -17,6 +17,8 @@ public:
         return info;
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader&, const ResolvedParameters& values) const override {
         return wholeChange(Addition::Sum, values);
     }

@@ -28,6 +28,10 @@ public:
         return info;
     }
 
+    bool passesOver(const ResolvedParameters& values) const override {
+        return std::ranges::any_of(values.perInput[kDensity], [](double density) { return density < 1; });
+    }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         const std::int64_t elements = parameter.elements();
         std::vector<SelectionRequest> requests;
