@@ -9,11 +9,14 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
+#include "aimerge/core/storage_rate.h"
 #include "aimerge/simulation/simulate.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace aimerge {
@@ -50,7 +53,23 @@ JobTimes timesOn(const Machine& machine, const MergeJob& job, const Options& opt
                      options.gathersAtRoot});
 }
 
-/// The plan, what AIM would relax, and with --hardware the simulated times.
+/// How fast this machine reads the models now.
+StorageRate storageOf(const MergeJob& job) {
+    std::vector<PieceAhead> pieces;
+    for (const Checkpoint& model : job.models.models)
+        for (const TensorInfo& tensor : model.tensors())
+            std::ranges::copy(model.piecesOf(tensor, Reading::Once), std::back_inserter(pieces));
+    return measureStorage(pieces);
+}
+
+nlohmann::ordered_json storageJson(const StorageRate& rate) {
+    return {{"read_bytes", rate.bytes},
+            {"cached_bytes", rate.cachedBytes},
+            {"bytes_per_second", rate.bytesPerSecond > 0 ? nlohmann::ordered_json(rate.bytesPerSecond) : nullptr},
+            {"seconds", rate.seconds()}};
+}
+
+/// The plan, what AIM would relax, and the simulated times with --hardware, without it how fast the models are read here.
 std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& settings,
                    const std::optional<JobTimes>& times) {
     auto json = nlohmann::ordered_json::parse(plan.toJson());
@@ -60,6 +79,8 @@ std::string jsonOf(const MergeJob& job, const Plan& plan, const PlanSettings& se
         json["hardware"] = settings.hardware.name;
         json["seconds"] = times->seconds();
         json["phases"] = timesJson(*times);
+    } else {
+        json["storage"] = storageJson(storageOf(job));
     }
     return json.dump();
 }
@@ -81,7 +102,7 @@ void planDocument(const World& world, const Options& options, const MergeConfig&
     if (machine) times = timesOn(*machine, job, options, plan, settings);
     if (options.json) return fmt::print("{}\n", jsonOf(job, plan, settings, times));
     fmt::print("{}{}{}\n", planTable(plan, settings, freeDiskBytes(options.out.empty() ? "." : options.out)),
-               times ? timesTable(*times, *machine) : "",
+               times ? timesTable(*times, *machine) : fmt::format("models  {}\n", storageText(storageOf(job))),
                expertStatisticsLines(job, settings) + featcalLine(job, settings) + coverageLine(job));
 }
 

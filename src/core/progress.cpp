@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kBarInterval{100};
 constexpr std::chrono::seconds kLineInterval{10};
+constexpr std::chrono::seconds kRecently{30};
 constexpr int kBarCells = 20;
 
 ProgressMode resolved(ProgressMode mode) {
@@ -35,22 +36,24 @@ std::string progressLine(const ProgressState& state) {
         state.total == 0 ? 1.0 : std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total));
     std::string line =
         fmt::format("{:<8} {}/{} {}   {:.0f}%", state.phase, state.done, state.total, state.items, 100 * fraction);
-    double workDone = fraction;
-    if (state.totalBytes > 0) {
+    const bool byBytes = state.totalBytes > 0, byRecent = state.recentSeconds > 0 && !state.last;
+    const double seconds = byRecent ? state.recentSeconds : state.seconds;
+    const auto bytesDone = static_cast<double>(byRecent ? state.recentBytes : state.doneBytes);
+    if (byBytes) {
         const ByteUnit unit = byteUnitFor(state.totalBytes);
         line += fmt::format("   {:.1f} of {:.1f} {}", static_cast<double>(state.doneBytes) / unit.bytes,
                             static_cast<double>(state.totalBytes) / unit.bytes, unit.name);
-        workDone = std::min(1.0, static_cast<double>(state.doneBytes) / static_cast<double>(state.totalBytes));
-        if (state.seconds > 0) {
-            const double rate = static_cast<double>(state.doneBytes) / state.seconds;
+        if (seconds > 0) {
+            const double rate = bytesDone / seconds;
             const ByteUnit rateUnit = byteUnitFor(static_cast<std::uint64_t>(rate));
             line += fmt::format("   {:.1f} {}/s", rate / rateUnit.bytes, rateUnit.name);
         }
     }
-    if (state.last)
-        line += fmt::format("   took {}", formatSeconds(state.seconds));
-    else if (workDone > 0)
-        line += fmt::format("   left {}", formatSeconds(state.seconds * (1 - workDone) / workDone));
+    if (state.last) return line + fmt::format("   took {}", formatSeconds(state.seconds));
+    const double total = static_cast<double>(byBytes ? state.totalBytes : state.total),
+                 done = std::min(total, static_cast<double>(byBytes ? state.doneBytes : state.done)),
+                 work = byBytes ? bytesDone : static_cast<double>(byRecent ? state.recentDone : state.done);
+    if (work > 0) line += fmt::format("   left {}", formatSeconds(seconds * (total - done) / work));
     return line;
 }
 
@@ -61,7 +64,8 @@ Progress::Progress(ProgressMode mode, std::string phase, std::string items, std:
       total_(total),
       totalBytes_(totalBytes),
       start_(Clock::now()),
-      lastPrint_(start_) {}
+      lastPrint_(start_),
+      samples_{{start_, 0, 0}} {}
 
 // A phase that ends by an exception leaves the cursor on a line of its own, and claims nothing.
 Progress::~Progress() {
@@ -84,8 +88,16 @@ void Progress::finish() {
     print(true);
 }
 
+/// The last one that is older than a while, or the first; takes a sample of now.
+const Progress::Sample& Progress::sampleBefore(Clock::time_point now) {
+    if (now - samples_.back().time >= std::chrono::seconds(1)) samples_.push_back({now, done_, doneBytes_});
+    while (samples_.size() > 1 && now - samples_[1].time >= kRecently) samples_.pop_front();
+    return samples_.front();
+}
+
 void Progress::print(bool last) {
     lastPrint_ = Clock::now();
+    const Sample& before = sampleBefore(lastPrint_);
     const std::string line = progressLine({.phase = phase_,
                                            .items = items_,
                                            .done = done_,
@@ -93,7 +105,10 @@ void Progress::print(bool last) {
                                            .doneBytes = doneBytes_,
                                            .totalBytes = totalBytes_,
                                            .seconds = secondsBetween(start_, lastPrint_),
-                                           .last = last});
+                                           .last = last,
+                                           .recentDone = done_ - before.done,
+                                           .recentBytes = doneBytes_ - before.bytes,
+                                           .recentSeconds = secondsBetween(before.time, lastPrint_)});
     if (mode_ == ProgressMode::Plain) {
         tellUser("{}\n", line);
         return;

@@ -28,6 +28,29 @@ TEST(Progress, LineAtTheBeginningPromisesNothing) {
     EXPECT_EQ(progressLine({.phase = "merge", .items = "tensors", .done = 0, .total = 3}), "merge    0/3 tensors   0%");
 }
 
+TEST(Progress, TheLastWhileTellsTheRate) {
+    // The first 8 GB came from memory in 2 s; 0.1 GB took the next 10.
+    EXPECT_EQ(progressLine({.phase = "merge",
+                            .items = "tensors",
+                            .done = 121,
+                            .total = 363,
+                            .doneBytes = 8'100'000'000,
+                            .totalBytes = 9'100'000'000,
+                            .seconds = 12,
+                            .recentDone = 1,
+                            .recentBytes = 100'000'000,
+                            .recentSeconds = 10}),
+              "merge    121/363 tensors   33%   8.1 of 9.1 GB   10.0 MB/s   left 1m40s");
+    EXPECT_EQ(progressLine({.phase = "calibrate",
+                            .items = "blocks",
+                            .done = 64,
+                            .total = 70,
+                            .seconds = 20,
+                            .recentDone = 2,
+                            .recentSeconds = 10}),
+              "calibrate 64/70 blocks   91%   left 30s");
+}
+
 TEST(Progress, LastLineSaysHowLongItTook) {
     EXPECT_EQ(progressLine({.phase = "merge", .items = "tensors", .done = 3, .total = 3, .seconds = 75, .last = true}),
               "merge    3/3 tensors   100%   took 1m15s");

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <string>
 
@@ -16,6 +17,11 @@ struct ProgressState {
     std::uint64_t done = 0, total = 0, doneBytes = 0, totalBytes = 0;
     double seconds = 0;  // since the phase began
     bool last = false;
+
+    /// Of the last while, by which rate and time left are estimated; with recentSeconds 0, of the whole phase. What lay in
+    /// the page cache at the beginning says nothing of the disk.
+    std::uint64_t recentDone = 0, recentBytes = 0;
+    double recentSeconds = 0;
 };
 
 /// "merge    120/363 tensors   33%   8.1 of 24.2 GB   1.9 GB/s   left 8m30s"; the last one says "took" instead of "left".
@@ -34,12 +40,19 @@ public:
     void finish();
 
 private:
+    struct Sample {
+        std::chrono::steady_clock::time_point time;
+        std::uint64_t done, bytes;
+    };
+
     void print(bool last);
+    const Sample& sampleBefore(std::chrono::steady_clock::time_point now);
 
     ProgressMode mode_;
     std::string phase_, items_;
     std::uint64_t total_, totalBytes_, done_ = 0, doneBytes_ = 0;
     std::chrono::steady_clock::time_point start_, lastPrint_;
+    std::deque<Sample> samples_;  // one a second, of the last while
     bool finished_ = false;
     std::mutex mutex_;
 };
