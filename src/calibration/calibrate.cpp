@@ -1,5 +1,6 @@
 #include "aimerge/calibration/calibrate.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/distributed/stage.h"
 #include "calibration/hidden_transport.h"
 #include "calibration/stage_link.h"
@@ -27,8 +28,8 @@ std::vector<int> waitingRanks(const World& world, const CalibrationJob& job, con
 }
 
 /// Part after part of the corpus, replica after replica.
-StatisticsByModule byModule(const std::vector<StageReport>& reports) {
-    std::map<ObservedPoint, ChannelSums> total;
+StatisticsByModule byModule(const std::vector<StageReport>& reports, const DecoderDescription& decoder) {
+    std::map<ModuleInput, ChannelSums> total;
     for (const StageReport& report : reports)
         for (const auto& [key, parts] : report.sums)
             for (const ChannelSums& part : parts) {
@@ -36,7 +37,7 @@ StatisticsByModule byModule(const std::vector<StageReport>& reports) {
                 if (!isFirst) addPart(part, known->second);
             }
     StatisticsByModule modules;
-    for (const auto& [key, sums] : total) addModules(key, sums, modules);
+    for (const auto& [key, sums] : total) addModules(decoder, key, sums, modules);
     return modules;
 }
 
@@ -46,6 +47,7 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     setTorchThreads(job.threads);
     const c10::InferenceMode inference;
     useDevice(job.device);
+    const DecoderDescription& decoder = decoderOf(job.base.modelConfig(), job.base.name());
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
     const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
 
@@ -54,7 +56,7 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     report.record.rank = world.rank();
     if (job.merged != nullptr) followStages(world, job, 0, world.rank());
     if (!stage.empty()) {
-        StatisticsObserver observer(job.base.name(), world.rank(), steps);
+        StatisticsObserver observer(job.base.name(), decoder, world.rank(), steps);
         report.record = runStage(world, *transport, job, stage, steps, waitingRanks(world, job, stage), observer,
                                  job.merged != nullptr ? LayerOrder::Sequential : LayerOrder::Grouped);
         report.sums = observer.takeSums();
@@ -70,7 +72,7 @@ CalibrationResult calibrate(World& world, const CalibrationJob& job) {
     for (const std::string& bytes : world.gather(report.toBytes())) reports.push_back(StageReport::fromBytes(bytes));
     CalibrationResult result;
     result.own = report.record;
-    result.modules = byModule(reports);
+    result.modules = byModule(reports, decoder);
     for (const StageReport& gathered : reports) result.stages.push_back(gathered.record);
     return result;
 }

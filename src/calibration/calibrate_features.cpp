@@ -97,18 +97,23 @@ private:
 
     std::vector<Stop> stopsOf(std::int64_t layer) {
         std::vector<Stop> stops;
-        for (const ActivationPoint point : passes_.decoder().points()) {
-            const at::Tensor* const norm = normAt(point, weights_.front());
-            const std::vector<LinearWeights*> layers = linearLayersAt(point, weights_.front());
-            Stop stop{.point = point, .isNorm = norm != nullptr, .fitted = {}, .modules = {}};
-            stop.inputs = norm ? norm->size(0) : layers.front()->weight.size(1);
-            const std::vector<std::string> modules = modulesAt(point, layer);
-            for (std::size_t m = 0; m < modules.size(); ++m) {
-                if (!job_.target.fits(modules[m])) continue;
+        const LayerDescription& description = passes_.decoder().description().layers[static_cast<std::size_t>(layer)];
+        const std::vector<ModuleDescription> modules = description.modules();
+        std::int64_t number = 0;
+        for (const InputDescription& input : description.inputs()) {
+            const ModuleDescription& first = modules[input.firstModule];
+            Stop stop{
+                .number = number++, .firstModule = input.firstModule, .isNorm = first.isNorm, .fitted = {}, .modules = {}};
+            stop.eps = passes_.decoder().config().rmsNormEps;
+            stop.inputs = first.inputs();
+            for (std::size_t m = 0; m < input.modules; ++m) {
+                const ModuleDescription& module = modules[input.firstModule + m];
+                const std::string name = passes_.decoder().description().moduleName(layer, module);
+                if (!job_.target.fits(name)) continue;
                 stop.fitted.push_back(m);
-                stop.modules.push_back(modules[m]);
-                if (!norm) stop.outputs += layers[m]->weight.size(0);
-                stop.hasBiases = stop.hasBiases || hasBias(modules[m]);
+                stop.modules.push_back(name);
+                if (!first.isNorm) stop.outputs += module.outputs();
+                stop.hasBiases = stop.hasBiases || hasBias(name);
             }
             if (!stop.fitted.empty()) stops.push_back(std::move(stop));
         }
@@ -184,11 +189,11 @@ private:
 
     /// When something is not finite. @throws InputError where it comes from the models' weights
     void requireFiniteModels() const {
-        std::vector<std::string> tensors{kEmbeddingName};
+        const DecoderDescription& decoder = passes_.decoder().description();
+        std::vector<std::string> tensors{decoder.embedding};
         for (std::int64_t layer = 0; layer < layers_; ++layer)
-            for (const ActivationPoint point : passes_.decoder().points())
-                for (const std::string& module : modulesAt(point, layer))
-                    for (const char* kind : {".weight", ".bias"}) tensors.push_back(module + kind);
+            for (const ModuleDescription& module : decoder.layers[static_cast<std::size_t>(layer)].modules())
+                for (const char* kind : {".weight", ".bias"}) tensors.push_back(decoder.moduleName(layer, module) + kind);
         if (job_.base) requireFiniteWeights(*job_.base, tensors);
         for (const FeatcalTeacher& teacher : job_.teachers) requireFiniteWeights(teacher.model, tensors);
     }
@@ -236,7 +241,7 @@ private:
         std::int64_t first = 0;
         const WeightSource& model = job_.teachers[teacher].model;
         for (std::size_t k = 0; k < stop.modules.size(); ++k) {
-            const std::int64_t count = linearLayersAt(stop.point, weights_.front())[stop.fitted[k]]->weight.size(0);
+            const std::int64_t count = fitted(stop, 0, k).weight.size(0);
             if (const TensorInfo* bias = model.find(stop.modules[k] + ".bias"))
                 biases.narrow(0, first, count).copy_(loadTensor(model, *bias, scalarTypeOf(job_.dtype), at::kCPU));
             first += count;
@@ -245,10 +250,9 @@ private:
     }
 
     std::vector<std::pair<at::Tensor, at::Tensor>> solve(const Stop& stop, std::size_t point, FeatureSystem& system) {
-        const std::vector<LinearWeights*> layers = linearLayersAt(stop.point, weights_[point]);
         std::vector<at::Tensor> weights, biases;
         for (std::size_t k = 0; k < stop.modules.size(); ++k) {
-            const at::Tensor& weight = layers[stop.fitted[k]]->weight;
+            const at::Tensor& weight = fitted(stop, point, k).weight;
             weights.push_back(towards(point, stop.modules[k] + ".weight", weight.sizes().vec()));
             const bool hasBias = merged_[point]->find(stop.modules[k] + ".bias") != nullptr;
             biases.push_back(hasBias ? towards(point, stop.modules[k] + ".bias", {weight.size(0)}).to(at::kDouble)
@@ -332,13 +336,14 @@ private:
             return tensorOf(bytes, info.dtype, info.shape).to(scalarTypeOf(job_.dtype)).to(device());
         };
         const std::string& module = stop.modules[number];
-        if (stop.isNorm) {
-            *normAt(stop.point, weights_[point]) = asUsed(module + ".weight", weight);
-            return;
-        }
-        LinearWeights& layer = *linearLayersAt(stop.point, weights_[point])[stop.fitted[number]];
+        ModuleWeights& layer = fitted(stop, point, number);
         layer.weight = asUsed(module + ".weight", weight);
         if (!bias.empty()) layer.bias = asUsed(module + ".bias", bias);
+    }
+
+    /// One of the stop's modules in a merged layer.
+    ModuleWeights& fitted(const Stop& stop, std::size_t point, std::size_t number) {
+        return weights_[point][stop.firstModule + stop.fitted[number]];
     }
 
     void pass(int passes) {
@@ -357,7 +362,7 @@ private:
 
     // What is known of the layer in work.
     std::vector<std::unique_ptr<WeightSource>> merged_, exact_;  // per point
-    std::vector<LayerWeights> weights_;  // per point: what is fitted already, and what is still merged
+    std::vector<LoadedLayer> weights_;  // per point: what is fitted already, and what is still merged
 
     Progress* progress_ = nullptr;
     int passesDone_ = 0;

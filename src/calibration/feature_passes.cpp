@@ -61,15 +61,14 @@ void FeaturePasses::loadTeachers(std::int64_t layer) {
     const ProfilerRange range("read weights");
     taught_.assign(job_.teachers.size(), {});
     for (const TextPart& part : own_)
-        if (!taught_[part.teacher].inputNorm.defined()) taught_[part.teacher] = teachers_[part.teacher]->loadLayer(layer);
+        if (taught_[part.teacher].empty()) taught_[part.teacher] = teachers_[part.teacher]->loadLayer(layer);
     areTaughtAhead_ = false;
 }
 
 /// Hidden state, and the widest that stands beside it.
 std::uint64_t FeaturePasses::largestStateBytes() const {
-    const ModelConfig& config = students_.front()->config();
-    const std::int64_t attention = (2 * config.heads + 2 * config.keyValueHeads) * config.headDim;
-    const std::int64_t width = config.hiddenSize + std::max(config.intermediateSize, attention);
+    const std::int64_t width =
+        students_.front()->hiddenSize() + students_.front()->description().mostOfLayer(&LayerDescription::widestState);
     std::int64_t tokens = 0;
     for (const Step& step : steps_) tokens = std::max(tokens, step.sequences * job_.teachers[step.teacher].blocks.length);
     return static_cast<std::uint64_t>(tokens * width) * bytesPerElement(job_.dtype);
@@ -99,7 +98,9 @@ void FeaturePasses::enterTexts() {
 void FeaturePasses::enter(const Decoder& model, std::size_t step, std::size_t state) {
     at::Tensor hidden = model.emptyHidden(steps_[step].sequences, job_.teachers[steps_[step].teacher].blocks.length);
     model.embed(idsOf(steps_[step]), hidden);
-    states_->put(state, model.enterLayer(hidden));
+    LayerState entering;
+    entering.hidden = hidden;
+    states_->put(state, std::move(entering));
 }
 
 /// Calls work(step) for every step of this rank.
@@ -119,15 +120,15 @@ void FeaturePasses::changeState(std::size_t number, const Change& change) {
     states_->put(number, std::move(state));
 }
 
-void FeaturePasses::leaveLayer(std::int64_t layer, const std::vector<LayerWeights>& merged) {
+void FeaturePasses::leaveLayer(std::int64_t layer, const std::vector<LoadedLayer>& merged) {
     overSteps([&](std::size_t s) {
-        const auto leave = [&](const Decoder& model, const LayerWeights& weights, LayerState& state) {
+        const auto leave = [&](const Decoder& model, const LoadedLayer& weights, LayerState& state) {
             do model.advance(layer, weights, state);
-            while (state.point != ActivationPoint::InputNorm);
+            while (state.number != 0);
         };
         const std::size_t teacher = steps_[s].teacher;
         changeState(teacherState(s), [&](LayerState& state) {
-            const bool hasLeft = areTaughtAhead_ && state.point == ActivationPoint::InputNorm;
+            const bool hasLeft = areTaughtAhead_ && state.number == 0;
             if (!hasLeft) leave(*teachers_[teacher], taught_[teacher], state);
         });
         for (std::size_t point = 0; point < points_; ++point)
@@ -135,21 +136,21 @@ void FeaturePasses::leaveLayer(std::int64_t layer, const std::vector<LayerWeight
     });
 }
 
-/// Takes the step's teacher to the stop, and on to the next point.
+/// Takes the step's teacher to the stop, and on to the next input.
 FeaturePasses::Taught FeaturePasses::teach(std::int64_t layer, const Stop& stop, std::size_t step) {
     const std::size_t number = steps_[step].teacher;
     const Decoder& teacher = *teachers_[number];
     Taught taught;
     changeState(teacherState(step), [&](LayerState& state) {
-        while (state.point != stop.point) teacher.advance(layer, taught_[number], state);
-        taught.input = state.input;
+        while (state.number != stop.number) teacher.advance(layer, taught_[number], state);
+        taught.input = teacher.inputAt(layer, state);
         teacher.advance(layer, taught_[number], state, &taught.outputs);
     });
     return taught;
 }
 
 std::vector<std::vector<PartTree>> FeaturePasses::gather(std::int64_t layer, const Stop& stop,
-                                                         const std::vector<LayerWeights>& merged) {
+                                                         const std::vector<LoadedLayer>& merged) {
     const ProfilerRange range("featcal sums");
     std::vector<std::vector<PartTree>> trees(points_, std::vector<PartTree>(job_.teachers.size()));
     std::size_t part = 0;
@@ -164,11 +165,12 @@ std::vector<std::vector<PartTree>> FeaturePasses::gather(std::int64_t layer, con
         const Taught taught = stop.isNorm ? Taught{} : teach(layer, stop, s);
         for (std::size_t point = 0; point < points_; ++point)
             changeState(studentState(s, point), [&](LayerState& state) {
-                while (state.point != stop.point) students_[point]->advance(layer, merged[point], state);
+                while (state.number != stop.number) students_[point]->advance(layer, merged[point], state);
+                const at::Tensor input = students_[point]->inputAt(layer, state);
                 if (stop.isNorm)
-                    sums[point].addNorm(state.input, students_[point]->config().rmsNormEps);
+                    sums[point].addNorm(input, stop.eps);
                 else
-                    sums[point].addLinear(state.input, wantedOutputs(stop, teacher, state.input, taught));
+                    sums[point].addLinear(input, wantedOutputs(stop, teacher, input, taught));
             });
         if (s + 1 < stepsBefore(part + 1)) return;
         for (std::size_t point = 0; point < points_; ++point) {
@@ -196,8 +198,10 @@ std::vector<at::Tensor> FeaturePasses::wantedOutputs(const Stop& stop, std::size
         return wanted;
     }
     const at::Tensor mixed = at::lerp(input.to(at::kFloat), taught.input.to(at::kFloat), job_.alpha).to(input.dtype());
-    const std::vector<LinearWeights*> layers = linearLayersAt(stop.point, taught_[teacher]);
-    for (const std::size_t m : stop.fitted) wanted.push_back(at::linear(mixed, layers[m]->weight, layers[m]->bias));
+    for (const std::size_t m : stop.fitted) {
+        const ModuleWeights& layer = taught_[teacher][stop.firstModule + m];
+        wanted.push_back(at::linear(mixed, layer.weight, layer.bias));
+    }
     return wanted;
 }
 

@@ -16,11 +16,13 @@
 
 namespace aimerge {
 
-/// A point of a layer with modules that are fitted.
+/// An input of a layer with modules that are fitted.
 struct Stop {
-    ActivationPoint point{};
+    std::int64_t number = 0;      // of the input in its layer
+    std::size_t firstModule = 0;  // in LoadedLayer
     bool isNorm = false;
-    std::vector<std::size_t> fitted;       // of the point's modules
+    double eps = 0;                        // of a norm
+    std::vector<std::size_t> fitted;       // of the input's modules
     std::vector<std::string> modules;      // their names
     std::int64_t inputs = 0, outputs = 0;  // channels; outputs of all fitted modules together, of a norm none
     bool hasBiases = false;                // in any model
@@ -44,9 +46,9 @@ public:
     void loadTeachers(std::int64_t layer);
     /// Takes all steps to the stop, and sums up there. @param merged the layer's weights, per point
     /// @return per point and teacher
-    std::vector<std::vector<PartTree>> gather(std::int64_t layer, const Stop& stop, const std::vector<LayerWeights>& merged);
+    std::vector<std::vector<PartTree>> gather(std::int64_t layer, const Stop& stop, const std::vector<LoadedLayer>& merged);
     /// To the next layer.
-    void leaveLayer(std::int64_t layer, const std::vector<LayerWeights>& merged);
+    void leaveLayer(std::int64_t layer, const std::vector<LoadedLayer>& merged);
 
 private:
     /// A forward step.
@@ -57,7 +59,7 @@ private:
     /// At a stop, in a teacher.
     struct Taught {
         at::Tensor input;
-        std::vector<at::Tensor> outputs;  // of the point's modules
+        Tensors outputs;  // of the stop's modules
     };
 
     std::uint64_t largestStateBytes() const;
@@ -84,8 +86,8 @@ private:
     std::vector<std::unique_ptr<WeightSource>> configs_;
     std::vector<std::unique_ptr<Decoder>> students_;  // per point
     std::optional<LayerStates> states_;
-    std::vector<LayerWeights> taught_;  // per teacher, where this rank has texts of it
-    bool areTaughtAhead_ = false;       // the teachers stand one point behind the last stop
+    std::vector<LoadedLayer> taught_;  // per teacher, where this rank has texts of it
+    bool areTaughtAhead_ = false;      // the teachers stand one input behind the last stop
 };
 
 }  // namespace aimerge

@@ -12,28 +12,6 @@ namespace {
 
 constexpr std::int64_t kElementsPerThread = 65536;
 
-bool entersLinearLayers(ActivationPoint point) {
-    switch (point) {
-        case ActivationPoint::AttentionInput:
-        case ActivationPoint::AttentionOutput:
-        case ActivationPoint::MlpInput:
-        case ActivationPoint::MlpOutput:
-        case ActivationPoint::Head:
-        case ActivationPoint::FusedAttentionInput:
-        case ActivationPoint::FusedMlpInput:
-            return true;
-        case ActivationPoint::InputNorm:
-        case ActivationPoint::PostAttentionNorm:
-        case ActivationPoint::FinalNorm:
-        case ActivationPoint::QueryNorm:
-        case ActivationPoint::KeyNorm:
-        case ActivationPoint::PreFeedforwardNorm:
-        case ActivationPoint::PostFeedforwardNorm:
-            return false;
-    }
-    return false;
-}
-
 /// The mean in float32. Both halves are taken from the lower one: a product is symmetric only up to rounding.
 at::Tensor symmetricMean(const at::Tensor& sum, std::int64_t tokens) {
     const std::int64_t size = sum.size(0);
@@ -52,15 +30,15 @@ at::Tensor symmetricMean(const at::Tensor& sum, std::int64_t tokens) {
 
 }  // namespace
 
-void GramObserver::observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) {
-    if (!entersLinearLayers(point)) return;
+void GramObserver::observe(const ModuleInput& where, const at::Tensor& input) {
+    if (place_.decoder.isNormAt(where)) return;
     const std::int64_t channels = input.size(-1);
     const at::Tensor rows = input.reshape({-1, channels}).to(at::kFloat);
     const at::Tensor product = at::mm(rows.t(), rows);
     // |g_ij| <= (g_ii + g_jj) / 2, so the diagonal shows whatever is not finite.
-    if (!product.diagonal().isfinite().all().item<bool>()) throwBadActivation(place_, point, layer, input);
+    if (!product.diagonal().isfinite().all().item<bool>()) throwBadActivation(place_, where, input);
 
-    Sum& sum = (point == ActivationPoint::Head ? ofHead_ : ofLayer_)[point];
+    Sum& sum = (where == kHeadInput ? ofHead_ : ofLayer_)[where];
     if (!sum.matrix.defined())
         sum.matrix = at::zeros({channels, channels}, at::TensorOptions(at::kDouble).device(input.device()));
     addTo(sum.matrix, product);
@@ -68,17 +46,17 @@ void GramObserver::observe(ActivationPoint point, std::int64_t layer, const at::
 }
 
 void GramObserver::finishLayer(std::int64_t layer) {
-    write(fmt::format("layer-{:05}.safetensors", layer), ofLayer_, layer);
+    write(fmt::format("layer-{:05}.safetensors", layer), ofLayer_);
 }
 
 void GramObserver::finish() {
-    if (!ofHead_.empty()) write("head.safetensors", ofHead_, -1);
+    if (!ofHead_.empty()) write("head.safetensors", ofHead_);
 }
 
-void GramObserver::write(const std::string& fileName, std::map<ActivationPoint, Sum>& sums, std::int64_t layer) const {
+void GramObserver::write(const std::string& fileName, std::map<ModuleInput, Sum>& sums) const {
     std::map<std::string, at::Tensor> tensors;
-    for (auto& [point, sum] : sums) {
-        tensors.emplace(modulesAt(point, layer).front() + ".gram", symmetricMean(sum.matrix.cpu(), sum.tokens));
+    for (auto& [where, sum] : sums) {
+        tensors.emplace(place_.decoder.modulesAt(where).front() + ".gram", symmetricMean(sum.matrix.cpu(), sum.tokens));
         sum.matrix.reset();
     }
     sums.clear();

@@ -18,12 +18,12 @@ namespace aimerge {
 class GramObserver : public StageObserver {
 public:
     /// @param folder gets a file per layer, and one for the head. The model's name and the rank are for messages.
-    GramObserver(std::filesystem::path folder, std::string model, int rank)
-        : folder_(std::move(folder)), place_{std::move(model), rank} {}
+    GramObserver(std::filesystem::path folder, std::string model, const DecoderDescription& decoder, int rank)
+        : folder_(std::move(folder)), place_{std::move(model), decoder, rank} {}
 
     void beginMicroBatch(std::int64_t firstBlock) override { place_.firstBlock = firstBlock; }
     /// @throws InputError when the input, or its square, is beyond float32
-    void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
+    void observe(const ModuleInput& where, const at::Tensor& input) override;
     void finishLayer(std::int64_t layer) override;
     /// After the last layer: writes what belongs to none.
     void finish();
@@ -33,11 +33,11 @@ private:
         at::Tensor matrix;  // float64 [in, in]
         std::int64_t tokens = 0;
     };
-    void write(const std::string& fileName, std::map<ActivationPoint, Sum>& sums, std::int64_t layer) const;
+    void write(const std::string& fileName, std::map<ModuleInput, Sum>& sums) const;
 
     std::filesystem::path folder_;
     ObservationPlace place_;
-    std::map<ActivationPoint, Sum> ofLayer_, ofHead_;
+    std::map<ModuleInput, Sum> ofLayer_, ofHead_;
 };
 
 }  // namespace aimerge

@@ -7,11 +7,9 @@
 namespace aimerge {
 namespace {
 
-/// Activations alive at the widest moment of a layer, per token: hidden, normalised, and either attention's or the MLP's.
+/// Activations alive at the widest moment of a layer, per token.
 std::uint64_t workBytesPerToken(const ModelConfig& config, std::uint64_t bytesPerValue) {
-    const std::int64_t attention = (2 * config.heads + 2 * config.keyValueHeads) * config.headDim;
-    const std::int64_t mlp = 2 * config.intermediateSize;
-    return static_cast<std::uint64_t>(2 * config.hiddenSize + std::max(attention, mlp)) * bytesPerValue;
+    return static_cast<std::uint64_t>(config.decoder->mostOfLayer(&LayerDescription::widestWork)) * bytesPerValue;
 }
 
 }  // namespace

@@ -9,21 +9,14 @@
 namespace aimerge {
 namespace {
 
-constexpr std::array kTensors{&LayerState::hidden, &LayerState::input, &LayerState::query, &LayerState::key,
-                              &LayerState::value};
+constexpr std::array kTensors{&LayerState::hidden, &LayerState::input, &LayerState::kept,
+                              &LayerState::query,  &LayerState::key,   &LayerState::value};
 
-/// Calls work(tensor) for each that is there. Where what enters the modules is a view of the sum, of a query or of a key, it
-/// becomes one of what that is afterwards.
+/// Calls work(tensor) for each that is there.
 template <typename Work>
 void overTensors(LayerState& state, const Work& work) {
-    at::Tensor* viewed = nullptr;
-    for (at::Tensor* other : {&state.hidden, &state.query, &state.key})
-        if (other->defined() && state.input.defined() && other->data_ptr() == state.input.data_ptr()) viewed = other;
-    const std::vector<std::int64_t> sizes = state.input.sizes().vec();
-    if (viewed != nullptr) state.input = at::Tensor();
     for (const auto member : kTensors)
         if ((state.*member).defined()) work(state.*member);
-    if (viewed != nullptr) state.input = viewed->view(sizes);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "aimerge/calibration/measure_experts.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/stage.h"
@@ -212,8 +213,8 @@ Keeping keepingOf(World& world, const CalibrationJob& job, const Stage& stage) {
     keeping.kept = Kept::Weights;
     if (stage.empty()) return keeping;
     const std::int64_t traces = (stage.endLayer - stage.firstLayer) * (stage.stages - stage.number());
-    if (memory.keptTraceBytes(traces, config, job.blocks.length, job.config.dtype) > 0)
-        keeping.kept = Kept::WeightsAndTraces;
+    if (memory.keptActivationBytes(traces, config, job.blocks.length, job.config.dtype) > 0)
+        keeping.kept = Kept::WeightsAndActivations;
     return keeping;
 }
 
@@ -300,11 +301,11 @@ private:
     /// Adds what the last stage summed up of the head to what the first did of the embedding. These are two sums also where
     /// one stage is both, so that the bits are the same for any number of stages.
     void joinTiedSums() {
-        if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(kHeadName));
+        if (stage_.last() && !stage_.first()) link_.send(firstRank(), kSumTag, sums_.take(decoder_.headParameter()));
         if (!stage_.first()) return;
-        at::Tensor head = stage_.last() ? sums_.take(kHeadName) : emptyRows(decoder_.config().vocabSize);
+        at::Tensor head = stage_.last() ? sums_.take(decoder_.headParameter()) : emptyRows(decoder_.config().vocabSize);
         if (!stage_.last()) link_.receive(lastRank(), kSumTag, head);
-        sums_.sum(kEmbeddingName).add_(head);
+        sums_.sum(decoder_.description().embedding).add_(head);
     }
 
     bool observesTied() const { return observed_.ofEnds && decoder_.config().tieWordEmbeddings; }
@@ -350,6 +351,7 @@ public:
 void measure(World& world, const CalibrationJob& job, const GradientMeasure& measure, const std::filesystem::path& folder) {
     setTorchThreads(job.threads);
     useDevice(job.device);
+    requireRunnable(job.base.modelConfig(), job.base.name());
     const Stage stage = stageOf(job.plan, world.rank(), job.base.modelConfig().layers);
     const auto [kept, layersAtOnce, rounds] = keepingOf(world, job, stage);
     std::optional<KeptHeap> heap;

@@ -1,5 +1,6 @@
 #include "aimerge/calibration/measure_experts.h"
 
+#include "aimerge/architecture/decoder_family.h"
 #include "calibration/gram_observer.h"
 #include "calibration/stage_link.h"
 #include "calibration/stage_run.h"
@@ -17,7 +18,7 @@ void measureGrams(World& world, const CalibrationJob& job, const std::filesystem
     const std::unique_ptr<HiddenTransport> transport = openTransport(world, stage, job.device);
     followStages(world, job, 0, world.rank());
     if (!stage.empty()) {
-        GramObserver observer(folder, job.base.name(), world.rank());
+        GramObserver observer(folder, job.base.name(), decoderOf(job.base.modelConfig(), job.base.name()), world.rank());
         runStage(world, *transport, job, stage, MicroBatches(job.blocks.blocks, job.config.microBatch), otherRanks(world),
                  observer, LayerOrder::OneAtATime);
         observer.finish();

@@ -78,10 +78,10 @@ StageReport StageReport::fromBytes(const std::string& bytes) {
     Reader in(bytes);
     StageReport report;
     in.get(report.record);
-    std::size_t points = 0;
-    in.get(points);
-    for (std::size_t i = 0; i < points; ++i) {
-        ObservedPoint key{};
+    std::size_t inputs = 0;
+    in.get(inputs);
+    for (std::size_t i = 0; i < inputs; ++i) {
+        ModuleInput key;
         std::size_t parts = 0;
         in.get(key);
         in.get(parts);

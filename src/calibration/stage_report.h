@@ -1,5 +1,5 @@
 #pragma once
-// What a rank hands to rank 0 when its stage is done, as bytes. Sums travel once per point, however many modules share it.
+// What a rank hands to rank 0 when its stage is done, as bytes. Sums travel once per input, however many modules share it.
 
 #include "aimerge/statistics/statistics.h"
 #include "calibration/statistics_observer.h"
@@ -10,7 +10,7 @@ namespace aimerge {
 
 struct StageReport {
     StageRecord record;
-    SumsByPoint sums;
+    SumsByInput sums;
 
     std::string toBytes() const;
     static StageReport fromBytes(const std::string& bytes);

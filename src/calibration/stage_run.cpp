@@ -40,7 +40,7 @@ public:
 
     /// All layers in memory, micro-batch after micro-batch.
     void runResident() {
-        std::vector<LayerWeights> layers;
+        std::vector<LoadedLayer> layers;
         for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
             layers.push_back(reading([&] { return decoder_.loadLayer(layer); }));
 
@@ -60,7 +60,7 @@ public:
     void runStreaming() {
         const std::int64_t group = groupSizeOf(job_, steps_);
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, static_cast<std::size_t>(group));
-        LayerWeights weights;
+        LoadedLayer weights;
         passLayerByLayer(
             link, steps_.count(), group, stage_.firstLayer, stage_.endLayer,
             [&](std::int64_t layer) {
@@ -79,7 +79,7 @@ public:
     void runOneAtATime() {
         passAll([&](StageLink& link) {
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-                const LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+                const LoadedLayer weights = reading([&] { return decoder_.loadLayer(layer); });
                 for (std::int64_t step = 0; step < steps_.count(); ++step) {
                     at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
                     const ProfilerRange range("micro-batch through a layer");
@@ -96,7 +96,7 @@ public:
         passAll([&](StageLink& link) {
             if (stage_.first()) embedMerged(link);
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-                LayerWeights weights = reading([&] { return decoder_.loadLayer(layer); });
+                LoadedLayer weights = reading([&] { return decoder_.loadLayer(layer); });
                 for (std::int64_t step = 0; step < steps_.count(); ++step) {
                     at::Tensor measured = resume(link, step).clone();
                     decoder_.runLayer(layer, weights, measured, &observer_);
@@ -138,7 +138,7 @@ private:
         for (std::int64_t step = 0; step < steps_.count(); ++step) merged.embed(idsOf(step), link.take(step));
     }
 
-    LayerWeights mergedLayer(std::int64_t layer) const {
+    LoadedLayer mergedLayer(std::int64_t layer) const {
         const std::unique_ptr<WeightSource> source = job_.merged->layer(layer, observer_.ofLayer(layer));
         return Decoder(*source, job_.config.dtype, job_.blocks.length, job_.device).loadLayer(layer);
     }
@@ -195,7 +195,7 @@ private:
     LayerOrder order_;
     StepNotice notice_;
     Progress progress_;
-    at::Tensor finalNorm_;
+    ModuleWeights finalNorm_;
     double readSeconds_ = 0, waitSeconds_ = 0;
 };
 

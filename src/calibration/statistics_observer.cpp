@@ -34,31 +34,31 @@ void addRows(const at::Tensor& input, ChannelSums& sums) {
 #if AIMERGE_HAS_CUDA
 
 /// Sums in the GPU's memory. A place in DeviceSummation's note is the micro-batch's first block, then the layer, then the
-/// point.
+/// number of the input.
 struct StatisticsObserver::OnDevice {
-    static constexpr int kPointBits = 8, kLayerBits = 16;
+    static constexpr int kNumberBits = 16, kLayerBits = 16;
     static constexpr std::uint64_t kBehindLayers = 0xFFFF;
 
     DeviceSummation summation;
-    std::map<ObservedPoint, std::map<int, DeviceChannelSums>> sums;
+    std::map<ModuleInput, std::map<int, DeviceChannelSums>> sums;
     std::int64_t sequences = 1;  // of a micro-batch
 
-    void observe(const ObservedPoint& point, const at::Tensor& input, std::int64_t firstBlock, int part) {
-        DeviceChannelSums& to = sums[point].try_emplace(part, input.size(-1)).first->second;
+    void observe(const ModuleInput& where, const at::Tensor& input, std::int64_t firstBlock, int part) {
+        DeviceChannelSums& to = sums[where].try_emplace(part, input.size(-1)).first->second;
         sequences = std::max(sequences, input.size(0));
-        const std::uint64_t layer = point.layer < 0 ? kBehindLayers : static_cast<std::uint64_t>(point.layer);
+        const std::uint64_t layer = where.layer < 0 ? kBehindLayers : static_cast<std::uint64_t>(where.layer);
         const auto block = static_cast<std::uint64_t>(firstBlock);
-        summation.add(input, to, ((block << kLayerBits | layer) << kPointBits) | static_cast<std::uint64_t>(point.point));
+        summation.add(input, to, ((block << kLayerBits | layer) << kNumberBits) | static_cast<std::uint64_t>(where.number));
     }
 
     void throwIfBad(const ObservationPlace& place) const {
         const std::uint64_t bad = summation.firstBad();
         if (bad == DeviceSummation::kNothing) return;
         const auto lowBits = [](std::uint64_t value, int bits) { return value & ((std::uint64_t{1} << bits) - 1); };
-        const std::uint64_t layer = lowBits(bad >> kPointBits, kLayerBits);
-        throwBadActivation(place, static_cast<ActivationPoint>(lowBits(bad, kPointBits)),
-                           layer == kBehindLayers ? -1 : static_cast<std::int64_t>(layer),
-                           static_cast<std::int64_t>(bad >> (kPointBits + kLayerBits)), sequences);
+        const std::uint64_t layer = lowBits(bad >> kNumberBits, kLayerBits);
+        const ModuleInput where{layer == kBehindLayers ? -1 : static_cast<std::int64_t>(layer),
+                                static_cast<std::int64_t>(lowBits(bad, kNumberBits))};
+        throwBadActivation(place, where, static_cast<std::int64_t>(bad >> (kNumberBits + kLayerBits)), sequences);
     }
 };
 
@@ -77,8 +77,10 @@ void addPart(const ChannelSums& part, ChannelSums& sums) {
     sums.rows += part.rows;
 }
 
-void addModules(const ObservedPoint& point, const ChannelSums& sums, StatisticsByModule& modules) {
+void addModules(const DecoderDescription& decoder, const ModuleInput& input, const ChannelSums& sums,
+                StatisticsByModule& modules) {
     ModuleStatistics statistics;
+    statistics.inputAxis = decoder.inputAxisAt(input);
     statistics.tokens = sums.rows;
     const auto rows = static_cast<double>(sums.rows);
     for (std::size_t c = 0; c < sums.maxAbs.size(); ++c) {
@@ -86,11 +88,12 @@ void addModules(const ObservedPoint& point, const ChannelSums& sums, StatisticsB
         statistics.rms.push_back(static_cast<float>(std::sqrt(sums.sumSquares[c] / rows)));
     }
     statistics.maxAbs = sums.maxAbs;
-    for (const std::string& module : modulesAt(point.point, point.layer)) modules.emplace(module, statistics);
+    for (const std::string& module : decoder.modulesAt(input)) modules.emplace(module, statistics);
 }
 
-StatisticsObserver::StatisticsObserver(std::string model, int rank, const MicroBatches& steps)
-    : place_{std::move(model), rank}, steps_(steps) {}
+StatisticsObserver::StatisticsObserver(std::string model, const DecoderDescription& decoder, int rank,
+                                       const MicroBatches& steps)
+    : place_{std::move(model), decoder, rank}, steps_(steps) {}
 StatisticsObserver::~StatisticsObserver() = default;
 
 void StatisticsObserver::beginMicroBatch(std::int64_t firstBlock) {
@@ -101,23 +104,23 @@ void StatisticsObserver::beginMicroBatch(std::int64_t firstBlock) {
 #endif
 }
 
-void StatisticsObserver::observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) {
+void StatisticsObserver::observe(const ModuleInput& where, const at::Tensor& input) {
 #if AIMERGE_HAS_CUDA
     if (input.is_cuda()) {
         if (!onDevice_) onDevice_ = std::make_unique<OnDevice>();
-        return onDevice_->observe({layer, point}, input, place_.firstBlock, part_);
+        return onDevice_->observe(where, input, place_.firstBlock, part_);
     }
 #endif
-    ChannelSums& sums = currentSums({layer, point}, input.size(-1));
+    ChannelSums& sums = currentSums(where, input.size(-1));
     if (input.scalar_type() == at::kFloat) {
         addRows<float>(input, sums);
     } else {
         addRows<Bf16Bits>(input, sums);
     }
-    if (!sums.finite()) throwBadActivation(place_, point, layer, input);
+    if (!sums.finite()) throwBadActivation(place_, where, input);
 }
 
-ChannelSums& StatisticsObserver::currentSums(const ObservedPoint& key, std::int64_t channels) {
+ChannelSums& StatisticsObserver::currentSums(const ModuleInput& key, std::int64_t channels) {
     std::map<int, ChannelSums>& parts = sums_[key];
     if (steps_.beginsCorpus() && parts.size() == 2 &&
         !parts.contains(part_)) {  // the second is complete: room for two will do
@@ -144,14 +147,14 @@ StatisticsByModule StatisticsObserver::ofLayer(std::int64_t layer) {
         if (key.layer != layer) continue;
         ChannelSums total = parts.begin()->second;
         for (auto part = std::next(parts.begin()); part != parts.end(); ++part) addPart(part->second, total);
-        addModules(key, total, modules);
+        addModules(place_.decoder, key, total, modules);
     }
     return modules;
 }
 
-SumsByPoint StatisticsObserver::takeSums() {
+SumsByInput StatisticsObserver::takeSums() {
     download();
-    SumsByPoint result;
+    SumsByInput result;
     for (auto& [key, parts] : sums_) {
         std::vector<ChannelSums>& taken = result[key];
         for (auto& [part, sums] : parts) {

@@ -17,41 +17,34 @@
 
 namespace aimerge {
 
-/// A point of the decoder; of FinalNorm and Head there is one, with layer -1.
-struct ObservedPoint {
-    std::int64_t layer;
-    ActivationPoint point;
-
-    auto operator<=>(const ObservedPoint&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm of clang-tidy 14
-};
-
-/// For each point, the sums of consecutive parts of the corpus; the first ones are added up.
-using SumsByPoint = std::map<ObservedPoint, std::vector<ChannelSums>>;
+/// For each input of modules, the sums of consecutive parts of the corpus; the first ones are added up.
+using SumsByInput = std::map<ModuleInput, std::vector<ChannelSums>>;
 
 /// Adds a part to those before it.
 void addPart(const ChannelSums& part, ChannelSums& sums);
 
-/// Enters what the sums say under every module whose input the point is.
-void addModules(const ObservedPoint& point, const ChannelSums& sums, StatisticsByModule& modules);
+/// Enters what the sums say under every module that the input enters.
+void addModules(const DecoderDescription& decoder, const ModuleInput& input, const ChannelSums& sums,
+                StatisticsByModule& modules);
 
 class StatisticsObserver : public StageObserver {
 public:
     /// The model's name and the rank are for messages.
     /// @param steps the rank's
-    StatisticsObserver(std::string model, int rank, const MicroBatches& steps);
+    StatisticsObserver(std::string model, const DecoderDescription& decoder, int rank, const MicroBatches& steps);
     ~StatisticsObserver() override;
 
     void beginMicroBatch(std::int64_t firstBlock) override;
 
     /// @throws InputError naming module, block and rank when the input holds NaN, infinity or a value beyond 1e19. What is
     ///         summed on a GPU is looked at later: in beginMicroBatch(), or in takeSums() at the latest
-    void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override;
+    void observe(const ModuleInput& where, const at::Tensor& input) override;
 
     /// @pre the steps are the whole corpus
     StatisticsByModule ofLayer(std::int64_t layer) override;
 
     /// Once.
-    SumsByPoint takeSums();
+    SumsByInput takeSums();
 
 private:
     struct OnDevice;
@@ -59,14 +52,14 @@ private:
     /// Brings what was summed on a GPU to sums_.
     void download();
 
-    /// What the part's inputs at a point are added to.
-    ChannelSums& currentSums(const ObservedPoint& key, std::int64_t channels);
+    /// What the part's inputs are added to.
+    ChannelSums& currentSums(const ModuleInput& key, std::int64_t channels);
 
     ObservationPlace place_;
     MicroBatches steps_;
     int part_ = 0;
-    std::map<ObservedPoint, std::map<int, ChannelSums>> sums_;  // by part
-    std::unique_ptr<OnDevice> onDevice_;                        // made when the first input is on a GPU
+    std::map<ModuleInput, std::map<int, ChannelSums>> sums_;  // by part
+    std::unique_ptr<OnDevice> onDevice_;                      // made when the first input is on a GPU
 };
 
 }  // namespace aimerge

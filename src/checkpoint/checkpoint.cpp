@@ -166,12 +166,21 @@ Checkpoint Checkpoint::openModel(const std::string& name, const fs::path& folder
     result.dropInnerWrappers();
     const std::uint64_t namedBytes = result.totalBytes();
     result.settleTiedHead();
+    result.nameDecoder();
     const std::uint64_t totalBytes = result.totalBytes();  // versions of transformers count a tied head once or twice
     if (weights.totalSize >= 0 && weights.totalSize != static_cast<double>(totalBytes) &&
         weights.totalSize != static_cast<double>(namedBytes))
         spdlog::warn("{}: metadata.total_size is {:.0f}, the tensors have {} bytes", weights.index.string(),
                      weights.totalSize, totalBytes);
     return result;
+}
+
+void Checkpoint::nameDecoder() {
+    if (!modelConfig_.decoder || architecture_.stacks().empty()) return;
+    constexpr std::string_view kWeight = ".weight";
+    std::string head = architecture_.head() == architecture_.embedding() ? "" : architecture_.head();
+    if (head.ends_with(kWeight)) head.resize(head.size() - kWeight.size());
+    modelConfig_.decoder->takeNames(architecture_.stacks().front().prefix, architecture_.embedding(), head);
 }
 
 std::vector<TensorInfo> Checkpoint::addFile(const fs::path& path) {

@@ -1,6 +1,5 @@
 #include "aimerge/checkpoint/forward_identity.h"
 
-#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/architecture/model_config.h"
 
 #include <algorithm>
@@ -143,9 +142,7 @@ Identity identityOf(const Config& config) {
     const ModelConfig parsed = parseModelConfig(config, "config.json");
     const std::string_view type =
         parsed.modelType.empty() && parsed.architecture == "LlamaForCausalLM" ? "llama" : std::string_view(parsed.modelType);
-    const bool isKnown =
-        std::ranges::any_of(decoderFamilies(), [&](const DecoderFamily* family) { return type == family->modelType; });
-    return isKnown ? knownIdentity(config, parsed) : withoutOtherKeys(config);
+    return isFullyRead(type) ? knownIdentity(config, parsed) : withoutOtherKeys(config);
 }
 
 std::string textOf(const Identity& identity) {

@@ -1,6 +1,5 @@
 #include "checkpoint/other_meaning.h"
 
-#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/python_json.h"
 
@@ -116,8 +115,7 @@ void compareForward(const Checkpoint& model, const Checkpoint& reference, Differ
 }  // namespace
 
 bool knowsRope(const Checkpoint& model) {
-    const std::string& type = model.modelConfig().modelType;
-    return std::ranges::any_of(decoderFamilies(), [&](const DecoderFamily* family) { return type == family->modelType; });
+    return isFullyRead(model.modelConfig().modelType);
 }
 
 void sayOtherMeaning(const Checkpoint& model, const Checkpoint& reference, bool wholeModels) {

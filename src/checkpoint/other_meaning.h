@@ -6,7 +6,7 @@
 
 namespace aimerge {
 
-/// True for a type that the decoder runs: ModelConfig has all its rotary settings, with their defaults.
+/// True for a type that is fully read (model_config.h): ModelConfig has all its rotary settings, with their defaults.
 bool knowsRope(const Checkpoint& model);
 
 /// One line with both values of everything that differs; nothing where nothing does.

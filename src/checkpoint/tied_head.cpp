@@ -1,6 +1,5 @@
 // The part of Checkpoint that decides about a head that is stored although config.json ties it to the embeddings.
 
-#include "aimerge/architecture/decoder_family.h"
 #include "aimerge/checkpoint/checkpoint.h"
 
 #include <algorithm>
@@ -25,9 +24,7 @@ bool haveSameBytes(const Checkpoint& model, const TensorInfo& a, const TensorInf
 
 /// Whether neither config.json nor its model type says if the head is tied.
 bool isSilent(const Checkpoint& model) {
-    const bool isOfKnownDefault = std::ranges::any_of(
-        decoderFamilies(), [&](const DecoderFamily* family) { return family->modelType == model.modelConfig().modelType; });
-    return !saysTied(model.config()) && !isOfKnownDefault;
+    return !saysTied(model.config()) && !isFullyRead(model.modelConfig().modelType);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "cli/plan_step.h"
 #include "cli/statistics_step.h"
 
+#include "aimerge/calibration/featcal_cost.h"
 #include "aimerge/calibration/gradient_memory.h"
 #include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/environment.h"
@@ -114,13 +115,16 @@ StatisticSize sizeOf(const Measurement& measurement, std::int64_t blocks, std::i
         const GradientMemory memory =
             gradientMemory(config, (layers + stages - 1) / stages, stages, blockLength, calibration.dtype, memoryLimit);
         const std::uint64_t kept =
-            memory.weights + memory.keptTraceBytes(config.layers, config, blockLength, calibration.dtype);
+            memory.weights + memory.keptActivationBytes(config.layers, config, blockLength, calibration.dtype);
         return {elements * sizeof(float), memory.keepsWeights() ? memory.always() + kept : memory.streamed(),
                 (memory.layers + memory.layersAtOnce() - 1) / memory.layersAtOnce()};
     }
-    const std::int64_t widest = std::max(config.intermediateSize, config.hiddenSize);
-    const std::uint64_t ofLayer =
-        2 * squared(config.hiddenSize) + squared(config.heads * config.headDim) + squared(config.intermediateSize);
+    std::int64_t widest = config.hiddenSize;
+    std::uint64_t ofLayer = 0;
+    for (const FeatcalGroup& group : featcalGroups(config)) {
+        widest = std::max(widest, group.inputs);
+        ofLayer += squared(group.inputs);
+    }
     return {(ofLayer * static_cast<std::uint64_t>(config.layers) + squared(config.hiddenSize)) * sizeof(float),
             ofLayer * sizeof(double) + squared(widest) * sizeof(float) + state * static_cast<std::uint64_t>(blocks)};
 }
@@ -262,6 +266,12 @@ std::map<std::size_t, Measurement> measurementsOf(const MergeJob& job) {
 void requireExpertCalibration(const MergeJob& job) {
     const bool isFisher = job.method->info().needs == ExpertStatistic::Fisher;
     for (const auto& [model, measurement] : measurementsOf(job)) {
+        const std::vector<Stack>& stacks = measurement.expert.architecture().stacks();
+        if (stacks.size() > 1)
+            throw InputError(
+                "{}: has a {} besides its {}, and no text goes through it; {} measures every matrix of a model. Merge by a "
+                "method that measures no expert",
+                job.models.models[model].name(), stacks[1].name, stacks[0].name, job.config.method);
         if (isFisher && job.vocabulary && !job.vocabulary->maps.at(model).isIdentity())
             throw UsageError(
                 "{}: {} weighs the rows of the embedding by what was measured on each model's own; the vocabulary of {} "

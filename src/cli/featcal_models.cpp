@@ -86,6 +86,22 @@ void requireSameSizes(const MergeJob& job, const FeatcalModels& models, const Ch
                          model.modelConfig().vocabSize, job.base().modelConfig().vocabSize);
 }
 
+/// @throws InputError naming what of the model featcal has no closed form for
+void requireFittable(const Checkpoint& model) {
+    for (const LayerDescription& layer : decoderOf(model.modelConfig(), model.name()).layers) {
+        for (const BlockDescription& block : layer.blocks) {
+            const auto* norm = std::get_if<NormDescription>(&block);
+            if (norm && norm->kind == NormKind::Layer)
+                throw InputError("{}: {} is a layer norm; featcal fits models whose norms have no mean (RMS norms) only",
+                                 model.name(), norm->name);
+        }
+        for (const ModuleDescription& module : layer.modules())
+            if (module.isInputMajor)
+                throw InputError("{}: {} is stored as [in, out]; featcal fits matrices stored as [out, in] only",
+                                 model.name(), module.name);
+    }
+}
+
 bool isNamedByFilters(const FeatcalConfig& featcal, const std::string& module) {
     return featcal.modules.empty() || std::ranges::any_of(featcal.modules, [&](const std::string& filter) {
                return module.find(filter) != std::string::npos;
@@ -107,7 +123,7 @@ FeatcalModels openFeatcalModels(const MergeJob& job) {
     const std::string mark = featcal.mark.text();
     if (!job.mergesWholeModels()) throw UsageError("{}: featcal needs whole models, listed as 'models'", mark);
     if (job.realignsVocabulary()) throw UsageError("{}: featcal needs models of one vocabulary", mark);
-    requireRunnable(job.base().modelConfig(), job.base().name());
+    requireFittable(job.base());
 
     FeatcalModels models;
     const StatisticsByModule modules = modulesToMeasure(job.base());

@@ -37,6 +37,8 @@ PointMemory::Bytes PointMemory::take(std::uint64_t size) {
 MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<OutputTensor>& outputs,
                            const std::vector<std::string>& names, PointMemory& memory)
     : memory_(memory), config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
+    if (const auto& decoder = job.base().modelConfig().decoder; decoder && config_.decoder)
+        config_.decoder->takeNames(decoder->layerPrefix, decoder->embedding, decoder->head);
     for (const std::string& name : names) {
         const auto output = std::ranges::find(outputs, name, &OutputTensor::name);
         Tensor& tensor = tensors_[name];

@@ -52,9 +52,8 @@ CalibrationMemory ofCalibration(const StageWeights& weights, const StepMemory& s
 
 StepMemory StepMemory::of(const ModelConfig& config, const PlanSettings& settings) {
     const std::int64_t tokens = std::min(settings.microBatch, settings.blocks) * settings.blockLength;
-    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
-    const std::int64_t feedForward = 2 * config.intermediateSize;
-    const std::int64_t widest = 2 * config.hiddenSize + std::max(attention, feedForward);
+    // A model that the decoder does not run is not calibrated.
+    const std::int64_t widest = config.decoder ? config.decoder->mostOfLayer(&LayerDescription::widestWork) : 0;
     const std::uint64_t bytes = bytesPerElement(settings.computeDtype);
     return {static_cast<std::uint64_t>(tokens * config.hiddenSize) * bytes,
             static_cast<std::uint64_t>(tokens * widest) * bytes};

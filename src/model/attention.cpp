@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -36,30 +36,23 @@ at::Tensor cappedAttention(const at::Tensor& query, const at::Tensor& key, const
 
 }  // namespace
 
-AttentionScale attentionScale(const ModelConfig& config, std::int64_t layer, std::int64_t length) {
-    const std::int64_t window = config.windows.empty() ? 0 : config.windows[static_cast<std::size_t>(layer)];
-    const double divisor = config.attentionScalar > 0 ? config.attentionScalar : static_cast<double>(config.headDim);
-    return {1 / std::sqrt(divisor), window < length ? window : 0};
-}
-
 at::Tensor splitHeads(const at::Tensor& x, std::int64_t heads) {
     return x.view({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
 }
 
-at::Tensor attention(const ModelConfig& config, std::int64_t layer, const at::Tensor& query, const at::Tensor& key,
+at::Tensor attention(const AttentionDescription& description, const at::Tensor& query, const at::Tensor& key,
                      const at::Tensor& value) {
-    const std::int64_t length = query.size(2);
-    const AttentionScale scale = attentionScale(config, layer, length);
+    const std::int64_t length = query.size(2), window = windowOf(description, length);
     at::Tensor mixed;
-    if (config.attentionSoftcap > 0) {
-        mixed = cappedAttention(query, key, value, scale.factor, config.attentionSoftcap,
-                                unseen(length, scale.window, query.device()));
+    if (description.softcap > 0) {
+        mixed = cappedAttention(query, key, value, description.scale, description.softcap,
+                                unseen(length, window, query.device()));
     } else {
         const std::optional<at::Tensor> seen =
-            scale.window > 0 ? std::optional(at::logical_not(unseen(length, scale.window, query.device()))) : std::nullopt;
-        mixed =
-            at::scaled_dot_product_attention(query, key, value, seen, /*dropout_p=*/0.0, /*is_causal=*/!seen, scale.factor,
-                                             /*enable_gqa=*/config.heads != config.keyValueHeads);
+            window > 0 ? std::optional(at::logical_not(unseen(length, window, query.device()))) : std::nullopt;
+        mixed = at::scaled_dot_product_attention(query, key, value, seen, /*dropout_p=*/0.0, /*is_causal=*/!seen,
+                                                 description.scale,
+                                                 /*enable_gqa=*/description.heads != description.keyValueHeads);
     }
     return mixed.transpose(1, 2).reshape({query.size(0), length, -1});
 }

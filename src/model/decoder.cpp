@@ -3,93 +3,16 @@
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
 #include "aimerge/model/weight_loader.h"
-#include "model/attention.h"
-#include "model/projections.h"
-#include "model/rotary_tables.h"
-#include "model/row_kernels.h"
-#include "model/shifted_rms_norm.h"
-#if AIMERGE_HAS_CUDA
-#include "model/device_rows.h"
-#endif
+#include "model/layer.h"
+#include "model/norm_block.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
-#include <cmath>
 
 namespace aimerge {
-namespace {
-
-constexpr const char* kFinalNormName = "model.norm.weight";
-
-/// Calls work(first row, rows) on ranges of rows, shared out over libtorch's threads.
-template <typename Work>
-void overRows(std::int64_t rows, std::int64_t elementsPerRow, const Work& work) {
-    constexpr std::int64_t kElementsPerThread = 32768;
-    const std::int64_t grain = std::max<std::int64_t>(1, kElementsPerThread / std::max<std::int64_t>(1, elementsPerRow));
-    at::parallel_for(0, rows, grain, [&](std::int64_t begin, std::int64_t end) { work(begin, end - begin); });
-}
-
-template <typename Element>
-void rmsNormTensor(const at::Tensor& x, const at::Tensor& weight, at::Tensor& out, double eps) {
-    const std::int64_t channels = x.size(-1);
-    const auto* in = static_cast<const Element*>(x.const_data_ptr());
-    const auto* scale = static_cast<const Element*>(weight.const_data_ptr());
-    auto* result = static_cast<Element*>(out.data_ptr());
-    overRows(x.numel() / channels, channels, [&](std::int64_t first, std::int64_t count) {
-        kernels::rmsNorm(in + first * channels, scale, result + first * channels, count, channels, static_cast<float>(eps));
-    });
-}
-
-at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-#if AIMERGE_HAS_CUDA
-    if (x.is_cuda()) return rmsNormOnDevice(x, weight, eps);
-#endif
-    at::Tensor out = at::empty_like(x);
-    if (x.scalar_type() == at::kFloat) {
-        rmsNormTensor<float>(x, weight, out, eps);
-    } else {
-        rmsNormTensor<kernels::Bf16>(x, weight, out, eps);
-    }
-    return out;
-}
-
-template <typename Element>
-void rotateTensor(at::Tensor& x, const kernels::Rotation& rotation) {
-    const std::int64_t width = rotation.heads * rotation.headDim;
-    auto* rows = static_cast<Element*>(x.data_ptr());
-    overRows(x.numel() / width, width,
-             [&](std::int64_t first, std::int64_t count) { kernels::rotate(rows + first * width, first, count, rotation); });
-}
-
-/// x: [sequences, length, heads * headDim], rotated in place.
-void rotate(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, std::int64_t heads) {
-#if AIMERGE_HAS_CUDA
-    if (x.is_cuda()) return rotateOnDevice(x, cosines, sines, heads);
-#endif
-    const kernels::Rotation rotation{cosines.const_data_ptr<float>(),
-                                     sines.const_data_ptr<float>(),
-                                     x.size(1),
-                                     heads,
-                                     x.size(2) / heads,
-                                     cosines.size(1)};
-    if (x.scalar_type() == at::kFloat) {
-        rotateTensor<float>(x, rotation);
-    } else {
-        rotateTensor<kernels::Bf16>(x, rotation);
-    }
-}
-
-at::Tensor linear(const LinearWeights& weights, const at::Tensor& x) {
-    return at::linear(x, weights.weight, weights.bias);
-}
-
-}  // namespace
 
 Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t maxLength, const Device& device)
     : weights_(weights),
       config_(weights.modelConfig()),
-      family_(familyOf(config_, weights.name())),
       scalarType_(computeDtype == Dtype::F32 ? at::kFloat : at::kBFloat16),
       device_(device.isGpu() ? at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device.gpu)) : at::Device(at::kCPU)) {
     if (computeDtype != Dtype::F32 && computeDtype != Dtype::BF16)
@@ -101,8 +24,18 @@ Decoder::Decoder(const WeightSource& weights, Dtype computeDtype, std::int64_t m
             "lower calibration.sequence_length",
             weights.name(), config_.maxPositions, maxLength);
 
-    tables_ = makeRotaryTables(config_, maxLength, scalarType_, weights.name());
-    tables_ = {tables_.cosines.to(device_), tables_.sines.to(device_)};
+    if (description().mostPositions > 0 && maxLength > description().mostPositions)
+        throw InputError(
+            "{}: config.json: behind position {} (original_max_position_embeddings) queries are scaled, which the decoder "
+            "does "
+            "not run, and sequences have {} tokens; lower calibration.sequence_length",
+            weights.name(), description().mostPositions, maxLength);
+
+    std::vector<RotaryTables> rotations;
+    for (const Rotation& rotation : description().rotations)
+        rotations.push_back(makeRotaryTables(rotation, maxLength, scalarType_, device_, weights.name()));
+    for (const LayerDescription& layer : description().layers)
+        layers_.push_back(std::make_shared<const Layer>(layer, rotations));
 }
 
 at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) const {
@@ -110,12 +43,12 @@ at::Tensor Decoder::emptyHidden(std::int64_t sequences, std::int64_t length) con
 }
 
 double Decoder::embeddingScale() const {
-    if (!family_.scalesEmbeddings) return 1;
-    return at::scalar_tensor(std::sqrt(static_cast<double>(config_.hiddenSize)), scalarType_).to(at::kDouble).item<double>();
+    if (!description().roundsEmbeddingScale) return description().embeddingScale;
+    return at::scalar_tensor(description().embeddingScale, scalarType_).to(at::kDouble).item<double>();
 }
 
 const TensorInfo& Decoder::embeddingTensor() const {
-    return requireTensor(weights_, kEmbeddingName, {config_.vocabSize, config_.hiddenSize});
+    return requireTensor(weights_, description().embedding, {config_.vocabSize, config_.hiddenSize});
 }
 
 void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const {
@@ -134,7 +67,14 @@ void Decoder::embed(std::span<const std::int32_t> ids, at::Tensor& hidden) const
     }
     // libtorch keeps pinned memory until the copies from it are done.
     if (!isInPlace) hidden.copy_(rows.to(device_, /*non_blocking=*/true));
-    if (family_.scalesEmbeddings) hidden.mul_(embeddingScale());
+    if (description().embeddingScale != 1) hidden.mul_(embeddingScale());
+    if (description().positions) addPositions(hidden);
+}
+
+void Decoder::addPositions(at::Tensor& hidden) const {
+    const PositionTable& table = *description().positions;
+    if (!positions_.defined()) positions_ = load(requireTensor(weights_, table.name, {table.rows, config_.hiddenSize}));
+    hidden.add_(positions_.narrow(0, table.offset, hidden.size(1)));
 }
 
 at::Tensor Decoder::load(const TensorInfo& tensor) const {
@@ -142,242 +82,93 @@ at::Tensor Decoder::load(const TensorInfo& tensor) const {
     return loadTensor(weights_, tensor, scalarType_, device_);
 }
 
-LinearWeights Decoder::loadLinear(const std::string& module, std::int64_t out, std::int64_t in) const {
-    LinearWeights weights;
-    weights.weight = load(requireTensor(weights_, module + ".weight", {out, in}));
-    if (weights_.find(module + ".bias")) weights.bias = load(requireTensor(weights_, module + ".bias", {out}));
+ModuleWeights Decoder::load(const std::string& module, const Shape& shape, std::int64_t biases) const {
+    ModuleWeights weights;
+    weights.weight = load(requireTensor(weights_, module + ".weight", shape));
+    if (weights_.find(module + ".bias")) weights.bias = load(requireTensor(weights_, module + ".bias", {biases}));
     return weights;
 }
 
-LayerWeights Decoder::loadLayer(std::int64_t layer) const {
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    const std::int64_t hidden = config_.hiddenSize, inner = config_.intermediateSize;
-    const std::int64_t queries = config_.heads * config_.headDim, keys = config_.keyValueHeads * config_.headDim;
-    const auto norm = [&](const char* name, std::int64_t channels) {
-        return load(requireTensor(weights_, prefix + name, {channels}));
-    };
-    const auto projection = [&](const char* name, std::int64_t out, std::int64_t in) {
-        return loadLinear(prefix + name, out, in);
-    };
-    LayerWeights weights;
-    weights.inputNorm = norm("input_layernorm.weight", hidden);
-    weights.postAttentionNorm = norm("post_attention_layernorm.weight", hidden);
-    if (family_.normalisesOutputs) {
-        weights.preFeedforwardNorm = norm("pre_feedforward_layernorm.weight", hidden);
-        weights.postFeedforwardNorm = norm("post_feedforward_layernorm.weight", hidden);
-    }
-    if (family_.normalisesHeads) {
-        weights.queryNorm = norm("self_attn.q_norm.weight", config_.headDim);
-        weights.keyNorm = norm("self_attn.k_norm.weight", config_.headDim);
-    }
-    if (family_.fusesProjections) {
-        weights.attentionInput = projection("self_attn.qkv_proj", queries + 2 * keys, hidden);
-        weights.mlpInput = projection("mlp.gate_up_proj", 2 * inner, hidden);
-    } else {
-        weights.query = projection("self_attn.q_proj", queries, hidden);
-        weights.key = projection("self_attn.k_proj", keys, hidden);
-        weights.value = projection("self_attn.v_proj", keys, hidden);
-        weights.gate = projection("mlp.gate_proj", inner, hidden);
-        weights.up = projection("mlp.up_proj", inner, hidden);
-    }
-    weights.output = projection("self_attn.o_proj", hidden, queries);
-    weights.down = projection("mlp.down_proj", hidden, inner);
+LoadedLayer Decoder::loadLayer(std::int64_t number) const {
+    LoadedLayer weights;
+    for (const ModuleDescription& module : layer(number).modules())
+        weights.push_back(load(description().moduleName(number, module), module.shape, module.outputs()));
     return weights;
 }
 
-at::Tensor Decoder::normalise(const at::Tensor& x, const at::Tensor& weight) const {
-    return family_.shiftsNorms ? shiftedRmsNorm(x, weight, config_.rmsNormEps) : rmsNorm(x, weight, config_.rmsNormEps);
+at::Tensor Decoder::inputAt(std::int64_t number, const LayerState& state) const {
+    return layer(number).inputAt(state);
 }
 
-std::vector<ActivationPoint> Decoder::points() const {
-    using enum ActivationPoint;
-    std::vector<ActivationPoint> points{InputNorm, family_.fusesProjections ? FusedAttentionInput : AttentionInput};
-    if (family_.normalisesHeads) points.insert(points.end(), {QueryNorm, KeyNorm});
-    points.insert(points.end(), {AttentionOutput, PostAttentionNorm});
-    if (family_.normalisesOutputs) points.push_back(PreFeedforwardNorm);
-    points.insert(points.end(), {family_.fusesProjections ? FusedMlpInput : MlpInput, MlpOutput});
-    if (family_.normalisesOutputs) points.push_back(PostFeedforwardNorm);
-    return points;
+void Decoder::advance(std::int64_t number, const LoadedLayer& weights, LayerState& state, Tensors* outputs) const {
+    layer(number).advance(weights, state, nullptr, outputs);
 }
 
-LayerState Decoder::enterLayer(const at::Tensor& hidden) const {
-    return {.point = ActivationPoint::InputNorm, .hidden = hidden, .input = hidden, .query = {}, .key = {}, .value = {}};
-}
-
-/// Query, key and value stay three products: one product over joined weights is no faster (within 3 %).
-void Decoder::project(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs) const {
-    const AttentionInputs inputs = attentionInputs(config_, weights);
-    state.query = linear(inputs.query, state.input);
-    state.key = linear(inputs.key, state.input);
-    state.value = linear(inputs.value, state.input);
-    if (!outputs) return;
-    if (family_.fusesProjections)
-        *outputs = {at::cat({state.query, state.key, state.value}, -1)};
-    else  // the rotation works in place
-        *outputs = {state.query.clone(), state.key.clone(), state.value};
-}
-
-/// From projections, normalised where the family does so, to the input of o_proj.
-void Decoder::attend(std::int64_t layer, LayerState& state, LayerTrace* trace) const {
-    rotate(state.query, tables_.cosines, tables_.sines, config_.heads);
-    rotate(state.key, tables_.cosines, tables_.sines, config_.keyValueHeads);
-    state.input = attention(config_, layer, splitHeads(state.query, config_.heads),
-                            splitHeads(state.key, config_.keyValueHeads), splitHeads(state.value, config_.keyValueHeads));
-    if (trace) trace->query = state.query, trace->key = state.key, trace->value = state.value, trace->mixed = state.input;
-    state.query = state.key = state.value = at::Tensor();
-    state.point = ActivationPoint::AttentionOutput;
-}
-
-/// From the MLP's input to that of down_proj.
-void Decoder::feed(const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs,
-                   LayerTrace* trace) const {
-    const MlpInputs inputs = mlpInputs(config_, weights);
-    at::Tensor inner = linear(inputs.gate, state.input);
-    const at::Tensor gate = inner;
-    if (trace || outputs) inner = inner.clone();
-    config_.activation == "silu" ? at::silu_(inner) : at::gelu_(inner, "tanh");
-    const at::Tensor up = linear(inputs.up, state.input);
-    if (trace) trace->gate = gate, trace->up = up;
-    if (outputs) *outputs = family_.fusesProjections ? std::vector{at::cat({gate, up}, -1)} : std::vector{gate, up};
-    state.input = inner.mul_(up);
-    state.point = ActivationPoint::MlpOutput;
-}
-
-void Decoder::add(LayerState& state, const at::Tensor& branch, LayerTrace* trace) const {
-    if (trace)
-        state.hidden = state.hidden + branch;
-    else
-        state.hidden.add_(branch);
-    state.input = state.hidden;
-}
-
-void Decoder::advance(std::int64_t layer, const LayerWeights& weights, LayerState& state,
-                      std::vector<at::Tensor>* outputs) const {
-    advance(layer, weights, state, outputs, nullptr);
-}
-
-void Decoder::advance(std::int64_t layer, const LayerWeights& weights, LayerState& state, std::vector<at::Tensor>* outputs,
-                      LayerTrace* trace) const {
-    using enum ActivationPoint;
-    const auto keep = [&](at::Tensor LayerTrace::*place, const at::Tensor& input) {
-        if (trace) trace->*place = input;
-    };
-    const auto asHeads = [&](const at::Tensor& x) { return x.view({x.size(0), -1, config_.headDim}); };
-    // To the norm behind a branch, or into the sum where the family has none.
-    const auto leaveBranch = [&](const LinearWeights& linearWeights, at::Tensor LayerTrace::*place, ActivationPoint norm,
-                                 ActivationPoint next) {
-        const at::Tensor output = linear(linearWeights, state.input);
-        if (outputs) *outputs = {output};
-        if (family_.normalisesOutputs) {
-            keep(place, output);
-            state.input = output;
-            state.point = norm;
-        } else {
-            add(state, output, trace);
-            state.point = next;
-        }
-    };
-    switch (state.point) {
-        case InputNorm:
-            keep(&LayerTrace::input, state.hidden);
-            state.input = normalise(state.hidden, weights.inputNorm);
-            keep(&LayerTrace::attentionInput, state.input);
-            state.point = family_.fusesProjections ? FusedAttentionInput : AttentionInput;
-            return;
-        case AttentionInput:
-        case FusedAttentionInput:
-            project(weights, state, outputs);
-            if (!family_.normalisesHeads) return attend(layer, state, trace);
-            keep(&LayerTrace::plainQuery, state.query);
-            keep(&LayerTrace::plainKey, state.key);
-            state.input = asHeads(state.query);
-            state.point = QueryNorm;
-            return;
-        case QueryNorm:
-            state.query = normalise(state.input, weights.queryNorm).view(state.query.sizes());
-            state.input = asHeads(state.key);
-            state.point = KeyNorm;
-            return;
-        case KeyNorm:
-            state.key = normalise(state.input, weights.keyNorm).view(state.key.sizes());
-            return attend(layer, state, trace);
-        case AttentionOutput:
-            return leaveBranch(weights.output, &LayerTrace::attended, PostAttentionNorm, PostAttentionNorm);
-        case PostAttentionNorm:
-            if (family_.normalisesOutputs) {
-                add(state, normalise(state.input, weights.postAttentionNorm), trace);
-                state.point = PreFeedforwardNorm;
-                return;
-            }
-            [[fallthrough]];
-        case PreFeedforwardNorm:
-            keep(&LayerTrace::between, state.hidden);
-            state.input =
-                normalise(state.hidden, family_.normalisesOutputs ? weights.preFeedforwardNorm : weights.postAttentionNorm);
-            keep(&LayerTrace::mlpInput, state.input);
-            state.point = family_.fusesProjections ? FusedMlpInput : MlpInput;
-            return;
-        case MlpInput:
-        case FusedMlpInput:
-            return feed(weights, state, outputs, trace);
-        case MlpOutput:
-            return leaveBranch(weights.down, &LayerTrace::fed, PostFeedforwardNorm, InputNorm);
-        case PostFeedforwardNorm:
-            add(state, normalise(state.input, weights.postFeedforwardNorm), trace);
-            state.point = InputNorm;
-            return;
-        case FinalNorm:
-        case Head:
-            return;  // behind the layers
-    }
-}
-
-void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden,
+void Decoder::runLayer(std::int64_t number, const LoadedLayer& weights, at::Tensor& hidden,
                        ActivationObserver* observer) const {
-    runLayer(layer, weights, hidden, observer, nullptr);
-}
-
-LayerTrace Decoder::traceLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden) const {
-    LayerTrace trace;
-    runLayer(layer, weights, hidden, nullptr, &trace);
-    return trace;
-}
-
-void Decoder::runLayer(std::int64_t layer, const LayerWeights& weights, at::Tensor& hidden, ActivationObserver* observer,
-                       LayerTrace* trace) const {
-    LayerState state = enterLayer(hidden);
+    LayerState state;
+    state.hidden = hidden;
     do {
-        if (observer) observer->observe(state.point, layer, state.input);
-        advance(layer, weights, state, nullptr, trace);
-    } while (state.point != ActivationPoint::InputNorm);
+        if (observer) observer->observe({number, state.number}, inputAt(number, state));
+        advance(number, weights, state);
+    } while (state.number != 0);
+}
+
+KeptLayer Decoder::runKeeping(std::int64_t number, const LoadedLayer& weights, at::Tensor& hidden) const {
+    LayerState state;
+    state.hidden = hidden;
+    KeptLayer kept;
+    do layer(number).advance(weights, state, &kept, nullptr);
+    while (state.number != 0);
     hidden = state.hidden;
+    return kept;
 }
 
-void Decoder::rotateBack(at::Tensor& gradient, std::int64_t heads) const {
-    rotate(gradient, tables_.cosines, tables_.sines.neg(), heads);
+at::Tensor Decoder::backward(std::int64_t number, const LoadedLayer& weights, const KeptLayer& kept,
+                             const at::Tensor& gradient, GradientObserver* observer) const {
+    const auto nameOf = [&](std::size_t module) {
+        return description().moduleName(number, layer(number).modules()[module]);
+    };
+    return layer(number).backward(weights, kept, gradient, nameOf, observer);
 }
 
-at::Tensor Decoder::loadFinalNorm() const {
-    return load(requireTensor(weights_, kFinalNormName, {config_.hiddenSize}));
+ModuleWeights Decoder::loadFinalNorm() const {
+    return load(description().finalNorm.name, {config_.hiddenSize}, config_.hiddenSize);
 }
 
-at::Tensor Decoder::loadHead() const {
+ModuleWeights Decoder::loadHead() const {
     const Shape shape{config_.vocabSize, config_.hiddenSize};
-    const TensorInfo& head = config_.tieWordEmbeddings ? embeddingTensor() : requireTensor(weights_, kHeadName, shape);
-    return load(head);
+    if (config_.tieWordEmbeddings) return {load(embeddingTensor()), {}};
+    return load(description().head, shape, config_.vocabSize);
 }
 
-at::Tensor Decoder::runFinalNorm(const at::Tensor& finalNorm, const at::Tensor& hidden, ActivationObserver* observer) const {
-    if (observer) observer->observe(ActivationPoint::FinalNorm, -1, hidden);
-    at::Tensor normalised = normalise(hidden, finalNorm);
-    if (observer) observer->observe(ActivationPoint::Head, -1, normalised);
+at::Tensor Decoder::runFinalNorm(const ModuleWeights& finalNorm, const at::Tensor& hidden,
+                                 ActivationObserver* observer) const {
+    if (observer) observer->observe(kFinalNormInput, hidden);
+    at::Tensor normalised = normalise(description().finalNorm, finalNorm, hidden);
+    if (observer) observer->observe(kHeadInput, normalised);
     return normalised;
 }
 
-at::Tensor Decoder::runHead(const at::Tensor& head, const at::Tensor& normalised) const {
-    at::Tensor logits = at::linear(normalised, head);
-    if (config_.logitSoftcap > 0) logits.div_(config_.logitSoftcap).tanh_().mul_(config_.logitSoftcap);
+at::Tensor Decoder::runHead(const ModuleWeights& head, const at::Tensor& normalised) const {
+    at::Tensor logits = at::linear(normalised, head.weight, head.bias);
+    if (description().logitScale != 1) logits.mul_(description().logitScale);
+    const double cap = description().logitSoftcap;
+    if (cap > 0) logits.div_(cap).tanh_().mul_(cap);
     return logits;
+}
+
+at::Tensor Decoder::headGradient(const at::Tensor& logits, const at::Tensor& gradient) const {
+    const double cap = description().logitSoftcap, scale = description().logitScale;
+    const at::Tensor scaled = cap > 0 ? at::tanh_backward(gradient, logits / cap) : gradient;  // cap and inverse cancel out
+    return scale == 1 ? scaled : scaled * scale;
+}
+
+at::Tensor Decoder::finalNormGradient(const ModuleWeights& finalNorm, const at::Tensor& hidden, const at::Tensor& gradient,
+                                      GradientObserver* observer) const {
+    const std::vector modules{description().finalNorm.module()};
+    const auto nameOf = [&](std::size_t /*module*/) { return description().finalNorm.name; };
+    return normGradient(description().finalNorm, finalNorm, hidden, gradient, {modules, nameOf, observer}, 0);
 }
 
 }  // namespace aimerge

@@ -29,13 +29,7 @@ at::Tensor rmsNormOnDevice(const at::Tensor& x, const at::Tensor& weight, double
     return out;
 }
 
-void rotateOnDevice(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, std::int64_t heads) {
-    const kernels::Rotation rotation{cosines.const_data_ptr<float>(),
-                                     sines.const_data_ptr<float>(),
-                                     x.size(1),
-                                     heads,
-                                     x.size(2) / heads,
-                                     cosines.size(1)};
+void rotateOnDevice(at::Tensor& x, const kernels::Rotation& rotation) {
     const std::int64_t rows = x.size(0) * x.size(1);
     if (x.scalar_type() == at::kFloat)
         kernels::rotateOnDevice(static_cast<float*>(x.data_ptr()), rows, rotation, currentStream(x));

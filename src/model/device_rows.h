@@ -15,8 +15,8 @@ namespace aimerge {
 /// x: [..., channels] and weight: [channels], F32 or BF16, contiguous.
 at::Tensor rmsNormOnDevice(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// x: [sequences, length, heads * headDim], rotated in place. cosines, sines: as in RotaryTables
-void rotateOnDevice(at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, std::int64_t heads);
+/// x: [sequences, length, heads * headDim], rotated in place.
+void rotateOnDevice(at::Tensor& x, const kernels::Rotation& rotation);
 
 }  // namespace aimerge
 

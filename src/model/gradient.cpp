@@ -1,6 +1,6 @@
 #include "aimerge/model/gradient.h"
 
-#include "model/layer_gradient.h"
+#include "model/module_gradients.h"
 
 #include <ATen/ATen.h>
 
@@ -29,21 +29,20 @@ void StageGradient::embed(GradientPass& pass) const {
 }
 
 void StageGradient::forward(GradientPass& pass) {
-    pass.traces.resize(layers_.size());
+    pass.kept.resize(layers_.size());
     for (std::int64_t number = firstLayer_; number < endLayer_; ++number) {
-        const LayerWeights weights = layer(number);
+        const LoadedLayer weights = layer(number);
         for (at::Tensor& state : pass.states) {
-            LayerTrace trace = decoder_.traceLayer(number, weights, state), kept;
-            kept.input = trace.input;
-            if (kept_ == Kept::WeightsAndTraces) kept = std::move(trace);
-            pass.traces[static_cast<std::size_t>(number - firstLayer_)].push_back(std::move(kept));
+            KeptLayer kept = decoder_.runKeeping(number, weights, state);
+            if (kept_ != Kept::WeightsAndActivations) kept.blocks.clear();
+            pass.kept[static_cast<std::size_t>(number - firstLayer_)].push_back(std::move(kept));
         }
         observer_.stop();
     }
 }
 
 void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& lossGradient) {
-    if (!head_.defined()) {
+    if (!head_.weight.defined()) {
         finalNorm_ = decoder_.loadFinalNorm();
         head_ = decoder_.loadHead();
     }
@@ -51,14 +50,14 @@ void StageGradient::backwardThroughHead(GradientPass& pass, const LossGradient& 
         at::Tensor& state = pass.states[s];
         const at::Tensor normalised = decoder_.runFinalNorm(finalNorm_, state, nullptr);
         const at::Tensor logits = decoder_.runHead(head_, normalised).squeeze(0);
-        at::Tensor gradient = lossGradient(logits, idsOf(pass, s));
-        const double cap = decoder_.config().logitSoftcap;
-        if (cap > 0) gradient = at::tanh_backward(gradient, logits / cap);  // the cap and its inverse cancel out
+        const at::Tensor gradient = decoder_.headGradient(logits, lossGradient(logits, idsOf(pass, s)));
         if (observed_.ofEnds) observeHead(pass, s, {normalised, gradient});
-        state = normGradient(decoder_, "model.norm", finalNorm_, state, inputGradient(head_, gradient).unsqueeze(0),
-                             observed_.ofEnds ? &observer_ : nullptr);
+        if (observed_.ofEnds && head_.bias.defined())
+            observer_.observe(decoder_.description().head + ".bias", head_.bias.sizes(), 0, gradient.to(at::kFloat).sum(0));
+        state = decoder_.finalNormGradient(finalNorm_, state, inputGradient(head_.weight, gradient).unsqueeze(0),
+                                           observed_.ofEnds ? &observer_ : nullptr);
     }
-    if (kept_ == Kept::Nothing) finalNorm_ = head_ = at::Tensor();
+    if (kept_ == Kept::Nothing) finalNorm_ = head_ = {};
     observer_.stop();
 }
 
@@ -78,21 +77,20 @@ void StageGradient::observeHead(GradientPass& pass, std::size_t sequence, const 
             gradient.index_fill_(0, places, 0);
         }
         begin = end;
-        observer_.observe(kHeadName, head_.sizes(), first, gradient);
+        observer_.observe(decoder_.headParameter(), head_.weight.sizes(), first, gradient);
     }
     if (isTied) pass.tiedRows.push_back(at::cat(tiedRows));
 }
 
 void StageGradient::backward(GradientPass& pass) {
     for (std::int64_t number = endLayer_; number-- > firstLayer_;) {
-        const LayerWeights weights = layer(number);
+        const LoadedLayer weights = layer(number);
         const bool isObserved = number >= observed_.firstLayer && number < observed_.endLayer;
         for (std::size_t s = 0; s < pass.states.size(); ++s) {
-            LayerTrace trace = std::exchange(pass.traces[static_cast<std::size_t>(number - firstLayer_)][s], {});
-            at::Tensor hidden = trace.input;
-            if (kept_ != Kept::WeightsAndTraces) trace = decoder_.traceLayer(number, weights, hidden);
-            pass.states[s] =
-                layerGradient(decoder_, number, weights, trace, pass.states[s], isObserved ? &observer_ : nullptr);
+            KeptLayer kept = std::exchange(pass.kept[static_cast<std::size_t>(number - firstLayer_)][s], {});
+            at::Tensor hidden = kept.input;
+            if (kept.blocks.empty()) kept = decoder_.runKeeping(number, weights, hidden);
+            pass.states[s] = decoder_.backward(number, weights, kept, pass.states[s], isObserved ? &observer_ : nullptr);
         }
         observer_.stop();
     }
@@ -109,8 +107,14 @@ void StageGradient::backwardThroughEmbedding(GradientPass& pass) {
         for (const std::int32_t id : idsOf(pass, s)) places.push_back(std::ranges::lower_bound(tokens, id) - tokens.begin());
         gradient.index_add_(0, at::tensor(places), pass.states[s].select(0, 0).cpu().to(at::kFloat),
                             decoder_.embeddingScale());
-        observer_.observeRows(kEmbeddingName, decoder_.config().vocabSize, at::tensor(tokens).to(decoder_.device()),
-                              gradient.to(decoder_.device()));
+        if (const auto& positions = decoder_.description().positions) {
+            const auto length = static_cast<std::int64_t>(length_);
+            observer_.observeRows(positions->name, positions->rows,
+                                  at::arange(positions->offset, positions->offset + length).to(decoder_.device()),
+                                  pass.states[s].select(0, 0).to(at::kFloat));
+        }
+        observer_.observeRows(decoder_.description().embedding, decoder_.config().vocabSize,
+                              at::tensor(tokens).to(decoder_.device()), gradient.to(decoder_.device()));
     }
 }
 
@@ -126,10 +130,10 @@ std::span<const std::int32_t> StageGradient::idsOf(const GradientPass& pass, std
     return pass.ids.subspan(sequence * length_, length_);
 }
 
-LayerWeights StageGradient::layer(std::int64_t number) {
-    LayerWeights& kept = layers_[static_cast<std::size_t>(number - firstLayer_)];
-    if (kept.inputNorm.defined()) return kept;
-    LayerWeights weights = decoder_.loadLayer(number);
+LoadedLayer StageGradient::layer(std::int64_t number) {
+    LoadedLayer& kept = layers_[static_cast<std::size_t>(number - firstLayer_)];
+    if (!kept.empty()) return kept;
+    LoadedLayer weights = decoder_.loadLayer(number);
     if (kept_ != Kept::Nothing) kept = weights;
     return weights;
 }

@@ -68,8 +68,14 @@ AIMERGE_BODY void rotateBody(Element* rows, std::int64_t firstRow, std::int64_t 
         const float* cosines = rotation.cosines + position * half;
         const float* sines = rotation.sines + position * half;
         for (std::int64_t head = 0; head < rotation.heads; ++head) {
-            Element* __restrict first = rows + (row * rotation.heads + head) * rotation.headDim;
-            Element* __restrict second = first + half;
+            Element* const channels = rows + (row * rotation.heads + head) * rotation.headDim;
+            if (rotation.isInterleaved) {
+                for (std::int64_t i = 0; i < half; ++i)
+                    rotatePair(channels[2 * i], channels[2 * i + 1], cosines[i], sines[i]);
+                continue;
+            }
+            Element* __restrict first = channels;
+            Element* __restrict second = channels + half;
             for (std::int64_t i = 0; i < half; ++i) rotatePair(first[i], second[i], cosines[i], sines[i]);
         }
     }

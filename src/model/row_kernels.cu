@@ -38,8 +38,8 @@ __global__ void rotatePairs(Element* rows, const Rotation rotation) {
     Element* const row = rows + blockIdx.x * rotation.heads * rotation.headDim;
     for (unsigned pair = threadIdx.x; pair < pairs; pair += kThreads) {
         const unsigned head = pair / half, place = pair % half;
-        Element* const first = row + head * rotation.headDim + place;
-        rotatePair(first[0], first[half], cosines[place], sines[place]);
+        Element* const first = row + head * rotation.headDim + (rotation.isInterleaved ? 2 * place : place);
+        rotatePair(first[0], first[rotation.isInterleaved ? 1 : half], cosines[place], sines[place]);
     }
 }
 

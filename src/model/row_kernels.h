@@ -20,13 +20,14 @@ void rmsNormGradient(const float* x, const float* factors, const float* gradient
 void rmsNormGradient(const Bf16* x, const float* factors, const Bf16* gradient, Bf16* byX, float* byFactors,
                      std::int64_t rows, std::int64_t channels, float eps);
 
-/// Rotates every head of every row in place (rotate-half layout): (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each
-/// product and the sum rounded to the element type. rows: [rows, heads, headDim], of which the first 2 half of a head are
-/// rotated; row r has position (firstRow + r) % length; cosines, sines: [length, half].
+/// Rotates every head of every row in place: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), each product and the sum
+/// rounded to the element type. rows: [rows, heads, headDim], of which the first 2 half of a head are rotated: channels i
+/// and i + half, or, interleaved, 2 i and 2 i + 1; row r has position (firstRow + r) % length; cosines, sines: [length, half].
 struct Rotation {
     const float* cosines;
     const float* sines;
     std::int64_t length, heads, headDim, half;
+    bool isInterleaved = false;
 };
 void rotate(float* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation);
 void rotate(Bf16* rows, std::int64_t firstRow, std::int64_t rowCount, const Rotation& rotation);

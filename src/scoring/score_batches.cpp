@@ -63,7 +63,7 @@ private:
     std::int64_t steps() const { return static_cast<std::int64_t>(job_.batches.size()); }
 
     void runResident() {
-        std::vector<LayerWeights> layers;
+        std::vector<LoadedLayer> layers;
         for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
             layers.push_back(decoder_.loadLayer(layer));
         passStepByStep(link_, steps(), [&](std::int64_t step) {
@@ -76,7 +76,7 @@ private:
 
     /// One layer in memory at a time: all batches pass it before the next is read.
     void runStreaming() {
-        LayerWeights weights;
+        LoadedLayer weights;
         passLayerByLayer(
             link_, steps(), steps(), stage_.firstLayer, stage_.endLayer,
             [&](std::int64_t layer) {
@@ -130,7 +130,7 @@ private:
     StageLink link_;
     StepNotice notice_;
     Progress progress_;
-    at::Tensor finalNorm_, head_;
+    ModuleWeights finalNorm_, head_;
     std::vector<TokenScore> scores_;
 };
 

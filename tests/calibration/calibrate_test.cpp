@@ -22,11 +22,11 @@ namespace {
 using testing::HasSubstr;
 
 /// Of a rank that has seen the whole corpus.
-StatisticsByModule byModule(const SumsByPoint& points) {
+StatisticsByModule byModule(const SumsByInput& inputs, const DecoderDescription& decoder) {
     StatisticsByModule modules;
-    for (const auto& [key, parts] : points) {
+    for (const auto& [key, parts] : inputs) {
         EXPECT_EQ(parts.size(), 1u);
-        addModules(key, parts.front(), modules);
+        addModules(decoder, key, parts.front(), modules);
     }
     return modules;
 }
@@ -38,10 +38,11 @@ StatisticsByModule calibrateAlone(const CalibrationJob& job, bool streaming) {
     whole.endLayer = job.base.modelConfig().layers;
     whole.streamsLayers = streaming;
     const MicroBatches steps(job.blocks.blocks, job.config.microBatch);
-    StatisticsObserver observer(job.base.name(), testWorld().rank(), steps);
+    const DecoderDescription& decoder = *job.base.modelConfig().decoder;
+    StatisticsObserver observer(job.base.name(), decoder, testWorld().rank(), steps);
     MpiTransport nobody(testWorld(), whole);
     runStage(testWorld(), nobody, job, whole, steps, {}, observer);
-    return byModule(observer.takeSums());
+    return byModule(observer.takeSums(), decoder);
 }
 
 struct GoldenStatistics {

@@ -132,23 +132,21 @@ TEST_P(LayerStatesTest, GivesBackWhatWasPut) {
     LayerStates states(2, 4096, GetParam());
     at::manual_seed(1);
     const at::Tensor hidden = at::randn({2, 3, 4}), query = at::randn({2, 3, 8}), key = at::randn({2, 3, 4});
-    states.put(0, {ActivationPoint::InputNorm, hidden.clone(), {}, {}, {}, {}});
-    LayerState state = states.take(0, kProcessors);
-    state.input = state.hidden;
-    states.put(0, std::move(state));
-    const at::Tensor keptQuery = query.clone();
-    states.put(1, {ActivationPoint::QueryNorm, hidden + 1, keptQuery.view({2, 6, 4}), keptQuery, key.clone(), key + 1});
+    states.put(0, {0, hidden.clone(), {}, {}, {}, {}, {}});
+    states.put(0, states.take(0, kProcessors));
+    states.put(1, {2, hidden + 1, hidden + 2, hidden + 3, query.clone(), key.clone(), key + 1});
 
     LayerState first = states.take(0, kProcessors);
     EXPECT_TRUE(first.hidden.equal(hidden));
-    EXPECT_EQ(first.input.data_ptr(), first.hidden.data_ptr());
+    EXPECT_FALSE(first.input.defined());
     EXPECT_FALSE(first.query.defined());
     const LayerState second = states.take(1, kProcessors);
-    EXPECT_EQ(second.point, ActivationPoint::QueryNorm);
+    EXPECT_EQ(second.number, 2);
     EXPECT_TRUE(second.hidden.equal(hidden + 1));
+    EXPECT_TRUE(second.input.equal(hidden + 2));
+    EXPECT_TRUE(second.kept.equal(hidden + 3));
     EXPECT_TRUE(second.query.equal(query));
-    EXPECT_TRUE(second.input.equal(query.view({2, 6, 4})));
-    EXPECT_EQ(second.input.data_ptr(), second.query.data_ptr());
+    EXPECT_TRUE(second.key.equal(key));
     EXPECT_TRUE(second.value.equal(key + 1));
 }
 

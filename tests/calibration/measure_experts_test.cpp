@@ -49,13 +49,14 @@ private:
     fs::path path_;
 };
 
-/// sum x x^T / tokens in float64 of whatever enters the first module of each point.
+/// sum x x^T / tokens in float64 of whatever enters the modules of each input.
 class PlainGrams : public StageObserver {
 public:
+    explicit PlainGrams(const DecoderDescription& decoder) : decoder_(decoder) {}
     void beginMicroBatch(std::int64_t) override {}
-    void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override {
+    void observe(const ModuleInput& where, const at::Tensor& input) override {
         const at::Tensor rows = input.reshape({-1, input.size(-1)}).to(at::kDouble);
-        auto& [sum, tokens] = sums_[modulesAt(point, layer).front() + ".gram"];
+        auto& [sum, tokens] = sums_[decoder_.modulesAt(where).front() + ".gram"];
         const at::Tensor product = at::einsum("ti,tj->ij", {rows, rows});
         sum = sum.defined() ? sum + product : product;
         tokens += rows.size(0);
@@ -66,6 +67,7 @@ public:
     }
 
 private:
+    DecoderDescription decoder_;
     std::map<std::string, std::pair<at::Tensor, std::int64_t>> sums_;
 };
 
@@ -94,7 +96,7 @@ TEST(MeasureGrams, AreMeansOfOuterProductsOfWhatEntersTheLayers) {
     const TokenBlocks blocks = goldenBlocks();
     Stage whole;
     whole.endLayer = 3;
-    PlainGrams plain;
+    PlainGrams plain(*expert.modelConfig().decoder);
     const Plan plan;
     MpiTransport nobody(testWorld(), whole);
     runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch), {},
@@ -134,7 +136,7 @@ TEST(MeasureGrams, HaveTheBitsOfOneRank) {
     whole.endLayer = 3;
     {
         const c10::InferenceMode inference;
-        GramObserver observer(alone, "alone", 0);
+        GramObserver observer(alone, "alone", *expert.modelConfig().decoder, 0);
         MpiTransport nobody(testWorld(), whole);
         runStage(testWorld(), nobody, {expert, config, plan, blocks}, whole, MicroBatches(blocks.blocks, config.microBatch),
                  {}, observer, LayerOrder::OneAtATime);
@@ -204,7 +206,8 @@ TEST(MeasureFisher, HasTheBitsOfOneStageWhateverIsKept) {
         whole.backward(pass);
         whole.backwardThroughEmbedding(pass);
     }
-    if (decoder.config().tieWordEmbeddings) plain.sums.at(kEmbeddingName).add_(plain.sums.extract(kHeadName).mapped());
+    if (decoder.config().tieWordEmbeddings)
+        plain.sums.at(decoder.description().embedding).add_(plain.sums.extract(decoder.headParameter()).mapped());
 
     const GradientMemory memory = gradientMemory(decoder.config(), 1, 3, blocks.length, Dtype::BF16, 0);
     const std::uint64_t forOneLayer = 2 * memory.ends + memory.states + memory.layerSums;  // and two tables, on one rank

@@ -169,17 +169,17 @@ TEST(StageReport, SurvivesTheJourney) {
     StageReport report;
     report.record = {3, 4, 9, 1.5, 2.5, 3.5, 77};
     const ChannelSums first = sumsOf({1, 2}, {3, 4}, {5, 6}, 512), second = sumsOf({7, 8}, {9, 10}, {11, 12}, 256);
-    report.sums[{4, ActivationPoint::MlpInput}] = {first, second};
-    report.sums[{-1, ActivationPoint::Head}] = {sumsOf({0.5}, {0.25}, {8}, 512)};
+    report.sums[{4, 4}] = {first, second};
+    report.sums[kHeadInput] = {sumsOf({0.5}, {0.25}, {8}, 512)};
 
     const StageReport arrived = StageReport::fromBytes(report.toBytes());
 
     ASSERT_EQ(arrived.sums.size(), 2u);
-    const std::vector<ChannelSums>& parts = arrived.sums.at({4, ActivationPoint::MlpInput});
+    const std::vector<ChannelSums>& parts = arrived.sums.at({4, 4});
     ASSERT_EQ(parts.size(), 2u);
     EXPECT_TRUE(isSame(parts[0], first));
     EXPECT_TRUE(isSame(parts[1], second));
-    EXPECT_TRUE(isSame(arrived.sums.at({-1, ActivationPoint::Head}).at(0), sumsOf({0.5}, {0.25}, {8}, 512)));
+    EXPECT_TRUE(isSame(arrived.sums.at(kHeadInput).at(0), sumsOf({0.5}, {0.25}, {8}, 512)));
     EXPECT_EQ(arrived.record.rank, 3);
     EXPECT_EQ(arrived.record.lastLayer, 9);
     EXPECT_EQ(arrived.record.readSeconds, 3.5);
@@ -188,7 +188,7 @@ TEST(StageReport, SurvivesTheJourney) {
 
 TEST(StageReport, ShortenedBytesAreAFault) {
     StageReport report;
-    report.sums[{0, ActivationPoint::MlpInput}] = {sumsOf({1, 2}, {3, 4}, {5, 6}, 512)};
+    report.sums[{0, 4}] = {sumsOf({1, 2}, {3, 4}, {5, 6}, 512)};
     std::string bytes = report.toBytes();
     bytes.pop_back();
 

@@ -28,10 +28,10 @@ void PrintTo(const BadModel& bad, std::ostream* out) {
 const BadModel kBadModels[] = {
     {"OtherModelType",
      [](EditableModel& model) {
-         model.config["architectures"] = {"GPT2LMHeadModel"};
-         model.config["model_type"] = "gpt2";
+         model.config["architectures"] = {"BloomForCausalLM"};
+         model.config["model_type"] = "bloom";
      },
-     {"model_type is \"gpt2\"", "llama, mistral"}},
+     {"model_type is \"bloom\"", "llama, mistral"}},
     {"OtherRope",
      [](EditableModel& model) {
          model.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "hyper"}, {"factor", 8.0}};

@@ -116,7 +116,7 @@ TEST(Decoder, ATiedHeadIsTheEmbedding) {
     const Checkpoint checkpoint = Checkpoint::open((folder / "tied").string());
     const Decoder decoder(checkpoint, Dtype::F32, 4);
 
-    const at::Tensor head = decoder.loadHead();
+    const at::Tensor head = decoder.loadHead().weight;
 
     at::Tensor embedding = decoder.emptyHidden(1, decoder.config().vocabSize);
     std::vector<std::int32_t> everyToken(static_cast<std::size_t>(decoder.config().vocabSize));
@@ -158,17 +158,17 @@ TEST(Decoder, Float16AndFloat64WeightsAreConverted) {
     const Decoder decoder(checkpoint, Dtype::BF16, 4);
 
     const at::Tensor expected = at::full({64}, 1.5, at::kBFloat16);
-    EXPECT_TRUE(at::equal(decoder.loadFinalNorm(), expected));
-    EXPECT_TRUE(at::equal(decoder.loadLayer(0).inputNorm, expected));
+    EXPECT_TRUE(at::equal(decoder.loadFinalNorm().weight, expected));
+    EXPECT_TRUE(at::equal(decoder.loadLayer(0).front().weight, expected));
 }
 
 class RecordingObserver : public ActivationObserver {
 public:
-    void observe(ActivationPoint point, std::int64_t layer, const at::Tensor& input) override {
-        seen.emplace_back(point, layer, input.size(-1));
+    void observe(const ModuleInput& where, const at::Tensor& input) override {
+        seen.emplace_back(where.layer, where.number, input.size(-1));
         contiguous = contiguous && input.is_contiguous();
     }
-    std::vector<std::tuple<ActivationPoint, std::int64_t, std::int64_t>> seen;
+    std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> seen;  // layer, number of the input, channels
     bool contiguous = true;
 };
 
@@ -182,10 +182,8 @@ TEST(Decoder, ShowsTheObserverEveryInputInOrder) {
     decoder.runLayer(1, decoder.loadLayer(1), hidden, &observer);
     decoder.runFinalNorm(decoder.loadFinalNorm(), hidden, &observer);
 
-    using enum ActivationPoint;
-    const decltype(observer.seen) expected{{InputNorm, 1, 64},         {AttentionInput, 1, 64}, {AttentionOutput, 1, 64},
-                                           {PostAttentionNorm, 1, 64}, {MlpInput, 1, 64},       {MlpOutput, 1, 160},
-                                           {FinalNorm, -1, 64},        {Head, -1, 64}};
+    const decltype(observer.seen) expected{{1, 0, 64}, {1, 1, 64},  {1, 2, 64},  {1, 3, 64},
+                                           {1, 4, 64}, {1, 5, 160}, {-1, 0, 64}, {-1, 1, 64}};
     EXPECT_EQ(observer.seen, expected);
     EXPECT_TRUE(observer.contiguous);
 }

@@ -362,7 +362,10 @@ def check_recorded(models):
 def check_native(models):
     """AIM by aimerge's own decoder where it has one for the model type; elsewhere a plan already says that there is none."""
     ids = recorded.token_ids(models.folder)
-    config = of_first_expert(models, aim={"omega": OMEGA, "calibration": {"token_ids": str(ids), "sequences": 4, "dtype": "float32"}})
+    # No text goes through other stacks: the merge asks for omega 1 there.
+    others = [{"filter": prefix, "value": 1} for prefix in models.family.stacks[1:]] if models.family.native else []
+    calibration = {"token_ids": str(ids), "sequences": 4, "dtype": "float32"}
+    config = of_first_expert(models, aim={"omega": [*others, {"value": OMEGA}] if others else OMEGA, "calibration": calibration})
     planned = models.aimerge("plan", models.config(config))
     if models.family.native:
         models.merged(config)

@@ -326,12 +326,15 @@ class Refusals(FeatcalTest):
 
     @needs_peers
     def test_models_that_the_decoder_does_not_run(self):
-        config = transformers.GPT2Config(vocab_size=101, n_embd=32, n_layer=2, n_head=4, n_positions=96)
-        folder = self.folder / "gpt2"
-        transformers.GPT2LMHeadModel(config).save_pretrained(folder)
-        self.refused(self.featcal_config([{**self.expert("one"), "model": str(folder)}]), "gpt2.*the decoder runs", 3)
-        plain = {"merge_method": "linear", "models": [{"model": str(folder), "parameters": {"weight": 1}}]}
-        self.refused(self.featcal_config([{**self.expert("one"), "model": str(folder)}], plain), "gpt2.*the decoder runs", 3)
+        bloom = transformers.BloomConfig(vocab_size=101, hidden_size=32, n_layer=2, n_head=4)
+        gpt2 = transformers.GPT2Config(vocab_size=101, n_embd=32, n_layer=2, n_head=4, n_positions=96)
+        for name, model, message in (("bloom", transformers.BloomForCausalLM(bloom), "bloom.*the decoder runs"),
+                                     ("gpt2", transformers.GPT2LMHeadModel(gpt2), "gpt2.*ln_1 is a layer norm; featcal fits")):
+            folder = self.folder / name
+            model.save_pretrained(folder)
+            plain = {"merge_method": "linear", "models": [{"model": str(folder), "parameters": {"weight": 1}}]}
+            self.refused(self.featcal_config([{**self.expert("one"), "model": str(folder)}], plain), message, 3)
+        self.refused(self.featcal_config([{**self.expert("one"), "model": str(self.folder / "bloom")}]), "bloom.*the decoder runs", 3)
 
     def test_values_that_are_no_numbers(self):
         for tensor in ("model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.layers.1.mlp.down_proj.weight"):

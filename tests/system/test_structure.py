@@ -244,8 +244,13 @@ class Identity(FamilyTest):
 
     def test_another_model_type_is_refused_in_spite_of_the_cache(self):
         self.calibrate(self.plain)
-        other = self.changed("other", model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=12.0)
-        self.assertIn("granite", self.calibrate(other, expect=3).stderr)
+        other = self.changed("other", model_type="helium", architectures=["HeliumForCausalLM"])
+        self.assertIn("helium", self.calibrate(other, expect=3).stderr)
+
+    def test_another_model_type_of_the_same_tensors_has_statistics_of_its_own(self):
+        plain = self.means(self.calibrate(self.plain))
+        granite = self.changed("granite", model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=12.0)
+        self.assertGreater(np.abs(self.means(self.calibrate(granite)) - plain).max(), 0.01 * plain.max())
 
     def assert_log_refused(self, log):
         config = self.merge_of(self.changed("yarn", rope_parameters=self.YARN), aim={"omega": 0.4, "statistics": str(log)})

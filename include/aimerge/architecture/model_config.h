@@ -2,6 +2,7 @@
 // The fields of a Hugging Face config.json that planning, merging and the decoder need, read from both styles:
 // rope_theta + rope_scaling + torch_dtype (transformers 4) and rope_parameters + dtype (transformers 5).
 
+#include "aimerge/architecture/decoder_description.h"
 #include "aimerge/core/dtype.h"
 
 #include <nlohmann/json.hpp>
@@ -9,25 +10,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace aimerge {
-
-/// rope_scaling or rope_parameters, without what is the same for all types. 0: not given.
-struct RopeScaling {
-    std::string type = "default";  // rope_type, or type
-    double factor = 0;
-    double lowFrequencyFactor = 0, highFrequencyFactor = 0;  // of "llama3"
-    std::int64_t originalPositions = 0;             // of "llama3", "yarn", "longrope": original_max_position_embeddings
-    double betaFast = 32, betaSlow = 1;             // of "yarn"
-    double attentionFactor = 0;                     // of "yarn" and "longrope"; 0: not given
-    double mscale = 0, mscaleAllDim = 0;            // of "yarn"; 0: not given
-    bool truncate = true;                           // of "yarn"
-    std::vector<double> shortFactors, longFactors;  // of "longrope"
-    double rotatedShare = 1;                        // partial_rotary_factor
-
-    bool operator==(const RopeScaling&) const = default;
-};
 
 struct ModelConfig {
     std::string architecture;  // architectures[0], "LlamaForCausalLM"
@@ -53,12 +39,19 @@ struct ModelConfig {
     std::string activation = "silu";  // hidden_act, of Gemma 2 hidden_activation
     std::optional<Dtype> dtype;       // torch_dtype / dtype
     bool quantized = false;           // has a quantization_config
+
+    std::optional<DecoderDescription> decoder;  // of a family that the decoder runs
+    std::string whyNotRun;                      // of such a family, what of its config.json is not understood
 };
 
-/// What is missing has transformers' default for the model_type: llama, mistral, qwen2, qwen3, phi3, gemma2. Of other types,
-/// numbers that are missing stay 0: such a model can be merged without AIM. A model_type that is missing is told by the
-/// class, where that is of one of these types.
+/// What is missing has transformers' default for the model_type, of the families that the decoder runs
+/// (decoder_family.h); their sizes may stand in the section about the text. Of other types, numbers that are missing stay 0:
+/// such a model can be merged without AIM. A model_type that is missing is told by the class, where that is of one of
+/// llama, mistral, qwen2, qwen3, phi3, gemma2; only of these types is a key that is wrong an error here.
 /// @throws InputError naming the file, the key, what was expected and what was found
 ModelConfig parseModelConfig(const nlohmann::ordered_json& config, const std::string& fileName);
+
+/// A type of which a ModelConfig has all that decides about the forward pass: llama, mistral, qwen2, qwen3, phi3, gemma2.
+bool isFullyRead(std::string_view modelType);
 
 }  // namespace aimerge

@@ -6,8 +6,8 @@
 #include "aimerge/core/dtype.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
+#include <vector>
 
 namespace aimerge {
 
@@ -34,12 +34,18 @@ struct FeatcalGroup {
     double products() const { return static_cast<double>(inputs) * static_cast<double>(inputs + outputs); }
 };
 
-inline std::array<FeatcalGroup, 4> featcalGroups(const ModelConfig& config) {
-    const std::int64_t queries = config.heads * config.headDim, keys = config.keyValueHeads * config.headDim;
-    return {{{config.hiddenSize, queries + 2 * keys},
-             {queries, config.hiddenSize},
-             {config.hiddenSize, 2 * config.intermediateSize},
-             {config.intermediateSize, config.hiddenSize}}};
+/// Of a layer of a model that the decoder runs.
+inline std::vector<FeatcalGroup> featcalGroups(const ModelConfig& config) {
+    const LayerDescription& layer = config.decoder->layers.front();
+    const std::vector<ModuleDescription> modules = layer.modules();
+    std::vector<FeatcalGroup> groups;
+    for (const InputDescription& input : layer.inputs()) {
+        if (modules[input.firstModule].isNorm) continue;
+        FeatcalGroup group{modules[input.firstModule].inputs(), 0};
+        for (std::size_t m = 0; m < input.modules; ++m) group.outputs += modules[input.firstModule + m].outputs();
+        groups.push_back(group);
+    }
+    return groups;
 }
 
 /// Tokens that are one float32 product, or a few more.

@@ -1,6 +1,6 @@
 #pragma once
 // What measuring gradients takes of a rank's memory, on a CPU or on a GPU, and what is kept there between blocks:
-// weights and traces that are kept need not be read and computed again for every block.
+// weights and activations that are kept need not be read and computed again for every block.
 
 #include "aimerge/architecture/model_config.h"
 #include "aimerge/core/dtype.h"
@@ -13,20 +13,17 @@ namespace aimerge {
 /// Blocks that go through the layers together, at most, where weights are read for each pass.
 inline constexpr std::int64_t kMostSequencesAtOnce = 4;
 
-/// Where memory is not limited: as much is kept of weights, and of traces, at most.
+/// Where memory is not limited: as much is kept of weights, and of activations, at most.
 inline constexpr std::uint64_t kMostKeptBytes = std::uint64_t{4} << 30;
 
-/// Weights of one layer, without biases.
+/// Weights of the largest layer, without biases. @pre the decoder runs the model
 inline std::int64_t parametersOfLayer(const ModelConfig& config) {
-    const std::int64_t attention = 2 * (config.heads + config.keyValueHeads) * config.headDim;
-    return config.hiddenSize * (attention + 3 * config.intermediateSize + 2);
+    return config.decoder->mostOfLayer(&LayerDescription::parameters);
 }
 
-/// Bytes that one layer keeps of a block for the backward pass (LayerTrace), in the families that keep most.
-inline std::uint64_t traceBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
-    const std::int64_t states = 6 * config.hiddenSize,
-                       attention = 3 * (config.heads + config.keyValueHeads) * config.headDim;
-    const std::int64_t elements = length * (states + attention + 2 * config.intermediateSize);
+/// Bytes that a layer keeps of a block for the backward pass, at most.
+inline std::uint64_t keptBytesOfLayer(const ModelConfig& config, std::int64_t length, Dtype dtype) {
+    const std::int64_t elements = length * config.decoder->mostOfLayer(&LayerDescription::keptPerToken);
     return static_cast<std::uint64_t>(elements) * bytesPerElement(dtype);
 }
 
@@ -42,10 +39,11 @@ struct GradientMemory {
     std::uint64_t always() const { return ends + layerSums; }
     bool keepsWeights() const { return limit == 0 ? weights <= kMostKeptBytes : always() + weights <= limit; }
 
-    /// Bytes of so many traces (of one layer and block) that a stage with its weights in memory keeps from the forward to
+    /// Bytes that a stage with its weights in memory keeps of so many passes of a block through a layer, from the forward to
     /// the backward pass. 0: none, because they are too large, and every layer runs again in the backward pass.
-    std::uint64_t keptTraceBytes(std::int64_t traces, const ModelConfig& config, std::int64_t length, Dtype dtype) const {
-        const std::uint64_t bytes = static_cast<std::uint64_t>(traces) * traceBytesOfLayer(config, length, dtype);
+    std::uint64_t keptActivationBytes(std::int64_t passes, const ModelConfig& config, std::int64_t length,
+                                      Dtype dtype) const {
+        const std::uint64_t bytes = static_cast<std::uint64_t>(passes) * keptBytesOfLayer(config, length, dtype);
         const bool fits = limit == 0 ? bytes <= kMostKeptBytes : always() + weights + bytes <= limit;
         return fits ? bytes : 0;
     }

@@ -155,6 +155,9 @@ private:
     /// The tensors that the adapter's updates read, each once.
     std::map<std::string_view, const TensorInfo*> adapterTensors() const;
 
+    /// What the tensors of this file are called in ModelConfig::decoder.
+    void nameDecoder();
+
     /// Sorts tensors_ and fills byName_. @throws InputError when a name occurs twice
     void indexTensors();
 

@@ -1,8 +1,8 @@
 #pragma once
 // The gradient of a scalar loss of a decoder's logits with respect to every parameter of a stage's layers, its formulas
 // written out (no autograd but for attention on a GPU). The forward pass keeps the input of every layer, and what else the
-// backward pass needs if there is memory; else it runs each layer again, so that there is never more than one
-// layer's trace. Bits do not depend on what is kept.
+// backward pass needs if there is memory; else it runs each layer again, so that there is never more than what one layer
+// keeps. Bits do not depend on it.
 
 #include "aimerge/model/decoder.h"
 
@@ -42,11 +42,11 @@ struct GradientPass {
                                         // backwards, the loss's gradient with respect to it
     std::vector<at::Tensor> tiedRows;   // per sequence: the gradient of a head that is tied to the embedding, of the rows
                                         // that its tokens take, [n, hidden] in float32
-    std::vector<std::vector<LayerTrace>> traces;  // per layer and sequence; of traces that are not kept, the input
+    std::vector<std::vector<KeptLayer>> kept;  // per layer and sequence
 };
 
 /// What is kept for the next pass, and of each forward pass for its backward pass.
-enum class Kept { Nothing, Weights, WeightsAndTraces };
+enum class Kept { Nothing, Weights, WeightsAndActivations };
 
 /// Whose gradients are observed; the backward pass goes through all layers.
 struct ObservedGradients {
@@ -77,7 +77,7 @@ public:
 
 private:
     std::span<const std::int32_t> idsOf(const GradientPass& pass, std::size_t sequence) const;
-    LayerWeights layer(std::int64_t number);
+    LoadedLayer layer(std::int64_t number);
     void observeHead(GradientPass& pass, std::size_t sequence, const WeightGradient& parts);
 
     const Decoder& decoder_;
@@ -86,8 +86,8 @@ private:
     Kept kept_;
     ObservedGradients observed_;
     GradientObserver& observer_;
-    std::vector<LayerWeights> layers_;  // once they were read, where they are kept
-    at::Tensor finalNorm_, head_;
+    std::vector<LoadedLayer> layers_;  // once they were read, where they are kept
+    ModuleWeights finalNorm_, head_;
 };
 
 }  // namespace aimerge

@@ -1,4 +1,4 @@
-#include "model/layer_gradient.h"
+#include "model/module_gradients.h"
 
 #include "aimerge/core/bfloat.h"
 #include "model/attention.h"
@@ -39,15 +39,15 @@ protected:
         config.heads = GetParam().heads;
         config.keyValueHeads = GetParam().keyValueHeads;
         config.headDim = 8;
-        config.windows = {0, GetParam().window};
-        config.attentionSoftcap = GetParam().softcap;
-        config.attentionScalar = GetParam().scalar;
+        config.window = GetParam().window;
+        config.softcap = GetParam().softcap;
+        config.scale = 1 / std::sqrt(GetParam().scalar > 0 ? GetParam().scalar : 8);
     }
 
     std::vector<at::Tensor> byAutograd(const std::vector<at::Tensor>& inputs, const at::Tensor& gradient) const {
         std::vector<at::Tensor> leaves;
         for (const at::Tensor& input : inputs) leaves.push_back(input.detach().set_requires_grad(true));
-        const at::Tensor mixed = attention(config, 1, splitHeads(leaves[0], config.heads),
+        const at::Tensor mixed = attention(config, splitHeads(leaves[0], config.heads),
                                            splitHeads(leaves[1], config.keyValueHeads).repeat_interleave(groups(), 1),
                                            splitHeads(leaves[2], config.keyValueHeads).repeat_interleave(groups(), 1));
         return torch::autograd::grad({mixed}, leaves, {gradient});
@@ -58,14 +58,14 @@ protected:
         return random({1, GetParam().length, heads * config.headDim}, dtype);
     }
 
-    ModelConfig config;
+    AttentionDescription config;
 };
 
 TEST_P(AttentionGradientTest, IsThatOfAutograd) {
     const at::Tensor query = activation(config.heads, at::kFloat), key = activation(config.keyValueHeads, at::kFloat),
                      value = activation(config.keyValueHeads, at::kFloat), gradient = activation(config.heads, at::kFloat);
 
-    const AttentionGradient got = attentionGradient(config, 1, query, key, value, gradient);
+    const AttentionGradient got = attentionGradient(config, query, key, value, gradient);
 
     const auto expected = byAutograd({query, key, value}, gradient);
     EXPECT_LT(relativeDifference(got.query, expected[0]), 1e-5);
@@ -78,7 +78,7 @@ TEST_P(AttentionGradientTest, OfBf16IsCloseToThatOfTheSameNumbersInFloat32) {
                      value = activation(config.keyValueHeads, at::kBFloat16),
                      gradient = activation(config.heads, at::kBFloat16);
 
-    const AttentionGradient got = attentionGradient(config, 1, query, key, value, gradient);
+    const AttentionGradient got = attentionGradient(config, query, key, value, gradient);
 
     ASSERT_EQ(got.query.scalar_type(), at::kBFloat16);
     const auto expected =
