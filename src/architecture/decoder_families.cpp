@@ -21,17 +21,9 @@ void overAttention(DecoderDescription& decoder, const Work& work) {
             if (auto* attention = std::get_if<AttentionDescription>(&block)) work(layer, *attention);
 }
 
-void refuseTrue(const KeyReader& config, const char* key) {
-    if (config.flag(key, false)) config.cannotRun(key, true, "false only");
-}
-
-void refuseFalse(const KeyReader& config, const char* key) {
-    if (!config.flag(key, true)) config.cannotRun(key, false, "true only");
-}
-
 /// Gemma: embeddings times the root of their width, rounded.
 void scaleEmbeddings(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
-    refuseTrue(config, "use_bidirectional_attention");
+    config.requireFalse("use_bidirectional_attention");
     decoder.embeddingScale = std::sqrt(static_cast<double>(sizes.hiddenSize));
     decoder.roundsEmbeddingScale = true;
 }
@@ -117,6 +109,22 @@ void adjustSmolLm3(const KeyReader& config, const ModelConfig& sizes, DecoderDes
     });
 }
 
+/// With an `alpha`, "dynamic" stretches the base once for all lengths.
+void adjustHunyuan(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
+    Rotation& rotation = decoder.rotations.front();
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
+        const Json* values = config.find(key);
+        if (values == nullptr || values->empty()) continue;
+        const double alpha = config.section(key).positive("alpha", 0);
+        if (alpha > 0 && rotation.scaling.type == "dynamic") {
+            const auto dim = static_cast<double>(sizes.headDim);
+            rotation.theta *= std::pow(alpha, dim / (dim - 2));
+            rotation.scaling.type = "default";
+        }
+        return;
+    }
+}
+
 void adjustGranite(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& decoder) {
     decoder.embeddingScale = config.positive("embedding_multiplier", 1);
     decoder.logitScale = 1 / config.positive("logits_scaling", 1);
@@ -129,44 +137,13 @@ void adjustGranite(const KeyReader& config, const ModelConfig& /*sizes*/, Decode
 }
 
 void adjustCohere(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& decoder) {
-    refuseTrue(config, "use_qk_norm");
+    config.requireFalse("use_qk_norm");
     decoder.logitScale = config.positive("logit_scale", 0.0625);
 }
 
 void adjustCohere2(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
     adjustCohere(config, sizes, decoder);
     rotateOnlyWindows(decoder);
-}
-
-void adjustStableLm(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& /*decoder*/) {
-    refuseTrue(config, "qk_layernorm");
-    refuseTrue(config, "use_parallel_residual");
-}
-
-void adjustPhi(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& /*decoder*/) {
-    refuseTrue(config, "qk_layernorm");
-}
-
-void adjustNeoX(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& decoder) {
-    refuseFalse(config, "use_parallel_residual");
-    if (config.find("rope_parameters")) return;
-    decoder.rotations.front().theta = config.positive("rotary_emb_base", 10000);
-    decoder.rotations.front().scaling.rotatedShare = config.positive("rotary_pct", 0.25);
-}
-
-void adjustGpt2(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
-    refuseFalse(config, "scale_attn_weights");
-    refuseTrue(config, "scale_attn_by_inverse_layer_idx");
-    decoder.positions = PositionTable{"transformer.wpe.weight", sizes.maxPositions};
-}
-
-void adjustOpt(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
-    refuseFalse(config, "do_layer_norm_before");
-    refuseTrue(config, "_remove_final_layer_norm");
-    if (config.count("word_embed_proj_dim", sizes.hiddenSize) != sizes.hiddenSize)
-        config.cannotRun("word_embed_proj_dim", config.count("word_embed_proj_dim", 0), "that of hidden_size only");
-    constexpr std::int64_t kRowsBefore = 2;
-    decoder.positions = PositionTable{"model.decoder.embed_positions.weight", sizes.maxPositions + kRowsBefore, kRowsBefore};
 }
 
 // ---- names
@@ -273,6 +250,9 @@ constexpr DecoderFamily kQwen25Vl{.modelType = "qwen2_5_vl", .text = &kQwen25VlT
 constexpr DecoderFamily kQwen3Vl{.modelType = "qwen3_vl", .text = &kQwen3VlText};
 
 constexpr DecoderFamily kGemma3Text{.modelType = "gemma3_text",
+                                    .vocabulary = 262208,
+                                    .heads = 8,
+                                    .keyValueHeads = 4,
                                     .maxPositions = 131072,
                                     .slidingWindow = 4096,
                                     .headDim = 256,
@@ -341,9 +321,10 @@ constexpr DecoderFamily kHunyuan{.modelType = "hunyuan_v1_dense",
                                  .maxPositions = 2048,
                                  .eps = 1e-5,
                                  .names = {.queryNorm = "self_attn.query_layernorm", .keyNorm = "self_attn.key_layernorm"},
-                                 .normalisesRotated = true};
+                                 .normalisesRotated = true,
+                                 .adjust = adjustHunyuan};
 
-// Rotation of a part, or of neighbours; layer norm with bias, plain MLP, learnt positions.
+// Rotation of a part, or of neighbours.
 
 constexpr DecoderFamily kGlm{.modelType = "glm",
                              .maxPositions = 131072,
@@ -364,108 +345,12 @@ constexpr DecoderFamily kGlm4{
     .rotatedShare = 0.5};
 constexpr DecoderFamily kErnie{
     .modelType = "ernie4_5", .maxPositions = 131072, .headDim = 128, .eps = 1e-5, .theta = 5e5, .rotatesInterleaved = true};
-constexpr DecoderFamily kStarcoder2{.modelType = "starcoder2",
-                                    .maxPositions = 4096,
-                                    .eps = 1e-5,
-                                    .epsKey = "norm_epsilon",
-                                    .activation = "gelu_pytorch_tanh",
-                                    .windows = WindowRule{},
-                                    .names = {.gate = nullptr, .up = "mlp.c_fc", .down = "mlp.c_proj"},
-                                    .norm = NormKind::Layer};
-constexpr DecoderFamily kStableLm{.modelType = "stablelm",
-                                  .maxPositions = 4096,
-                                  .eps = 1e-5,
-                                  .epsKey = "layer_norm_eps",
-                                  .norm = NormKind::Layer,
-                                  .rotatesPart = true,
-                                  .rotatedShare = 0.25,
-                                  .adjust = adjustStableLm};
-constexpr DecoderFamily kPhi{
-    .modelType = "phi",
-    .maxPositions = 2048,
-    .eps = 1e-5,
-    .epsKey = "layer_norm_eps",
-    .activation = "gelu_new",
-    .names = {.beforeMlp = nullptr, .output = "self_attn.dense", .gate = nullptr, .up = "mlp.fc1", .down = "mlp.fc2"},
-    .finalNorm = "model.final_layernorm",
-    .norm = NormKind::Layer,
-    .isParallel = true,
-    .rotatesPart = true,
-    .rotatedShare = 0.5,
-    .adjust = adjustPhi};
-constexpr DecoderFamily kNeoX{.modelType = "gpt_neox",
-                              .maxPositions = 2048,
-                              .eps = 1e-5,
-                              .epsKey = "layer_norm_eps",
-                              .activation = "gelu",
-                              .names = {.output = "attention.dense",
-                                        .attention = "attention.query_key_value",
-                                        .gate = nullptr,
-                                        .up = "mlp.dense_h_to_4h",
-                                        .down = "mlp.dense_4h_to_h"},
-                              .layers = "gpt_neox.layers.",
-                              .embedding = "gpt_neox.embed_in.weight",
-                              .finalNorm = "gpt_neox.final_layer_norm",
-                              .head = "embed_out",
-                              .norm = NormKind::Layer,
-                              .fusion = Fusion::ByKeyHead,
-                              .isParallel = true,
-                              .rotatesPart = true,
-                              .rotatedShare = 0.25,
-                              .adjust = adjustNeoX};
-constexpr DecoderFamily kGpt2{.modelType = "gpt2",
-                              .maxPositions = 1024,
-                              .eps = 1e-5,
-                              .epsKey = "layer_norm_epsilon",
-                              .activationKey = "activation_function",
-                              .activation = "gelu_new",
-                              .sizes = {.hidden = "n_embd",
-                                        .inner = "n_inner",
-                                        .layers = "n_layer",
-                                        .heads = "n_head",
-                                        .positions = "n_positions",
-                                        .innerFactor = 4},
-                              .names = {.beforeAttention = "ln_1",
-                                        .beforeMlp = "ln_2",
-                                        .output = "attn.c_proj",
-                                        .attention = "attn.c_attn",
-                                        .gate = nullptr,
-                                        .up = "mlp.c_fc",
-                                        .down = "mlp.c_proj"},
-                              .layers = "transformer.h.",
-                              .embedding = "transformer.wte.weight",
-                              .finalNorm = "transformer.ln_f",
-                              .norm = NormKind::Layer,
-                              .fusion = Fusion::Concatenated,
-                              .isInputMajor = true,
-                              .rotates = false,
-                              .adjust = adjustGpt2};
-constexpr DecoderFamily kOpt{.modelType = "opt",
-                             .maxPositions = 2048,
-                             .eps = 1e-5,
-                             .epsKey = "",
-                             .activationKey = "activation_function",
-                             .activation = "relu",
-                             .sizes = {.inner = "ffn_dim"},
-                             .names = {.beforeAttention = "self_attn_layer_norm",
-                                       .beforeMlp = "final_layer_norm",
-                                       .output = "self_attn.out_proj",
-                                       .gate = nullptr,
-                                       .up = "fc1",
-                                       .down = "fc2"},
-                             .layers = "model.decoder.layers.",
-                             .embedding = "model.decoder.embed_tokens.weight",
-                             .finalNorm = "model.decoder.final_layer_norm",
-                             .norm = NormKind::Layer,
-                             .rotates = false,
-                             .adjust = adjustOpt};
-
 constexpr std::array kDecoderFamilies{
     &kLlama,     &kMistral,     &kQwen2,    &kQwen3,      &kPhi3,    &kGemma2,      &kInternLm3, &kSeedOss,
     &kMinistral, &kMinistral3,  &kMistral3, &kGemma,      &kQwen2Vl, &kQwen2VlText, &kQwen25Vl,  &kQwen25VlText,
     &kQwen3Vl,   &kQwen3VlText, &kGemma3,   &kGemma3Text, &kOlmo2,   &kOlmo3,       &kExaone4,   &kSmolLm3,
     &kGranite,   &kCohere,      &kCohere2,  &kHunyuan,    &kGlm,     &kGlm4,        &kErnie,     &kStarcoder2,
-    &kStableLm,  &kPhi,         &kNeoX,     &kGpt2,       &kOpt};
+    &kStableLm,  &kPhi,         &kNeoX,     &kFalcon,     &kGpt2,    &kOpt};
 
 }  // namespace
 

@@ -22,7 +22,8 @@ struct SizeKeys {
     const char *hidden = "hidden_size", *inner = "intermediate_size", *layers = "num_hidden_layers",
                *heads = "num_attention_heads", *keyValueHeads = "num_key_value_heads",
                *positions = "max_position_embeddings";
-    std::int64_t innerFactor = 0;  // the inner size is so many times the hidden one where it is not there
+    std::int64_t innerFactor = 0;       // the inner size is so many times the hidden one where it is not there
+    std::int64_t keyValueHeadsAre = 0;  // so many, whatever config.json says
 };
 
 /// Names within a layer; null: the family has no such module.
@@ -39,9 +40,11 @@ struct LayerNames {
 
 struct DecoderFamily {
     std::string_view modelType;
+    const DecoderFamily& (*variantOf)(const KeyReader& config) = nullptr;  // where config.json chooses between several
     const DecoderFamily* text = nullptr;  // of a model with other parts: the family of its text_config, if that does not say
     bool isFullyRead = false;
 
+    std::int64_t vocabulary = 0, heads = 0, keyValueHeads = 0;  // 0: config.json must say it, or, the last, as many as heads
     std::int64_t maxPositions = 0, slidingWindow = 0;
     std::int64_t headDim = 0;  // 0: hidden / heads
     double eps = 1e-6, theta = 10000;
@@ -65,6 +68,8 @@ struct DecoderFamily {
 
     void (*adjust)(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) = nullptr;
 };
+
+extern const DecoderFamily kStarcoder2, kStableLm, kPhi, kNeoX, kGpt2, kOpt, kFalcon;
 
 /// Null for others.
 const DecoderFamily* findDecoderFamily(std::string_view modelType);

@@ -30,7 +30,7 @@ void requireRunnableSizes(const DecoderFamily& family, const KeyReader& config, 
         throw InputError("{}: head_dim is {}, expected an even number", config.fileName(), sizes.headDim);
     if (family.rotates && !family.rotatesPart && sizes.rope.rotatedShare != 1)
         config.cannotRun("partial_rotary_factor", sizes.rope.rotatedShare,
-                         "1 only, but for phi3, glm, glm4, phi and stablelm");
+                         "1 only, but for phi3, glm, glm4, phi, stablelm and gpt_neox");
 }
 
 /// Makes a layer's blocks from a family's names and flags.

@@ -88,6 +88,13 @@ public:
         throw InputError("{}: {}{} is {}; the decoder runs {}", fileName_, prefix_, key, Json(found).dump(), runs);
     }
 
+    void requireFalse(const char* key) const {
+        if (flag(key, false)) cannotRun(key, true, "false only");
+    }
+    void requireTrue(const char* key) const {
+        if (!flag(key, true)) cannotRun(key, false, "true only");
+    }
+
     template <typename Value>
     Value refuse(const char* key, const Json& found, const char* expected, Value fallback) const {
         if (!strict_) return fallback;

@@ -64,7 +64,8 @@ void readWindows(const KeyReader& reader, const DecoderFamily& family, ModelConf
     result.windows.assign(static_cast<std::size_t>(result.layers), 0);
     const std::vector<std::string> types = rule.isListed ? reader.layerTypes(result.layers) : std::vector<std::string>{};
     const std::int64_t fullLayers = rule.fullFirst > 0 ? reader.count("max_window_layers", rule.fullFirst) : 0;
-    const std::int64_t fullEvery = rule.fullEvery > 0 ? reader.count("sliding_window_pattern", rule.fullEvery) : 0;
+    const std::int64_t fullEvery =
+        types.empty() && rule.fullEvery > 0 ? reader.count("sliding_window_pattern", rule.fullEvery) : 0;
     for (std::size_t layer = 0; layer < result.windows.size(); ++layer) {
         const auto number = static_cast<std::int64_t>(layer);
         bool slides = number >= fullLayers && (fullEvery == 0 || (number + 1) % fullEvery != 0);
@@ -98,9 +99,15 @@ void readSizes(const KeyReader& text, const DecoderFamily* family, ModelConfig& 
     result.intermediateSize =
         keys.innerFactor > 0 ? text.count(keys.inner, keys.innerFactor * result.hiddenSize) : text.requiredCount(keys.inner);
     result.layers = text.requiredCount(keys.layers);
-    result.heads = text.requiredCount(keys.heads);
-    result.vocabSize = text.requiredCount("vocab_size");
-    result.keyValueHeads = text.count(keys.keyValueHeads, result.heads);
+    const auto counted = [&](const char* key, std::int64_t byDefault) {
+        return byDefault > 0 ? text.count(key, byDefault) : text.requiredCount(key);
+    };
+    result.heads = counted(keys.heads, family ? family->heads : 0);
+    result.vocabSize = counted("vocab_size", family ? family->vocabulary : 0);
+    result.keyValueHeads =
+        keys.keyValueHeadsAre > 0
+            ? keys.keyValueHeadsAre
+            : text.count(keys.keyValueHeads, family && family->keyValueHeads > 0 ? family->keyValueHeads : result.heads);
     const std::int64_t equalShare = result.heads > 0 ? result.hiddenSize / result.heads : 0;
     const bool hasOwnHeadDim = family && family->headDim > 0 && !text.has("head_dim");
     result.headDim = text.count("head_dim", hasOwnHeadDim ? family->headDim : equalShare);
@@ -127,6 +134,7 @@ struct Text {
 Text textOf(const Json& config, const std::string& fileName, const std::string& modelType, bool strict) {
     const DecoderFamily* family = findDecoderFamily(modelType);
     const KeyReader top(config, "", fileName, strict);
+    if (family && family->variantOf) return {&family->variantOf(top), top};
     if (family == nullptr || family->text == nullptr) return {family, top};
     const Json* section = top.find("text_config");
     if (section == nullptr || !section->is_object()) return {family->text, top};  // as older files have it

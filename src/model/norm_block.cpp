@@ -19,7 +19,7 @@ namespace {
 // ---- forward
 
 template <typename Element>
-void rmsNormTensor(const at::Tensor& x, const at::Tensor& weight, at::Tensor& out, double eps) {
+void rmsNormOnHost(const at::Tensor& x, const at::Tensor& weight, at::Tensor& out, double eps) {
     const std::int64_t channels = x.size(-1);
     const auto* in = static_cast<const Element*>(x.const_data_ptr());
     const auto* scale = static_cast<const Element*>(weight.const_data_ptr());
@@ -35,9 +35,9 @@ at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 #endif
     at::Tensor out = at::empty_like(x);
     if (x.scalar_type() == at::kFloat) {
-        rmsNormTensor<float>(x, weight, out, eps);
+        rmsNormOnHost<float>(x, weight, out, eps);
     } else {
-        rmsNormTensor<kernels::Bf16>(x, weight, out, eps);
+        rmsNormOnHost<kernels::Bf16>(x, weight, out, eps);
     }
     return out;
 }

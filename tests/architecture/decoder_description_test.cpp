@@ -98,6 +98,24 @@ TEST(DecoderDescription, OfAWrapperIsThatOfItsText) {
     EXPECT_EQ(other.hiddenSize, 0);
 }
 
+/// As Google wrote the config.json of gemma-3-4b-it: what has transformers' default is left out.
+TEST(DecoderDescription, SizesThatAreLeftOutAreTransformersDefaults) {
+    const Json text = Json::parse(R"({"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+                                      "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+                                      "sliding_window": 1024})");
+    const ModelConfig parsed = parseModelConfig({{"model_type", "gemma3"}, {"text_config", text}}, "m/config.json");
+
+    ASSERT_TRUE(parsed.decoder.has_value()) << parsed.whyNotRun;
+    EXPECT_EQ(parsed.vocabSize, 262208);
+    const auto attention = std::get<AttentionDescription>(parsed.decoder->layers[0].blocks[1]);
+    EXPECT_EQ(attention.projections[0].shape, (std::vector<std::int64_t>{8 * 256, 2560}));
+    EXPECT_EQ(attention.projections[1].shape, (std::vector<std::int64_t>{4 * 256, 2560}));
+    EXPECT_EQ(attention.window, 1024);
+    EXPECT_EQ(parsed.decoder->rotations[0].scaling.factor, 8);
+    EXPECT_EQ(parsed.decoder->rotations[0].theta, 1e6);
+    EXPECT_EQ(parsed.decoder->rotations[1].scaling.type, "default");
+}
+
 TEST(DecoderDescription, LayersDifferAsTheConfigSays) {
     const DecoderDescription decoder = describe("gemma3_text", {{"num_hidden_layers", 6}, {"sliding_window", 8}});
     const auto attentionOf = [&](std::size_t layer) {
@@ -107,6 +125,11 @@ TEST(DecoderDescription, LayersDifferAsTheConfigSays) {
     EXPECT_EQ(decoder.rotations[*attentionOf(0).rotation].theta, 1e4);
     EXPECT_EQ(attentionOf(5).window, 0);
     EXPECT_EQ(decoder.rotations[*attentionOf(5).rotation].theta, 1e6);
+
+    const Json pattern{{"sliding_window_pattern", "LLLG"},
+                       {"layer_types", {"sliding_attention", "full_attention", "full_attention", "full_attention"}}};
+    EXPECT_EQ(std::get<AttentionDescription>(describe("exaone4", pattern).layers[0].blocks[0]).window, 4096);
+    EXPECT_EQ(std::get<AttentionDescription>(describe("exaone4", pattern).layers[2].blocks[0]).window, 0);
 
     const DecoderDescription smol = describe("smollm3", {{"no_rope_layers", {1, 0, 1, 1}}});
     EXPECT_FALSE(std::get<AttentionDescription>(smol.layers[1].blocks[1]).rotation.has_value());
@@ -124,6 +147,8 @@ TEST(DecoderDescription, WhatItDoesNotRunIsNamed) {
         {"phi", {{"qk_layernorm", true}}, "qk_layernorm is true"},
         {"opt", {{"do_layer_norm_before", false}, {"ffn_dim", 8}}, "do_layer_norm_before is false"},
         {"gpt_neox", {{"use_parallel_residual", false}}, "use_parallel_residual is false"},
+        {"falcon", {{"alibi", true}}, "alibi is true"},
+        {"falcon", {{"multi_query", false}}, "multi_query is false"},
         {"granite", {{"hidden_act", "relu"}}, "hidden_act is \"relu\""},
         {"gemma3_text", {{"use_bidirectional_attention", true}}, "use_bidirectional_attention is true"},
         {"olmo3",

@@ -132,7 +132,7 @@ FAMILIES = {
     "cohere2": Family("Cohere2Config", dict(TEXT, **WINDOWS), native=True),
     "glm": Family("GlmConfig", WIDE, native=True),
     "glm4": Family("Glm4Config", WIDE, native=True),
-    "falcon": Family("FalconConfig", dict(without(HEADS, "intermediate_size", "max_position_embeddings"), ffn_hidden_size=56), **GPT_PARTS),
+    "falcon": Family("FalconConfig", dict(without(HEADS, "intermediate_size", "max_position_embeddings"), ffn_hidden_size=56), **GPT_PARTS, native=True),
     "stablelm": Family("StableLmConfig", TEXT, native=True),
     "starcoder2": Family("Starcoder2Config", TEXT, native=True),
     "gpt_neox": Family("GPTNeoXConfig", HEADS, stacks=("gpt_neox.layers.",), behind=r"^(gpt_neox\.final_layer_norm|embed_out)\.", native=True),

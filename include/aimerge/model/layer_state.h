@@ -27,7 +27,9 @@ struct LayerState {
     at::Tensor query, key, value;    // within attention
 
     at::Tensor& at(Stream stream) { return stream == Stream::Hidden ? hidden : stream == Stream::Input ? input : kept; }
-    const at::Tensor& at(Stream stream) const { return const_cast<LayerState*>(this)->at(stream); }
+    const at::Tensor& at(Stream stream) const {
+        return stream == Stream::Hidden ? hidden : stream == Stream::Input ? input : kept;
+    }
 };
 
 /// What the backward pass through a layer needs of the forward pass.
