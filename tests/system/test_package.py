@@ -18,9 +18,8 @@ ROOTS = ROOT / "build/roots"
 PACKAGES = ROOT / "build/packages"
 FAMILY = pathlib.Path(os.environ["AIMERGE_FAMILY"])
 # The script of debootstrap is that of all Ubuntus: Debian's does not know the newest by name, and has no keys of Ubuntu.
-DEBOOTSTRAP = {"bookworm": ["bookworm", "{}", "http://deb.debian.org/debian"],
-               "trixie": ["trixie", "{}", "http://deb.debian.org/debian"],
-               "noble": ["--no-check-gpg", "--components=main,universe", "noble", "{}", "http://archive.ubuntu.com/ubuntu", "gutsy"]}
+DEBOOTSTRAP = {"bookworm": ["bookworm", "{}"], "trixie": ["trixie", "{}"],
+               "noble": ["--no-check-gpg", "--components=main,universe", "noble", "{}", "", "gutsy"]}
 
 CONFIG = """merge_method: ties
 base_model: family/base
