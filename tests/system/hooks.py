@@ -2,9 +2,14 @@
 from peers import torch
 
 
-def hook_statistics(model, blocks):
-    """mean |x|, sqrt(mean x^2) and max |x| of every weighted module's input over the blocks, in float64."""
-    sums = {}
+def with_weight(name, module):
+    return name if hasattr(module, "weight") and "embed" not in name else None
+
+
+def hook_statistics(model, sequences, name_of=with_weight):
+    """{name: {"mean_abs", "rms", "max_abs"}}: mean |x|, sqrt(mean x^2) and max |x| of modules' first inputs over the sequences of token ids, in
+    float64. @param name_of name_of(name in memory, module) is the name in the result; None: the module is not watched"""
+    sums, hooks = {}, []
 
     def watch(name):
         def hook(module, arguments):
@@ -17,9 +22,11 @@ def hook_statistics(model, blocks):
         return hook
 
     for name, module in model.named_modules():
-        if hasattr(module, "weight") and "embed" not in name:
-            module.register_forward_pre_hook(watch(name))
+        if shown := name_of(name, module):
+            hooks.append(module.register_forward_pre_hook(watch(shown)))
     with torch.no_grad():
-        for block in blocks:
-            model(torch.tensor(block)[None])
+        for sequence in sequences:
+            model(input_ids=torch.tensor(sequence)[None])
+    for hook in hooks:
+        hook.remove()
     return {name: {"mean_abs": (s / n).numpy(), "rms": (q / n).sqrt().numpy(), "max_abs": m.numpy()} for name, (n, s, q, m) in sums.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from aimerge_command import AimergeTest, measured_tensors
+from hooks import hook_statistics
 from peers import needs_peers, torch, transformers
 
 PRINT_LOGITS = os.environ["AIMERGE_PRINT_LOGITS"]
@@ -120,24 +121,12 @@ class Families(AimergeTest):
 
     def hooked_means(self, model, names):
         """Mean |x| of the first argument of every module of the text decoder that has a weight, by its name in the file."""
-        sums, rows, hooks = {}, {}, []
-        for name, module in model.named_modules():
+        def name_of(name, module):
             weight = getattr(module, "weight", None)
-            if weight is None or weight.dim() == 0 or isinstance(module, torch.nn.Embedding) or any(part in name for part in NOT_OF_TEXT):
-                continue
+            is_watched = weight is not None and weight.dim() > 0 and not isinstance(module, torch.nn.Embedding) and not any(part in name for part in NOT_OF_TEXT)
+            return names(name) if is_watched else None
 
-            def add(_, inputs, name=names(name)):
-                x = inputs[0].detach().double().reshape(-1, inputs[0].shape[-1])
-                sums[name] = sums.get(name, 0) + x.abs().sum(0)
-                rows[name] = rows.get(name, 0) + len(x)
-
-            hooks.append(module.register_forward_pre_hook(add))
-        with torch.inference_mode():
-            for sequence in self.ids():
-                model(input_ids=torch.tensor(sequence)[None])
-        for hook in hooks:
-            hook.remove()
-        return {name: (total / rows[name]).numpy() for name, total in sums.items()}
+        return {name: values["mean_abs"] for name, values in hook_statistics(model, self.ids(), name_of).items()}
 
     def sensitivities(self, model, names):
         """Mean |gradient| of the mean entropy of the next-token distributions, over sequences."""

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from aimerge_command import GOLDENS, AimergeTest, as_float, golden_manifest, measured_tensors, read_folder, read_raw
+from hooks import hook_statistics
 from peers import needs_peers, torch, transformers
 
 PRINT_LOGITS = os.environ["AIMERGE_PRINT_LOGITS"]
@@ -50,7 +51,6 @@ MODELS = {
                                 "final_logit_softcapping": 3.0}),
     "gemma2-no-caps": ("Gemma2Config", {"head_dim": 16, "attn_logit_softcapping": None, "final_logit_softcapping": None}),
 }
-SKIPPED_MODULES = ("embed", "rotary_emb")
 
 
 @needs_peers
@@ -85,22 +85,7 @@ class RandomModels(AimergeTest):
             "token_ids": str(self.token_ids()), "sequences": 4, "dtype": "float32"}}}
 
     def hooked_means(self, folder):
-        """Mean |x| of the first argument of every module that has a weight."""
-        model, sums, rows, hooks = self.load(folder), {}, {}, []
-        for name, module in model.named_modules():
-            if not hasattr(module, "weight") or any(part in name for part in SKIPPED_MODULES):
-                continue
-
-            def add(_, inputs, name=name):
-                x = inputs[0].detach().double().reshape(-1, inputs[0].shape[-1])
-                sums[name] = sums.get(name, 0) + x.abs().sum(0)
-                rows[name] = rows.get(name, 0) + len(x)
-
-            hooks.append(module.register_forward_pre_hook(add))
-        with torch.inference_mode():
-            for sequence in self.ids():
-                model(torch.tensor(sequence)[None])
-        return {name: (total / rows[name]).numpy() for name, total in sums.items()}
+        return {name: values["mean_abs"] for name, values in hook_statistics(self.load(folder), self.ids()).items()}
 
 
 class Decoders(RandomModels):
