@@ -1,16 +1,11 @@
 // aimerge evaluate MODEL --suite FILE: scores of a checkpoint.
 
-#include "cli/evaluation_step.h"
 #include "cli/options.h"
-#include "cli/plan_step.h"
-#include "cli/same_on_all_ranks.h"
-#include "cli/shared_config.h"
 
 #include "aimerge/core/file.h"
 #include "aimerge/core/size_text.h"
-#include "aimerge/distributed/phase.h"
-#include "aimerge/evaluation/evaluate.h"
-#include "aimerge/merge/adapted_weights.h"
+#include "aimerge/distributed/world.h"
+#include "aimerge/job/job.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -54,40 +49,33 @@ std::string tableOf(const std::vector<TaskScore>& tasks) {
     return text;
 }
 
-nlohmann::ordered_json jsonOf(const Options& options, const Evaluation& evaluation, const std::vector<TaskScore>& tasks) {
+nlohmann::ordered_json jsonOf(const Options& options, const EvaluationOutcome& outcome) {
     nlohmann::ordered_json byTask = nlohmann::ordered_json::object();
-    for (const TaskScore& task : tasks)
+    for (const TaskScore& task : outcome.tasks)
         byTask[task.task] = {
             {"metric", task.metric}, {"score", task.value}, {"stderr", task.standardError}, {"items", task.items}};
     return {{"model", options.subject},
             {"dtype", options.computeDtype},
-            {"tokens", evaluation.requests().tokens()},
+            {"tokens", outcome.tokens},
             {"tasks", std::move(byTask)}};
 }
 
-void writeSamples(const std::string& path, const Evaluation& evaluation, const EvaluationResult& result) {
+void writeSamples(const std::string& path, const EvaluationOutcome& outcome) {
     std::string text;
-    for (const nlohmann::ordered_json& line : samplesOf(evaluation.requests(), result.runs)) text += line.dump() + "\n";
+    for (const nlohmann::ordered_json& line : outcome.samples) text += line.dump() + "\n";
     writeTextFile(path, text);
 }
 
 void runEvaluate(World& world, const Options& options) {
-    const Checkpoint model = openInTurn(world, [&] { return Checkpoint::open(options.subject); });
-    requireSameInputs(world, {&model});
-    const Evaluation evaluation = Evaluation::prepare(world, settingsOf(options), model);
-
-    const Plan plan = planEvaluation(world, options, evaluation, model);
-
-    const EvaluationResult result = scoreModel(world, options, evaluation, AdaptedWeights(model), plan);
+    const EvaluationOutcome outcome = evaluate(world, options, options.subject, settingsOf(options));
     if (!world.isRoot()) return;
-    if (!options.samples.empty()) writeSamples(options.samples, evaluation, result);
+    if (!options.samples.empty()) writeSamples(options.samples, outcome);
     if (options.json)
-        fmt::print("{}\n", jsonOf(options, evaluation, result.tasks).dump(2));
+        fmt::print("{}\n", jsonOf(options, outcome).dump(2));
     else
-        fmt::print("{}", tableOf(result.tasks));
-    const PhaseFigures& took = recordedPhases().back();
-    spdlog::info("{}: {} items, {} tokens in {}, {:.0f} tokens/s", options.subject, evaluation.requests().items.size(),
-                 took.tokens, formatSeconds(took.seconds), static_cast<double>(took.tokens) / took.seconds);
+        fmt::print("{}", tableOf(outcome.tasks));
+    spdlog::info("{}: {} items, {} tokens in {}, {:.0f} tokens/s", options.subject, outcome.items, outcome.tokens,
+                 formatSeconds(outcome.seconds), static_cast<double>(outcome.tokens) / outcome.seconds);
 }
 
 }  // namespace

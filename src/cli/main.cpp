@@ -1,10 +1,8 @@
 // aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors are caught here and nowhere else.
 
 #include "cli/bad_command_line.h"
-#include "cli/command_line.h"
 #include "cli/logging.h"
 #include "cli/options.h"
-#include "cli/same_on_all_ranks.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/standard_streams.h"
@@ -12,6 +10,8 @@
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/job_summary.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/job/command_line.h"
+#include "aimerge/job/same_on_all_ranks.h"
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>

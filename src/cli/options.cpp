@@ -19,8 +19,9 @@ void declareAlternative(CLI::App& app, const char* name, bool& isOther, const st
         ->type_name("direct|" + other);
 }
 
-/// A size in bytes, checked when the command line is.
-CLI::Option* declareSize(CLI::App& app, const char* name, std::string& size, const char* description) {
+/// A size in bytes, such as 24GB.
+template <typename Size>
+CLI::Option* declareSize(CLI::App& app, const char* name, Size& size, const char* description) {
     const CLI::Validator isSize(
         [](std::string& text) {
             try {
@@ -31,7 +32,10 @@ CLI::Option* declareSize(CLI::App& app, const char* name, std::string& size, con
             }
         },
         "");
-    return app.add_option(name, size, description)->check(isSize);
+    return app
+        .add_option_function<std::string>(
+            name, [&size](const std::string& text) { size = parseSize(text); }, description)
+        ->check(isSize);
 }
 
 }  // namespace
@@ -52,21 +56,19 @@ void declareComputeOptions(CLI::App& app, Options& options) {
                 "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
     app.add_option("--log-dir", options.logDirectory,
                    "Folder for a log file per rank, with everything that --log-level debug would print (appended)");
-    app.add_option("--progress", options.progress, "Progress display")
-        ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
-        ->capture_default_str();
-}
-
-void declareConfig(CLI::App& app, Options& options) {
-    app.add_option("config", options.subject, "Merge config (YAML)");
-    declareMethodOptions(app, options.method);
-    declareAimOptions(app, options.aim);
-    for (const char* name : {"--omega", "--corpus", "--text-key", "--preset", "--statistics"})
-        app.get_option(name)->group(kInPlaceOfConfig);
+    options.progress = ProgressMode::Auto;
+    const std::map<std::string, ProgressMode> modes{{"auto", ProgressMode::Auto},
+                                                    {"bar", ProgressMode::Bar},
+                                                    {"plain", ProgressMode::Plain},
+                                                    {"none", ProgressMode::None}};
+    app.add_option("--progress", options.progress.mode, "Progress display")
+        ->transform(CLI::CheckedTransformer(modes).description(""))
+        ->type_name("auto|bar|plain|none")
+        ->default_str("auto");
 }
 
 void declareShardSize(CLI::App& app, Options& options) {
-    declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->capture_default_str();
+    declareSize(app, "--max-shard-size", options.maxShardSize, "Largest shard to write")->default_str("5GB");
 }
 
 void declareReadAhead(CLI::App& app, Options& options) {
@@ -112,34 +114,6 @@ void declareJobOptions(CLI::App& app, Options& options) {
         "Merge models of other architectures or sizes by config.json, where tensors fit, and tensors that only some "
         "models have");
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
-}
-
-int threadsPerRank(const World& world, const Options& options) {
-    if (options.threads > 0) return options.threads;
-    return world.processorsOfRank();
-}
-
-std::uint64_t givenMemoryLimit(const Options& options) {
-    return options.memoryLimit.empty() ? 0 : parseSize(options.memoryLimit);
-}
-
-std::uint64_t memoryLimitBytes(const Options& options) {
-    if (!options.memoryLimit.empty() || !options.computesOn.isGpu()) return givenMemoryLimit(options);
-    return usableGpuMemory(options.computesOn.memoryBytes);
-}
-
-std::uint64_t usableGpuMemory(std::uint64_t bytes) {
-    return bytes / 20 * 17;
-}
-
-Device mergesOn(const Options& options) {
-    return options.device == "cuda" ? options.computesOn : Device{};
-}
-
-ProgressMode progressMode(const World& world, const Options& options) {
-    if (!world.isRoot() || options.progress == "none") return ProgressMode::None;
-    if (options.progress == "bar") return ProgressMode::Bar;
-    return options.progress == "plain" ? ProgressMode::Plain : ProgressMode::Auto;
 }
 
 }  // namespace aimerge

@@ -1,11 +1,9 @@
 #pragma once
 // The command line's options, one struct for all subcommands; each subcommand declares the ones it understands.
 
-#include "cli/aim_arguments.h"
-#include "cli/method_arguments.h"
-
-#include "aimerge/core/progress.h"
-#include "aimerge/device/device.h"
+#include "aimerge/job/config_text.h"
+#include "aimerge/job/job.h"
+#include "aimerge/job/report.h"
 
 #include <CLI/CLI.hpp>
 
@@ -17,39 +15,14 @@ namespace aimerge {
 
 class World;
 
-/// aimerge featcal.
-struct FeatcalArguments {
-    std::vector<std::string> experts;  // NAME=MODEL:TEXT
-    std::string base, baseText;        // empty = none
-    double lambda = 0.01, rho = 1, alpha = 1;
-    std::vector<std::string> textKeys;  // empty: by layout
-    std::int64_t sequences = 256, sequenceLength = 2048;
-    std::string dtype = "bfloat16";
-};
-
-struct Options {
-    std::string subject;  // CONFIG or PATH
-    std::string out;
-    std::string device = "auto";
-    Device computesOn;             // what chooseDevice() found for this rank
-    int plannedRanks = 0;          // plan: 0 = the ranks it runs on
-    std::string hardware;          // plan: empty = what it runs on
-    int stages = 0, replicas = 0;  // of a calibration; 0 = the planner chooses
-    int threads = 0;               // per rank; 0 = share the machine's among the ranks on it
-    std::string memoryLimit;       // per rank; empty = none
-    std::string readAhead;         // per rank; empty = chosen
-    std::string maxShardSize = "5GB";
-    bool scattersInputs = false, gathersAtRoot = false;  // --io scatter, --gather root
-    std::vector<std::string> overrides;                  // --set path.to.key=value
-    std::string progress = "auto";
+struct Options : JobOptions {
+    std::string subject;   // CONFIG or PATH
+    int plannedRanks = 0;  // plan: 0 = the ranks it runs on
+    std::string hardware;  // plan: empty = what it runs on
     std::string logLevel = "info";
     std::string logDirectory;  // empty = none
-    bool dryRun = false;
-    bool strict = false, allowsCrimes = false;
-    bool overwrite = false;
     bool json = false;
     bool timesAsJson = false;
-    bool verifyAfter = false;
     // evaluate
     std::vector<std::string> suites;  // paths
     std::string computeDtype = "float32";
@@ -58,11 +31,7 @@ struct Options {
     std::string samples;             // file to write; empty = none
     std::vector<std::string> only;   // sweep: conditions on points
     bool listCombinations = false;
-    // report
-    std::string scores, lmEval, statisticsLog;  // files and a folder; empty = none
-    std::string population = "stated";
-    int scale = 0;         // 1 or 100; 0 = guess
-    int comparePaper = 0;  // table of the paper; 0 = none
+    ReportRequest report;
     FeatcalArguments featcal;
     AimArguments aim;
     std::string relaxBase;
@@ -102,23 +71,12 @@ void declareTimesAsJson(CLI::App& app, Options& options);
 /// --log-level and --help's common footer; every command has them.
 void declareCommonOptions(CLI::App& app, Options& options);
 
-/// Threads of this rank: --threads, or this rank's share of the CPUs.
-int threadsPerRank(const World& world, const Options& options);
-/// --memory-limit in bytes; 0 = not given. @throws UsageError
-std::uint64_t givenMemoryLimit(const Options& options);
-/// Bytes for what grows with the model, 0 = no limit: --memory-limit, or on a GPU most of its memory. @throws UsageError
-std::uint64_t memoryLimitBytes(const Options& options);
-/// The part of a GPU's memory that is for what grows with the model; the rest is for libraries and what they allocate at
-/// once.
-std::uint64_t usableGpuMemory(std::uint64_t bytes);
-ProgressMode progressMode(const World& world, const Options& options);
-/// Where this rank merges: on its GPU only with --device cuda, because a merge is as fast as files are read and written,
-/// which the CPU does without copying data over (docs/gpu.md).
-Device mergesOn(const Options& options);
+/// --omega, --corpus, --text-key, --preset, --statistics.
+CLI::Option* declareAimOptions(CLI::App& app, AimArguments& arguments);
 
-/// Collective. Where this rank computes: with `cuda` a GPU of its own, or an error; with `auto` a GPU of its own where every
-/// rank has one, else the CPU.
-/// @throws UsageError saying which rank has no GPU and why
-Device chooseDevice(World& world, const Options& options);
+/// The config of CONFIG, or of --method and the options that go with it: on rank 0. @throws UsageError for both or neither
+ConfigText configText(const World& world, const Options& options);
+/// The config of CONFIG alone.
+ConfigText fileText(const World& world, const Options& options);
 
 }  // namespace aimerge

@@ -3,18 +3,11 @@
 
 #include "cli/merge_command.h"
 
-#include <fmt/core.h>
-#include <spdlog/spdlog.h>
+#include "aimerge/distributed/world.h"
+#include "aimerge/job/job.h"
 
 namespace aimerge {
 namespace {
-
-std::string configText(const Options& options) {
-    return fmt::format(
-               "merge_method: task_arithmetic\nbase_model: {}\nmodels:\n  - model: {}\n    parameters: {{weight: 1}}\n",
-               quoted(options.relaxBase), quoted(options.subject)) +
-           aimSection(options.aim);
-}
 
 void declareRelax(CLI::App& app, Options& options) {
     app.add_option("merged", options.subject, "The merged model: a folder or a hub name")->required();
@@ -28,7 +21,9 @@ void declareRelax(CLI::App& app, Options& options) {
 }
 
 void runRelax(World& world, const Options& options) {
-    mergeConfigText(world, options, configText(options), "aimerge relax");
+    merge(world, options,
+          {world.isRoot() ? relaxConfigText(options.subject, options.relaxBase, options.aim) : "", "aimerge relax", true,
+           remarkOn(options.aim)});
 }
 
 }  // namespace

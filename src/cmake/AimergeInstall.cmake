@@ -19,8 +19,15 @@ endif()
 
 install(TARGETS aimerge RUNTIME DESTINATION bin)
 install(TARGETS aimerge_torch LIBRARY DESTINATION lib/aimerge)
+# The engine for other programs: find_package(aimerge), aimerge::aimerge.
+install(TARGETS aimerge_engine EXPORT aimerge LIBRARY DESTINATION lib/aimerge)
+install(EXPORT aimerge NAMESPACE aimerge:: FILE aimergeTargets.cmake DESTINATION lib/cmake/aimerge)
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/aimergeConfigVersion.cmake" COMPATIBILITY ExactVersion)
+install(FILES src/cmake/aimergeConfig.cmake "${PROJECT_BINARY_DIR}/aimergeConfigVersion.cmake" DESTINATION lib/cmake/aimerge)
+install(DIRECTORY include/aimerge DESTINATION include)
 set_target_properties(aimerge PROPERTIES INSTALL_RPATH "$ORIGIN/../lib/aimerge;${_elsewhere}")
-set_target_properties(aimerge_torch PROPERTIES INSTALL_RPATH "$ORIGIN;${_elsewhere}")
+set_target_properties(aimerge_torch aimerge_engine PROPERTIES INSTALL_RPATH "$ORIGIN;${_elsewhere}")
 
 install(PROGRAMS src/tools/mergekit-yaml DESTINATION bin)
 install(DIRECTORY src/tools/ DESTINATION share/aimerge/tools
@@ -46,7 +53,7 @@ endif()
 
 install(CODE "
   set(AIMERGE_PROGRAM \"$<TARGET_FILE:aimerge>\")
-  set(AIMERGE_TORCH_LIBRARY \"$<TARGET_FILE:aimerge_torch>\")
+  set(AIMERGE_LIBRARIES \"$<TARGET_FILE:aimerge_engine>;$<TARGET_FILE:aimerge_torch>\")
   set(AIMERGE_BUNDLED [==[${_bundled}]==])
   set(AIMERGE_SOURCE_TOOLS \"${PROJECT_SOURCE_DIR}/src/tools\")
   set(AIMERGE_PYTHON \"${PROJECT_SOURCE_DIR}/build/venv/bin/python\")

@@ -1,8 +1,8 @@
 # Run by `cmake --install`: copies the libraries that come along, and the licences of everything that is not aimerge's own.
-# In: AIMERGE_SOURCE_TOOLS, AIMERGE_PYTHON (of launch/setup.sh), AIMERGE_WORK (a folder of the build), AIMERGE_PROGRAM, AIMERGE_TORCH_LIBRARY, AIMERGE_BUNDLED (patterns of names),
+# In: AIMERGE_SOURCE_TOOLS, AIMERGE_PYTHON (of launch/setup.sh), AIMERGE_WORK (a folder of the build), AIMERGE_PROGRAM, AIMERGE_LIBRARIES, AIMERGE_BUNDLED (patterns of names),
 # AIMERGE_WHEELS (the folder of Python packages)
 # file(INSTALL) minds DESTDIR itself.
-file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${AIMERGE_PROGRAM}" LIBRARIES "${AIMERGE_TORCH_LIBRARY}"
+file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${AIMERGE_PROGRAM}" LIBRARIES ${AIMERGE_LIBRARIES}
   PRE_INCLUDE_REGEXES ${AIMERGE_BUNDLED} PRE_EXCLUDE_REGEXES ".*"
   RESOLVED_DEPENDENCIES_VAR _libraries)
 foreach(_library IN LISTS _libraries)

@@ -1,12 +1,16 @@
 #include "aimerge/core/program_files.h"
 
+#include <dlfcn.h>
+
 #include <system_error>
 
 namespace aimerge {
 namespace fs = std::filesystem;
 
-ProgramFiles programFilesOf(const fs::path& executable) {
-    const fs::path folder = executable.parent_path(), prefix = folder.parent_path(), shared = prefix / "share/aimerge";
+ProgramFiles programFilesOf(const fs::path& binary) {
+    const fs::path folder = binary.parent_path();
+    const bool isLibrary = folder.filename() == "aimerge";  // PREFIX/lib/aimerge; else PREFIX/bin
+    const fs::path prefix = (isLibrary ? folder.parent_path() : folder).parent_path(), shared = prefix / "share/aimerge";
     const char* const library = "libaimerge_torch.so";
     std::error_code unreadable;
     if (fs::is_directory(shared / "tools", unreadable))
@@ -25,8 +29,10 @@ ProgramFiles programFilesOf(const fs::path& executable) {
 
 const ProgramFiles& programFiles() {
     static const ProgramFiles files = [] {
+        Dl_info here{};
+        ::dladdr(reinterpret_cast<const void*>(&programFilesOf), &here);
         std::error_code unreadable;
-        return programFilesOf(fs::read_symlink("/proc/self/exe", unreadable));
+        return programFilesOf(fs::canonical(here.dli_fname ? here.dli_fname : "/proc/self/exe", unreadable));
     }();
     return files;
 }

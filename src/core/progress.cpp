@@ -20,9 +20,10 @@ constexpr std::chrono::seconds kLineInterval{10};
 constexpr std::chrono::seconds kRecently{30};
 constexpr int kBarCells = 20;
 
-ProgressMode resolved(ProgressMode mode) {
-    if (mode != ProgressMode::Auto) return mode;
-    return ::isatty(STDERR_FILENO) == 1 ? ProgressMode::Bar : ProgressMode::Plain;
+ProgressListener resolved(ProgressListener listener) {
+    if (listener.mode == ProgressMode::Auto)
+        listener.mode = ::isatty(STDERR_FILENO) == 1 ? ProgressMode::Bar : ProgressMode::Plain;
+    return listener;
 }
 
 double secondsBetween(Clock::time_point begin, Clock::time_point end) {
@@ -57,8 +58,9 @@ std::string progressLine(const ProgressState& state) {
     return line;
 }
 
-Progress::Progress(ProgressMode mode, std::string phase, std::string items, std::uint64_t total, std::uint64_t totalBytes)
-    : mode_(resolved(mode)),
+Progress::Progress(ProgressListener listener, std::string phase, std::string items, std::uint64_t total,
+                   std::uint64_t totalBytes)
+    : listener_(resolved(std::move(listener))),
       phase_(std::move(phase)),
       items_(std::move(items)),
       total_(total),
@@ -69,23 +71,23 @@ Progress::Progress(ProgressMode mode, std::string phase, std::string items, std:
 
 // A phase that ends by an exception leaves the cursor on a line of its own, and claims nothing.
 Progress::~Progress() {
-    if (!finished_ && mode_ == ProgressMode::Bar) std::fputc('\n', stderr);
+    if (!finished_ && listener_.mode == ProgressMode::Bar) std::fputc('\n', stderr);
 }
 
 void Progress::advance(std::uint64_t items, std::uint64_t bytes) {
-    if (mode_ == ProgressMode::None) return;
+    if (!listener_.hears()) return;
     const std::lock_guard lock(mutex_);
     done_ += items;
     doneBytes_ += bytes;
     const Clock::duration interval =
-        mode_ == ProgressMode::Bar ? Clock::duration(kBarInterval) : Clock::duration(kLineInterval);
-    if (!finished_ && Clock::now() - lastPrint_ >= interval) print(false);
+        listener_.mode == ProgressMode::Plain ? Clock::duration(kLineInterval) : Clock::duration(kBarInterval);
+    if (!finished_ && Clock::now() - lastPrint_ >= interval) tell(false);
 }
 
 void Progress::finish() {
     const std::lock_guard lock(mutex_);
-    if (std::exchange(finished_, true) || mode_ == ProgressMode::None) return;
-    print(true);
+    if (std::exchange(finished_, true) || !listener_.hears()) return;
+    tell(true);
 }
 
 /// The last one that is older than a while, or the first; takes a sample of now.
@@ -95,21 +97,23 @@ const Progress::Sample& Progress::sampleBefore(Clock::time_point now) {
     return samples_.front();
 }
 
-void Progress::print(bool last) {
+void Progress::tell(bool last) {
     lastPrint_ = Clock::now();
     const Sample& before = sampleBefore(lastPrint_);
-    const std::string line = progressLine({.phase = phase_,
-                                           .items = items_,
-                                           .done = done_,
-                                           .total = total_,
-                                           .doneBytes = doneBytes_,
-                                           .totalBytes = totalBytes_,
-                                           .seconds = secondsBetween(start_, lastPrint_),
-                                           .last = last,
-                                           .recentDone = done_ - before.done,
-                                           .recentBytes = doneBytes_ - before.bytes,
-                                           .recentSeconds = secondsBetween(before.time, lastPrint_)});
-    if (mode_ == ProgressMode::Plain) {
+    const ProgressState state{.phase = phase_,
+                              .items = items_,
+                              .done = done_,
+                              .total = total_,
+                              .doneBytes = doneBytes_,
+                              .totalBytes = totalBytes_,
+                              .seconds = secondsBetween(start_, lastPrint_),
+                              .last = last,
+                              .recentDone = done_ - before.done,
+                              .recentBytes = doneBytes_ - before.bytes,
+                              .recentSeconds = secondsBetween(before.time, lastPrint_)};
+    if (listener_.call) return listener_.call(state);
+    const std::string line = progressLine(state);
+    if (listener_.mode == ProgressMode::Plain) {
         tellUser("{}\n", line);
         return;
     }

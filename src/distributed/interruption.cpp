@@ -14,6 +14,8 @@ namespace {
 volatile sig_atomic_t requested = 0;
 volatile sig_atomic_t endAsked = 0;  // by SIGTERM or SIGINT
 
+thread_local StopRequest* ofThisThread = nullptr;
+
 void note(int signal) {
     if (signal == SIGTERM || signal == SIGINT) {
         if (endAsked) _exit(static_cast<int>(ExitCode::Interrupted));
@@ -23,7 +25,9 @@ void note(int signal) {
 }
 
 [[noreturn]] void stop() {
-    throw Interrupted("interrupted by a signal; what is finished is kept, run the same command again to continue");
+    if (requested != 0)
+        throw Interrupted("interrupted by a signal; what is finished is kept, run the same command again to continue");
+    throw Interrupted("stopped; what is finished is kept, the same call goes on from there");
 }
 
 }  // namespace
@@ -40,8 +44,16 @@ void installInterruptionHandlers() {
     ::signal(SIGXFSZ, SIG_IGN);  // a write beyond `ulimit -f` is an error of that write
 }
 
+StopRequest::StopRequest() : outer_(ofThisThread) {
+    ofThisThread = this;
+}
+
+StopRequest::~StopRequest() {
+    ofThisThread = outer_;
+}
+
 bool interruptionRequested() {
-    return requested != 0;
+    return requested != 0 || (ofThisThread && ofThisThread->isAsked());
 }
 
 bool askedToEnd() {

@@ -10,8 +10,8 @@ namespace aimerge {
 namespace {
 
 std::vector<PhaseFigures>& phases() {
-    static std::vector<PhaseFigures> ofProcess;
-    return ofProcess;
+    thread_local std::vector<PhaseFigures> ofThread;
+    return ofThread;
 }
 
 }  // namespace

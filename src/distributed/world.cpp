@@ -241,6 +241,19 @@ World::World(int& argc, char**& argv) : impl_(std::make_unique<Impl>()) {
     }
 }
 
+World::World(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+World World::alone() {
+    const int processes = std::max(environment::launchedProcesses(), environment::slurmStepTasks());
+    if (processes > 1)
+        throw UsageError(
+            "the launcher has started {} processes, and each of them would do the whole job: start one, or run the aimerge "
+            "program on all ranks",
+            processes);
+    return World(std::make_unique<Impl>());
+}
+
+World::World(World&&) noexcept = default;
 World::~World() = default;
 
 int World::rank() const {

@@ -23,6 +23,17 @@ TEST(ProgramFiles, OfAnInstallationLieBesideItsExecutable) {
     EXPECT_EQ(files.python, "/usr/bin/python3");
 }
 
+TEST(ProgramFiles, OfAnInstallationAreFoundFromItsLibrary) {
+    const TempFolder prefix;
+    fs::create_directories(prefix / "share/aimerge/tools");
+
+    const ProgramFiles files = programFilesOf(prefix / "lib/aimerge/libaimerge.so");
+
+    EXPECT_TRUE(files.installed);
+    EXPECT_EQ(files.torchLibrary, prefix / "lib/aimerge/libaimerge_torch.so");
+    EXPECT_EQ(files.tools, prefix / "share/aimerge/tools");
+}
+
 TEST(ProgramFiles, OfABuildLieInTheSourceTree) {
     const TempFolder build;
     fs::create_directories(build / "share/aimerge");  // of another kind: no tools in it

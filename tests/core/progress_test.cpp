@@ -83,6 +83,21 @@ TEST(Progress, ABarEndsWithALineBreak) {
     EXPECT_TRUE(shownBy(ProgressMode::Bar, 0).ends_with("\n"));
 }
 
+TEST(Progress, AFunctionHearsTheEndInThePlaceOfStandardError) {
+    std::vector<ProgressState> heard;
+    testing::internal::CaptureStderr();
+    Progress progress(ProgressListener([&](const ProgressState& state) { heard.push_back(state); }), "merge", "tensors", 3,
+                      30);
+    for (int i = 0; i < 3; ++i) progress.advance(1, 10);
+    progress.finish();
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+    ASSERT_FALSE(heard.empty());
+    EXPECT_TRUE(heard.back().last);
+    EXPECT_EQ(heard.back().phase, "merge");
+    EXPECT_EQ(heard.back().done, 3u);
+    EXPECT_EQ(heard.back().doneBytes, 30u);
+}
+
 TEST(Progress, CountsAdvancesOfSeveralThreads) {
     testing::internal::CaptureStderr();
     {

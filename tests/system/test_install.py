@@ -66,6 +66,20 @@ class InstalledTree(AimergeTest):
         self.assertEqual(files, file_bytes(self.folder / "built"))
         self.assertNotEqual(files, file_bytes(self.folder / "family/base"))
 
+    def test_the_engine_is_a_library_for_other_programs(self):
+        """docs/examples, built with what `find_package(aimerge)` finds in the moved tree."""
+        built = self.folder / "example"
+        subprocess.run(["cmake", "-S", ROOT / "docs/examples", "-B", built, f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DCMAKE_BUILD_TYPE=Debug"],
+                       check=True, capture_output=True)
+        subprocess.run(["cmake", "--build", built], check=True, capture_output=True)
+        config = self.aim_config()
+        result = subprocess.run([*HIDING, built / "merge_example", config, "library"], cwd=self.folder, text=True, capture_output=True,
+                                timeout=120, env=environment(self.folder / "cache-library"), check=True)
+        self.assertRegex(result.stdout, r"^library: \d+ bytes\n$")
+        self.assertIn("merge: ", result.stderr)
+        self.aimerge("merge", config, "--out", "built")
+        self.assertEqual(file_bytes(self.folder / "library"), file_bytes(self.folder / "built"))
+
     def test_what_mergekit_yaml_starts_is_beside_it(self):
         config = self.merge_config("linear")
         config["models"] = [{"model": str(self.folder / "family" / name), "parameters": {"weight": 0.5}} for name in ("expert_a", "expert_b")]

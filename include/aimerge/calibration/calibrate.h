@@ -34,7 +34,7 @@ struct CalibrationJob {
     const TokenBlocks& blocks;      // the same on every rank
     int threads = 1;                // of this rank
     std::uint64_t memoryLimit = 0;  // bytes per rank for weights and hidden states; 0 = no limit
-    ProgressMode progress = ProgressMode::None;
+    ProgressListener progress = {};
     void (*safePoint)() = nullptr;  // called between micro-batches; throws Interrupted when a signal asks for a stop
     Device device = {};
     MergedLayers* merged = nullptr;  // of a sequential calibration. @pre the plan has one replica

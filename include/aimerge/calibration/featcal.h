@@ -69,7 +69,7 @@ struct FeatcalJob {
     FeatcalTarget& target;
     int threads = 1;
     bool keepsStatesOnDisk = false;  // in environment::scratchDirectory(); on a GPU: in the machine's memory
-    ProgressMode progress = ProgressMode::None;
+    ProgressListener progress = {};
     void (*safePoint)() = nullptr;  // called between forward steps; may throw Interrupted
     Device device = {};
 };

@@ -1,6 +1,6 @@
 #pragma once
-// Where the files lie that belong to the program. They are found from its executable, so that an installed tree can be
-// moved.
+// Where the files lie that belong to the program. They are found from the library or program that this code is in, so that an
+// installed tree can be moved.
 
 #include <filesystem>
 
@@ -16,9 +16,9 @@ struct ProgramFiles {
     std::filesystem::path python;
 };
 
-/// An installation where PREFIX/bin/aimerge has PREFIX/share/aimerge/tools, else the build and source tree.
-/// @param executable a path without links, as /proc/self/exe has it
-ProgramFiles programFilesOf(const std::filesystem::path& executable);
+/// An installation where PREFIX/lib/aimerge/libaimerge.so or PREFIX/bin/aimerge has PREFIX/share/aimerge/tools, else the build
+/// and source tree. @param binary a path without links
+ProgramFiles programFilesOf(const std::filesystem::path& binary);
 
 /// Those of this process.
 const ProgramFiles& programFiles();

@@ -1,12 +1,14 @@
 #pragma once
-// Progress of one phase on stderr: a bar on a terminal, whole lines at intervals in a batch log, nothing when asked.
-// Rank 0 shows it; the other ranks construct it with ProgressMode::None.
+// Progress of one phase on stderr: a bar on a terminal, whole lines at intervals in a batch log, nothing when asked. Or in a
+// function of whoever drives the engine. Rank 0 shows it; the other ranks construct it with ProgressMode::None.
 
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <string>
+#include <utility>
 
 namespace aimerge {
 
@@ -24,6 +26,20 @@ struct ProgressState {
     double recentSeconds = 0;
 };
 
+/// Who hears of progress: standard error in one of the modes, or a function. It is called at most ten times a second and at
+/// the end of a phase, from any thread, one call at a time, and must not throw.
+struct ProgressListener {
+    using Function = std::function<void(const ProgressState&)>;
+
+    ProgressListener(ProgressMode shownAs = ProgressMode::None) : mode(shownAs) {}
+    ProgressListener(Function function) : call(std::move(function)) {}
+
+    ProgressMode mode = ProgressMode::None;
+    Function call;  // in the place of standard error
+
+    bool hears() const { return call || mode != ProgressMode::None; }
+};
+
 /// "merge    120/363 tensors   33%   8.1 of 24.2 GB   1.9 GB/s   left 8m30s"; the last one says "took" instead of "left".
 std::string progressLine(const ProgressState& state);
 
@@ -31,7 +47,7 @@ class Progress {
 public:
     /// @param phase "merge", "calibrate", ...; @param items what `total` counts ("tensors", "blocks")
     /// @param totalBytes bytes to be moved, or 0 when bytes are not shown
-    Progress(ProgressMode mode, std::string phase, std::string items, std::uint64_t total, std::uint64_t totalBytes);
+    Progress(ProgressListener listener, std::string phase, std::string items, std::uint64_t total, std::uint64_t totalBytes);
     ~Progress();
 
     /// Thread-safe; cheap enough to call per tile.
@@ -45,10 +61,10 @@ private:
         std::uint64_t done, bytes;
     };
 
-    void print(bool last);
+    void tell(bool last);
     const Sample& sampleBefore(std::chrono::steady_clock::time_point now);
 
-    ProgressMode mode_;
+    ProgressListener listener_;
     std::string phase_, items_;
     std::uint64_t total_, totalBytes_, done_ = 0, doneBytes_ = 0;
     std::chrono::steady_clock::time_point start_, lastPrint_;

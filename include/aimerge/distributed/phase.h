@@ -1,6 +1,6 @@
 #pragma once
-// What this rank did in the phases of its job: measured where they run, kept in one list per process as the log is, and put
-// together over the ranks when the job has ended (job_summary.h). Main thread only.
+// What this rank did in the phases of its job: measured where they run, kept in one list of the thread that runs the job,
+// and put together over the ranks when the job has ended (job_summary.h).
 
 #include "aimerge/device/device.h"
 #include "aimerge/device/profiler_range.h"
@@ -46,7 +46,7 @@ private:
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// This rank's phases so far, in the order of their first ends.
+/// This rank's phases so far, of the job of this thread, in the order of their first ends.
 const std::vector<PhaseFigures>& recordedPhases();
 
 }  // namespace aimerge

@@ -37,7 +37,11 @@ public:
     /// Collective. Initialises MPI when a launcher's environment is present.
     /// @throws UsageError for a bad AIMERGE_COLLECTIVE_TIMEOUT, or when srun started several tasks that MPI cannot see
     World(int& argc, char**& argv);
+    /// One rank, whatever MPI does in this process. @throws UsageError when a launcher has started several processes, which
+    /// would all do the same
+    static World alone();
     ~World();
+    World(World&&) noexcept;
     World(const World&) = delete;
     World& operator=(const World&) = delete;
 
@@ -82,6 +86,7 @@ public:
 
 private:
     struct Impl;
+    explicit World(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;
 };
 

@@ -20,7 +20,7 @@ struct EvaluationSettings {
 struct EvaluationRun {
     const Plan& plan;
     int threads = 1;  // of this rank
-    ProgressMode progress = ProgressMode::None;
+    ProgressListener progress = {};
     void (*safePoint)() = nullptr;
     Device device = {};
 };

@@ -43,7 +43,7 @@ struct ScoringJob {
     const Plan& plan;                        // which layers each rank runs, and whether it streams them
     const std::vector<TokenBatch>& batches;  // the same on every rank
     int threads = 1;
-    ProgressMode progress = ProgressMode::None;
+    ProgressListener progress = {};
     void (*safePoint)() = nullptr;  // called between batches
     Device device = {};
 };
