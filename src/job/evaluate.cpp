@@ -2,7 +2,6 @@
 #include "job/plan_step.h"
 #include "job/shared_config.h"
 
-#include "aimerge/distributed/phase.h"
 #include "aimerge/job/job.h"
 #include "aimerge/job/same_on_all_ranks.h"
 #include "aimerge/merge/adapted_weights.h"
@@ -16,14 +15,7 @@ EvaluationOutcome evaluate(World& world, const JobOptions& options, const std::s
     const Evaluation evaluation = Evaluation::prepare(world, settings, model);
     const Plan plan = planEvaluation(world, options, evaluation, model);
     const EvaluationResult result = scoreModel(world, options, evaluation, AdaptedWeights(model), plan);
-    EvaluationOutcome outcome;
-    if (!world.isRoot()) return outcome;
-    outcome.tasks = result.tasks;
-    outcome.samples = samplesOf(evaluation.requests(), result.runs);
-    outcome.items = evaluation.requests().items.size();
-    outcome.tokens = evaluation.requests().tokens();
-    outcome.seconds = recordedPhases().back().seconds;
-    return outcome;
+    return world.isRoot() ? outcomeOf(evaluation, result) : EvaluationOutcome{};
 }
 
 }  // namespace aimerge

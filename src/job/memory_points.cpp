@@ -28,6 +28,13 @@ private:
     std::string name_;
 };
 
+ModelConfig mergedModelConfig(const MergeJob& job) {
+    ModelConfig config = parseModelConfig(outputConfig(job), "the merged config.json");
+    if (const auto& decoder = job.base().modelConfig().decoder; decoder && config.decoder)
+        config.decoder->takeNames(decoder->layerPrefix, decoder->embedding, decoder->head);
+    return config;
+}
+
 PointMemory::Bytes PointMemory::take(std::uint64_t size) {
     const auto found = free_.find(size);
     if (found == free_.end()) return std::make_unique_for_overwrite<std::byte[]>(size);
@@ -36,9 +43,7 @@ PointMemory::Bytes PointMemory::take(std::uint64_t size) {
 
 MemoryPoints::MemoryPoints(const MergeJob& job, const std::vector<OutputTensor>& outputs,
                            const std::vector<std::string>& names, PointMemory& memory)
-    : memory_(memory), config_(parseModelConfig(outputConfig(job), "the merged config.json")) {
-    if (const auto& decoder = job.base().modelConfig().decoder; decoder && config_.decoder)
-        config_.decoder->takeNames(decoder->layerPrefix, decoder->embedding, decoder->head);
+    : memory_(memory), config_(mergedModelConfig(job)) {
     for (const std::string& name : names) {
         const auto output = std::ranges::find(outputs, name, &OutputTensor::name);
         Tensor& tensor = tensors_[name];

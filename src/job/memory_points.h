@@ -14,6 +14,9 @@
 
 namespace aimerge {
 
+/// What the merged model computes: of the config.json that the job writes.
+ModelConfig mergedModelConfig(const MergeJob& job);
+
 /// Memory of points that are gone, for those that come: to get new pages costs more than to write to them.
 class PointMemory {
 public:

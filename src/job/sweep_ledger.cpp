@@ -1,12 +1,12 @@
 #include "job/sweep_ledger.h"
 
+#include "job/evaluation_step.h"
 #include "job/expert_statistics_step.h"
 #include "job/input_files.h"
 #include "job/plan_step.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/hash.h"
-#include "aimerge/core/revision.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/corpus/corpus_files.h"
 #include "aimerge/job/command_line.h"
@@ -22,17 +22,6 @@ namespace aimerge {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Digest of the suites' contents and of how they are scored.
-std::string digestOf(const EvaluationSettings& evaluation) {
-    Hasher hasher;
-    hasher.updateField(fmt::format("scores {}", revision::kScores));
-    for (const std::string& suite : evaluation.suites)
-        for (const fs::path& file : corpusFiles(suite)) hasher.updateField(readTextFile(file));
-    hasher.updateField(fmt::format("{} {} {} {}", torchName(evaluation.computeDtype), static_cast<int>(evaluation.choices),
-                                   evaluation.blockLength, evaluation.tokensPerBatch));
-    return hasher.digest().hex();
-}
 
 std::uint64_t modelsOf(const SweepPoint& point) {
     if (point.kind != PointKind::Merged) return 1;

@@ -83,6 +83,8 @@ struct ResolvedParameters {
     std::vector<double> shared;                 // by parameter index; unused slots 0
     std::vector<std::vector<double>> perInput;  // [parameter index][input index], inputs as ParameterReader numbers them
     std::uint64_t seed = 42;                    // of random methods
+
+    bool operator==(const ResolvedParameters&) const = default;
 };
 
 /// What is wrong with values that are each in range but cannot be used together.
