@@ -151,7 +151,8 @@ class ModuleStatistics:
         """AIM's A = mean |x| / max of it, in [0, 1]; shape of mean_abs; zeros where the maximum is 0."""
         import numpy as np
         largest = self.mean_abs.max(axis=-1, keepdims=True)
-        return np.divide(self.mean_abs, largest, out=np.zeros_like(self.mean_abs), where=largest > 0)
+        a: npt.NDArray[np.float32] = np.divide(self.mean_abs, largest, out=np.zeros_like(self.mean_abs), where=largest > 0)
+        return a
 
 
 @dataclass(frozen=True, eq=False)
