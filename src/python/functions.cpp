@@ -34,21 +34,33 @@ struct Call {
 };
 
 std::int64_t integerIn(const json& request, const char* key, std::int64_t smallest, std::int64_t largest) {
-    const auto value = request.at(key).get<std::int64_t>();
-    if (value < smallest || value > largest)
-        throw UsageError("{}={}: expected a number from {} to {}", key, value, smallest, largest);
-    return value;
+    const json& value = request.at(key);
+    if (!value.is_number_integer() || value < smallest || value > largest)
+        throw UsageError("{}={}: expected a whole number from {} to {}", key, value.dump(), smallest, largest);
+    return value.get<std::int64_t>();
 }
 
 std::string choiceIn(const json& request, const char* key, std::initializer_list<const char*> choices) {
-    const auto value = request.at(key).get<std::string>();
-    if (std::ranges::find(choices, value) == choices.end())
-        throw UsageError("{}='{}': expected one of {}", key, value, fmt::join(choices, ", "));
-    return value;
+    const json& value = request.at(key);
+    if (std::ranges::none_of(choices, [&](const char* choice) { return value == choice; }))
+        throw UsageError("{}={}: expected one of {}", key, value.dump(), fmt::join(choices, ", "));
+    return value.get<std::string>();
 }
 
-std::uint64_t sizeIn(const json& value) {
-    return value.is_string() ? parseSize(value.get<std::string>()) : value.get<std::uint64_t>();
+std::uint64_t sizeIn(const json& request, const char* key) {
+    const json& value = request.at(key);
+    if (value.is_string()) return parseSize(value.get<std::string>());
+    if (!value.is_number_unsigned())
+        throw UsageError("{}={}: expected bytes as a whole number, or a text such as '24GB'", key, value.dump());
+    return value.get<std::uint64_t>();
+}
+
+std::vector<double> omegasIn(const json& request) {
+    const json& omegas = request.at("omega");
+    if (omegas.empty()) throw UsageError("omega is missing: how much of the change the most active channels keep");
+    for (const json& omega : omegas)
+        if (!omega.is_number()) throw UsageError("omega={}: expected a number from 0 to 1", omega.dump());
+    return omegas.get<std::vector<double>>();
 }
 
 /// Keys that are absent or null stand for the default.
@@ -61,8 +73,8 @@ JobOptions optionsOf(const json& request, const ProgressListener& progress) {
     options.out = request.value("out", "");
     if (has(request, "device")) options.device = choiceIn(request, "device", {"auto", "cpu", "cuda"});
     if (has(request, "threads")) options.threads = static_cast<int>(integerIn(request, "threads", 1, kMostThreads));
-    if (has(request, "memory_limit")) options.memoryLimit = sizeIn(request["memory_limit"]);
-    if (has(request, "max_shard_size")) options.maxShardSize = sizeIn(request["max_shard_size"]);
+    if (has(request, "memory_limit")) options.memoryLimit = sizeIn(request, "memory_limit");
+    if (has(request, "max_shard_size")) options.maxShardSize = sizeIn(request, "max_shard_size");
     if (has(request, "set")) options.overrides = request["set"].get<std::vector<std::string>>();
     options.dryRun = request.value("dry_run", false);
     options.strict = request.value("strict", false);
@@ -104,12 +116,11 @@ void runMerge(Call& call, FunctionResult& result) {
 
 void runRelax(Call& call, FunctionResult& result) {
     AimArguments aim;
-    aim.omegas = call.request.at("omega").get<std::vector<double>>();
+    aim.omegas = omegasIn(call.request);
     aim.corpus = call.request.at("corpus").get<std::string>();
     aim.preset = call.request.at("preset").get<std::string>();
     aim.statistics = call.request.at("statistics").get<std::string>();
     aim.textKeys = call.request.at("text_key").get<std::vector<std::string>>();
-    if (aim.omegas.empty()) throw UsageError("omega is missing: how much of the change the most active channels keep");
     const std::string text =
         relaxConfigText(call.request.at("merged").get<std::string>(), call.request.at("base").get<std::string>(), aim);
     result.json = jsonOf(merge(call.world, call.options, {text, "aimerge relax", true, remarkOn(aim)}));

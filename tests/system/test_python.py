@@ -147,7 +147,7 @@ line(aimerge.InputError, aimerge.merge, "missing.yaml", "out")
 line(aimerge.RuntimeFault, aimerge.merge, "good.yaml", "/proc/none/out")
 damaged = line(aimerge.DamageFound, aimerge.verify, "damaged")
 assert [finding.tensor for finding in damaged.result.findings] == ["model.norm.weight"], damaged.result
-for keywords in ({"threads": 0}, {"memory_limit": "many"}, {"device": "tpu"}, {"set": "aim.omega=1"}):
+for keywords in ({"threads": 0}, {"threads": "2"}, {"memory_limit": "many"}, {"memory_limit": -5}, {"memory_limit": 24e9}, {"device": "tpu"}, {"set": "aim.omega=1"}):
     try:
         aimerge.merge("good.yaml", "out", **keywords)
         raise AssertionError(keywords)
@@ -264,6 +264,12 @@ assert (sweep.tried, sweep.failed) == (5, 0), sweep
 frame = sweep.frame()
 assert list(frame.columns) == list(sweep.rows()[0]) and list(frame["model"]) == [row["model"] for row in sweep.rows()]
 frame.to_json("points.json", orient="records")
+try:
+    aimerge.sweep("failing.yaml", threads=1)
+    raise AssertionError("a failed point is not told")
+except aimerge.RuntimeFault as error:
+    failed = error.result.frame().set_index("model")["error"].dropna()
+    assert "1 of" in str(error) and error.result.failed == 1 and list(failed.index) == ["slerp-a+b-omega-1.0"] and "slerp" in failed.iloc[0], failed
 """
         suite, model = self.suite(), FAMILY / "expert_a"
         sweep = {"base_model": str(FAMILY / "base"), "experts": {"a": str(FAMILY / "expert_a"), "b": str(FAMILY / "expert_b")},
@@ -271,6 +277,9 @@ frame.to_json("points.json", orient="records")
                  "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},
                  "evaluation": {"suites": [str(suite)], "block_length": 32}, "output": {"directory": "out", "keep": "scores"}}
         self.config(sweep, "sweep.yaml")
+        # slerp takes one model beside the base.
+        self.config({**sweep, "methods": [{"merge_method": "slerp", "parameters": {"t": 0.5}}], "omega": 1.0, "aim": None,
+                     "output": {"directory": "failing", "keep": "scores"}}, "failing.yaml")
         self.python(code, suite, model)
         said = json.loads(self.aimerge("evaluate", model, "--suite", suite, "--block-length", 32, "--threads", 1, "--json").stdout)["tasks"]
         frame = json.loads((self.folder / "scores.json").read_text())

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _libraries
@@ -40,6 +41,17 @@ _library.aimerge_values.restype = ctypes.POINTER(ctypes.c_float)
 _library.aimerge_free.argtypes = [ctypes.c_void_p]
 
 
+def plain(value: Any) -> Any:
+    """What JSON does not know: paths, and numbers and arrays of numpy."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise UsageError(f"a value of type {type(value).__name__} cannot be given to the engine: {value!r}")
+
+
 def version() -> str:
     text: bytes = _library.aimerge_version()
     return text.decode()
@@ -66,7 +78,7 @@ def _require_private_torch() -> None:
 class _Job:
     def __init__(self, function: str, request: Json) -> None:
         _require_private_torch()
-        text = json.dumps({**request, "log_level": _log_level()}, ensure_ascii=False).encode()
+        text = json.dumps({**request, "log_level": _log_level()}, ensure_ascii=False, default=plain).encode()
         self._pointer: int | None = _library.aimerge_start(function.encode(), text)
         if self._pointer is None:
             raise RuntimeFault("no thread can be started")
@@ -82,7 +94,7 @@ class _Job:
         while True:
             try:
                 _library.aimerge_stop(self._pointer)
-                while not json.loads(_library.aimerge_wait(self._pointer, _TURN))["ended"]:
+                while not self.wait()["ended"]:
                     pass
                 return
             except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from . import _engine
-from ._engine import Failure, Json
+from ._engine import Failure, Json, plain
 from .errors import UsageError
 from .progress import ProgressArgument, listener
 from .results import (Calibration, Evaluation, Finding, Merged, MergedCheckpoint, ModuleStatistics, Plan, Statistics, Sweep,
@@ -22,19 +22,8 @@ SetArgument = Union[Mapping[str, Any], Sequence[str], None]
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def _plain(value: Any) -> Any:
-    """What JSON does not know: paths, and numbers and arrays of numpy."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise UsageError(f"config: a value of type {type(value).__name__} cannot be written as YAML: {value!r}")
-
-
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    return json.dumps(value, ensure_ascii=False, default=plain)
 
 
 def _config(config: ConfigArgument) -> Json:
