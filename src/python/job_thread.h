@@ -22,7 +22,7 @@ namespace aimerge {
 class JobThread {
 public:
     /// Starts it. The signals of the process stay with the interpreter's threads.
-    /// @param request JSON text; the spelling of the level that is logged is spdlog's
+    /// @param request JSON text, with the `log_level` from which on lines are kept (spdlog's name of it)
     JobThread(std::string function, std::string request);
     /// Asks for the end and waits for it.
     ~JobThread();
