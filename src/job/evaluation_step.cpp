@@ -7,6 +7,8 @@
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
 
+#include <fmt/core.h>
+
 namespace aimerge {
 
 std::string digestOf(const EvaluationSettings& evaluation) {
