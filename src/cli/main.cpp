@@ -11,6 +11,7 @@
 #include "aimerge/distributed/job_summary.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/job/command_line.h"
+#include "aimerge/job/failure.h"
 #include "aimerge/job/same_on_all_ranks.h"
 
 #include <fmt/core.h>
@@ -18,8 +19,7 @@
 
 #include <array>
 #include <cstdio>
-#include <filesystem>
-#include <new>
+#include <exception>
 
 using namespace aimerge;
 
@@ -56,12 +56,6 @@ int fail(World& world, ExitCode code, const std::string& message) {
     return static_cast<int>(code);
 }
 
-/// "PATH: No such file or directory": what a look at a path came to.
-std::string textOf(const std::filesystem::filesystem_error& error) {
-    const std::string path = error.path1().empty() ? "the working folder" : error.path1().string();
-    return fmt::format("{}: cannot be looked at: {}", path, error.code().message());
-}
-
 /// Runs the chosen command; the code this rank ends with.
 int run(World& world, Request& request) {
     Options& options = request.options;
@@ -82,16 +76,11 @@ int run(World& world, Request& request) {
         if (world.isRoot()) tellUser("aimerge: {}\n", message);
         logEnd(message);
         return failure.exitCode();
-    } catch (const Error& error) {
-        return fail(world, error.exitCode(), error.what());
-    } catch (const std::bad_alloc&) {
-        return fail(world, ExitCode::Fault, "out of memory; set a smaller --memory-limit or use more ranks");
-    } catch (const std::filesystem::filesystem_error& error) {
-        return fail(world, ExitCode::Fault, textOf(error));
     } catch (const std::exception& error) {
-        const bool isOutput = std::ferror(stdout) != 0;
-        return fail(world, ExitCode::Fault,
-                    fmt::format("{}: {}", isOutput ? "standard output" : "unexpected fault", error.what()));
+        if (std::ferror(stdout) != 0 && !dynamic_cast<const Error*>(&error))
+            return fail(world, ExitCode::Fault, fmt::format("standard output: {}", error.what()));
+        const Failure failure = failureOf(error);
+        return fail(world, failure.code, failure.message);
     }
 }
 

@@ -2,8 +2,8 @@
 
 #include "cli/options.h"
 
-#include "aimerge/core/error.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/job/failure.h"
 #include "aimerge/job/job.h"
 
 #include <fmt/core.h>
@@ -44,12 +44,7 @@ void runSweep(World& world, const Options& options) {
     }
     const SweepOutcome outcome = sweep(world, options, config, options.only);
     fmt::print("{}", outcome.table);
-    if (outcome.failed == 0) return;
-    if (options.dryRun)
-        throw InputError("{}: {} of {} points cannot be made, for the reasons above", config.directory, outcome.failed,
-                         outcome.tried);
-    throw RuntimeFault("{}: {} of {} points failed, see the column `error` of points.csv; the others are done",
-                       config.directory, outcome.failed, outcome.tried);
+    requireNoFailedPoints(config, outcome, options.dryRun);
 }
 
 }  // namespace

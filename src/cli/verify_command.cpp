@@ -3,9 +3,9 @@
 
 #include "cli/options.h"
 
-#include "aimerge/core/error.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/job/failure.h"
 #include "aimerge/output/verify.h"
 
 #include <fmt/core.h>
@@ -51,10 +51,7 @@ void runVerify(World& world, const Options& options) {
     }
     const VerifyReport report = verify(options.subject, threadsPerRank(world, options));
     options.json ? printJson(report) : printText(report, options.subject);
-    if (!report.whole()) {
-        throw DamageFound("{}: {} {} found", options.subject, report.findings.size(),
-                          report.findings.size() == 1 ? "fault" : "faults");
-    }
+    requireWhole(options.subject, report);
 }
 
 }  // namespace
