@@ -175,6 +175,10 @@ void addPieces(std::vector<PieceAhead>& pieces, const File& file, ByteRange byte
         pieces.push_back({&file, {begin, std::min(begin + kReadAheadPieceBytes, bytes.end)}, reading});
 }
 
+std::uint64_t filledAhead(std::uint64_t bytes) {
+    return bytes - std::min(bytes / 4, kMostRequests * kReadAheadPieceBytes);
+}
+
 struct ReadAhead::Shared {
     using Lock = std::unique_lock<std::mutex>;
 
@@ -191,7 +195,7 @@ struct ReadAhead::Shared {
         ++file.open;
         if (isNew) return;
         piece.state = State::Plain;
-        pieces[place->second].reading = Reading::Repeated;
+        if (pieces[place->second].reading == Reading::Once) pieces[place->second].reading = Reading::Repeated;
     }
 
     void hold(Piece& piece) {
@@ -211,8 +215,7 @@ struct ReadAhead::Shared {
         while (!isStopping) {
             while (next < pieces.size() && pieces[next].state != State::Waiting) ++next;
             if (next == pieces.size()) return;
-            // A quarter is left to readers that come before us.
-            if (held > 0 && held + pieces[next].room() > limit / 4 * 3)
+            if (held > 0 && held + pieces[next].room() > filledAhead(limit))
                 room.wait(lock);
             else
                 fetch(pieces[next], lock);
@@ -319,6 +322,16 @@ ReadAhead::~ReadAhead() {
     }
     shared_->room.notify_all();
     for (std::thread& thread : shared_->threads) thread.join();
+}
+
+void ReadAhead::readOnceMore(std::size_t first, std::size_t end) {
+    const std::lock_guard lock(shared_->mutex);
+    for (std::size_t i = first; i < std::min(end, shared_->pieces.size()); ++i) {
+        Piece& piece = shared_->pieces[i];
+        if (piece.reading != Reading::Kept || piece.state == State::Reading) continue;
+        piece.reading = Reading::Once;
+        piece.taken = 0;
+    }
 }
 
 void ReadAhead::forget(std::size_t first, std::size_t end) {

@@ -232,7 +232,7 @@ private:
         if (!passes.empty()) {
             ThreadPool threads(threads_);
             mergePasses(world_, passes, threads, progressListener(world_, options_), mergesOn(options_),
-                        readAheadBytes(world_, options_, passes.front().job));
+                        readAheadBytes(world_, options_, passes.front().job, passes.size()));
         }
         const double each = announceMerged(group.front(), passes.size(), secondsSince(start));
 
@@ -413,7 +413,7 @@ private:
         }
         ThreadPool threads(threads_);
         mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_),
-                    readAheadBytes(world_, options_, passes.front().job));
+                    readAheadBytes(world_, options_, passes.front().job, passes.size()));
         for (std::size_t m = 0; m < methods.size(); ++m) fitInMemory(passes[m], merged[m], names);
         const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
         for (std::size_t m = 0; m < methods.size(); ++m) {
