@@ -3,8 +3,6 @@
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
-#include <set>
-#include <utility>
 
 namespace aimerge {
 namespace {
@@ -38,11 +36,7 @@ std::uint64_t keptBytes(const MergeJob& job, std::size_t tensor, const InputRead
 
 /// What several passes read stays in memory until their batch is done, if that fits.
 void keepBatch(std::span<PieceAhead> pieces, std::uint64_t memory) {
-    std::set<std::pair<const File*, std::uint64_t>> known;
-    std::uint64_t bytes = 0;
-    for (const PieceAhead& piece : pieces)
-        if (known.emplace(piece.file, piece.bytes.begin).second) bytes += piece.bytes.size();
-    if (bytes > filledAhead(memory)) return;
+    if (distinctBytes(pieces) > filledAhead(memory)) return;
     for (PieceAhead& piece : pieces) piece.reading = Reading::Kept;
 }
 

@@ -46,10 +46,14 @@ struct PieceAhead {
 /// The range in pieces, appended.
 void addPieces(std::vector<PieceAhead>& pieces, const File& file, ByteRange bytes, Reading reading);
 
+/// Those that stand in several pieces count once, also where a file has been opened several times.
+std::uint64_t distinctBytes(std::span<const PieceAhead> pieces);
+
 class ReadAhead {
 public:
     /// Begins to read. What is in the page cache already is left to File::readAt. Bytes that stand in several pieces are read
-    /// ahead for the first; they count as read repeatedly, unless they are kept.
+    /// ahead for the first; they count as read repeatedly, unless they are kept. Files are told apart by what they are on
+    /// the disk.
     /// @param pieces in the order of their use; their files stay where they are as long as this object lives, and have no
     ///        other ReadAhead
     /// @param bytes of memory; 0: nothing is read ahead
