@@ -36,7 +36,7 @@ beside_builds='^$' afterwards='^waits$'
 if [[ $quick == yes ]]; then beside_builds='^system$' afterwards='^(waits|system)$'; fi
 
 # Tests that wait for others, or for a time limit, leave the cores to the compilers.
-ctest --preset cpu --label-regex '^waits$' --label-exclude "$beside_builds" --parallel "$((2 * $(nproc)))" > build/waits.log 2>&1 &
+ctest --preset cpu --label-regex '^waits$' --label-exclude "$beside_builds" --parallel "$(nproc)" > build/waits.log 2>&1 &
 waiting=$!
 trap wait EXIT  # an error elsewhere does not leave them behind
 
