@@ -1,0 +1,21 @@
+"""aimerge: merges fine-tuned language models, with Activation-Informed Merging.
+
+Each function is a command of the same name (`python -m aimerge --help`), with the same checks, messages and bytes. It runs on
+threads of the engine; the calling thread waits without the interpreter's lock, so that several threads can run several jobs.
+What the engine says goes to the logger "aimerge".
+"""
+from __future__ import annotations
+
+from . import _engine
+from ._functions import calibrate, evaluate, inspect, merge, plan, relax, statistics, sweep, verify
+from .errors import DamageFound, Error, InputError, Interrupted, RuntimeFault, UsageError
+from .progress import Progress
+from .results import (Calibration, Evaluation, Finding, Merged, MergedCheckpoint, ModuleStatistics, Plan, Statistics, Sweep,
+                      TaskScore, Verification)
+
+__version__ = _engine.version()
+
+__all__ = ["Calibration", "DamageFound", "Error", "Evaluation", "Finding", "InputError", "Interrupted", "Merged",
+           "MergedCheckpoint", "ModuleStatistics", "Plan", "Progress", "RuntimeFault", "Statistics", "Sweep", "TaskScore",
+           "UsageError", "Verification", "calibrate", "evaluate", "inspect", "merge", "plan", "relax", "statistics", "sweep",
+           "verify"]
