@@ -1,4 +1,4 @@
-// A sweep: methods x combinations x omegas, merged and scored.
+// A sweep: methods x combinations x grid x omegas, merged and scored.
 
 #include "job/evaluation_step.h"
 #include "job/input_files.h"
@@ -40,8 +40,8 @@ double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Checkpoints that are written at the same time; each has its shards open.
-constexpr std::size_t kMostFoldersAtOnce = 16;
+/// Merges that are made at the same time; each has the files of its models and its own shards open.
+constexpr std::size_t kMostAtOnce = 16;
 
 class SweepRun {
 public:
@@ -201,8 +201,8 @@ private:
                 else
                     together.push_back(i);
             }
-            for (std::size_t begin = 0; begin < together.size(); begin += kMostFoldersAtOnce)
-                mergeFolders(std::span(together).subspan(begin, std::min(kMostFoldersAtOnce, together.size() - begin)));
+            for (std::size_t begin = 0; begin < together.size(); begin += kMostAtOnce)
+                mergeFolders(std::span(together).subspan(begin, std::min(kMostAtOnce, together.size() - begin)));
         }
     }
 
@@ -285,45 +285,71 @@ private:
         for (const std::vector<std::size_t>& group : pendingCombinations()) scoreCombination(group);
     }
 
-    /// The job of one method, for a part of its points at a time.
-    struct MethodJob {
-        MergeJob job;
+    /// Points that differ by omega alone: one job, which merges a part of them at a time.
+    struct Setting {
+        explicit Setting(std::size_t point) : points{point} {}
+        std::vector<std::size_t> points;
+        std::optional<MergeJob> job = {};
         KeptPreparations kept = {};
+        std::size_t done = 0;  // of the points
     };
 
-    /// Points of one method.
-    struct MethodPoints {
-        MethodJob* method;
+    /// Some points of a setting.
+    struct SettingPoints {
+        Setting* setting;
         std::vector<std::size_t> points;
     };
 
-    void scoreCombination(const std::vector<std::size_t>& group) {
-        std::list<MethodJob> jobs;
-        std::vector<std::pair<MethodJob*, std::size_t>> open;  // every point with its job
-        for (std::size_t begin = 0; begin < group.size();) {
-            std::vector<std::size_t> own;
-            const std::string& method = points()[group[begin]].method;
-            for (; begin < group.size() && points()[group[begin]].method == method; ++begin) own.push_back(group[begin]);
-            try {
-                shareFailures(world_, [&] { jobs.push_back({openGroup(own)}); });
-                for (const std::size_t i : own) open.emplace_back(&jobs.back(), i);
-            } catch (const SharedFailure& failure) {
-                for (const std::size_t i : own) attempt(i, [&]() -> EvaluationResult { throw failure; });
-            }
+    std::list<Setting> settingsOf(const std::vector<std::size_t>& group) const {
+        std::list<Setting> settings;
+        for (const std::size_t i : group) {
+            const auto setting = std::ranges::find_if(settings, [&](const Setting& known) {
+                const SweepPoint& first = points()[known.points.front()];
+                return first.method == points()[i].method && first.grid == points()[i].grid;
+            });
+            setting == settings.end() ? (void)settings.emplace_back(i) : setting->points.push_back(i);
         }
-        if (open.empty()) return;
-        const MergeJob& first = open.front().first->job;
-        const Plan plan = planEvaluation(world_, options_, *evaluation_, first.base());
-        const std::vector<std::string> names = ownTensors(first, plan);
-        const std::size_t room = pointsInMemory(first);
+        return settings;
+    }
+
+    /// Collective. @return false when it cannot be opened, which is then every point's failure
+    bool openSetting(Setting& setting) {
+        try {
+            shareFailures(world_, [&] { setting.job = openGroup(setting.points); });
+            return true;
+        } catch (const SharedFailure& failure) {
+            for (const std::size_t i : setting.points) attempt(i, [&]() -> EvaluationResult { throw failure; });
+            return false;
+        }
+    }
+
+    void scoreCombination(const std::vector<std::size_t>& group) {
+        std::list<Setting> settings = settingsOf(group);
+        std::optional<Plan> plan;  // what follows is the same for all jobs: their models are
+        std::vector<std::string> names;
+        std::size_t room = 0;
         PointMemory memory;
-        for (std::size_t begin = 0; begin < open.size(); begin += room) {
-            std::vector<MethodPoints> together;
-            for (std::size_t k = begin; k < std::min(begin + room, open.size()); ++k) {
-                if (together.empty() || together.back().method != open[k].first) together.push_back({open[k].first, {}});
-                together.back().points.push_back(open[k].second);
+        while (!settings.empty()) {
+            std::vector<SettingPoints> together;
+            std::size_t number = 0;
+            for (auto setting = settings.begin(); setting != settings.end() && together.size() < kMostAtOnce;) {
+                if (!setting->job && !openSetting(*setting)) {
+                    setting = settings.erase(setting);
+                    continue;
+                }
+                if (!plan) {
+                    plan = planEvaluation(world_, options_, *evaluation_, setting->job->base());
+                    names = ownTensors(*setting->job, *plan);
+                    room = pointsInMemory(*setting->job);
+                }
+                SettingPoints& some = together.emplace_back(&*setting);
+                for (; number < room && setting->done < setting->points.size(); ++number)
+                    some.points.push_back(setting->points[setting->done++]);
+                if (number == room) break;
+                ++setting;
             }
-            scoreTogether(together, plan, names, memory);
+            if (!together.empty()) scoreTogether(together, *plan, names, memory);
+            std::erase_if(settings, [](const Setting& setting) { return setting.done == setting.points.size(); });
         }
     }
 
@@ -389,36 +415,37 @@ private:
         runFeatcal(world_, options_, pass.job, provideFeatcalTexts(world_, options_, pass.job), target);
     }
 
-    /// Collective. Merges the points of all methods into memory, then scores one after the other.
-    void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names,
+    /// Collective. Merges the points of all settings into memory, then scores one after the other.
+    void scoreTogether(const std::vector<SettingPoints>& settings, const Plan& plan, const std::vector<std::string>& names,
                        PointMemory& memory) {
         const auto start = Clock::now();
         std::vector<MemoryPoints> merged;
-        merged.reserve(methods.size());
+        merged.reserve(settings.size());
         std::vector<MergePass> passes;
         std::size_t number = 0;
-        for (const MethodPoints& method : methods) {
-            MergeJob& job = method.method->job;
+        for (const auto& [setting, some] : settings) {
+            MergeJob& job = *setting->job;
             job.points.clear();
-            for (const std::size_t i : method.points)
+            for (const std::size_t i : some)
                 job.points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
+            const bool isWhole = some.size() == setting->points.size();
             passes.push_back({job,
                               unfittedOf(job, names),
-                              statisticsFor(job, points()[method.points.front()].combination),
+                              statisticsFor(job, points()[some.front()].combination),
                               {},
                               sensitivityFor(job),
                               merged.emplace_back(job, names, memory),
-                              &method.method->kept});
-            number += method.points.size();
+                              isWhole ? nullptr : &setting->kept});
+            number += some.size();
         }
         ThreadPool threads(threads_);
         mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_),
                     readAheadBytes(world_, options_, passes.front().job));
-        for (std::size_t m = 0; m < methods.size(); ++m) fitInMemory(passes[m], merged[m], names);
-        const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
-        for (std::size_t m = 0; m < methods.size(); ++m) {
-            for (std::size_t k = 0; k < methods[m].points.size(); ++k) {
-                const std::size_t i = methods[m].points[k];
+        for (std::size_t m = 0; m < settings.size(); ++m) fitInMemory(passes[m], merged[m], names);
+        const double each = announceMerged(settings.front().points.front(), number, secondsSince(start));
+        for (std::size_t m = 0; m < settings.size(); ++m) {
+            for (std::size_t k = 0; k < settings[m].points.size(); ++k) {
+                const std::size_t i = settings[m].points[k];
                 const auto takeAndScore = [&] {
                     shareFailures(world_, [&] {
                         if (passes[m].error) std::rethrow_exception(passes[m].error);
@@ -453,6 +480,8 @@ SweepConfig openSweep(World& world, const JobOptions& options, const ConfigText&
         for (SweepPoint& point : parsed.points)
             if (point.config) point.config->allowsCrimes = options.allowsCrimes;
         sayUnread(world, options, parsed.unread);
+        if (world.isRoot())
+            for (const std::string& remark : parsed.remarks) spdlog::info("{}", remark);
         return parsed;
     });
 }
