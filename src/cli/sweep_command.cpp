@@ -22,6 +22,8 @@ void declareSweep(CLI::App& app, Options& options) {
         "Only these merged points: method=ties,omega=0.4,combination=code+math, or by a key of the grid, density=0.2 "
         "(repeatable)");
     declareShardSize(app, options);
+    declareScatter(app, options);
+    declareGather(app, options);
     app.add_flag("--list-combinations", options.listCombinations,
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);
