@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _engine
-from ._functions import Device, PathArgument, SetArgument, _call, _config, _evaluation, _evaluation_request, _merged, _overrides, _path
-from ._functions import ConfigArgument
-from ._engine import Json
+from ._engine import Failure, Json
+from ._functions import (ConfigArgument, Device, PathArgument, SetArgument, _call, _config, _evaluation, _merged, _overrides,
+                         _scoring)
 from .progress import ProgressArgument
 from .results import Evaluation, Merged
 
@@ -21,7 +21,9 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "
 
 
 class HeldMerge(Mapping[str, "npt.NDArray[Any]"]):
-    """The tensors of a merged model by name, each merged when it is first asked for. Made by `merge(config, out=None)`.
+    """A merge in memory: the tensors of the merged model by name, each merged when it is first asked for.
+
+    Arguments: as `merge`. @raises UsageError, InputError; also for what needs a folder: several omegas or documents, featcal
 
     Its memory is freed by `close`, at the end of a `with`, or with the object; arrays that were given out keep theirs.
     """
@@ -43,7 +45,10 @@ class HeldMerge(Mapping[str, "npt.NDArray[Any]"]):
         """The memory of a tensor, which lives as long as what is made of it."""
         if name not in self._tensors:
             raise KeyError(name)
-        return _engine.run_with_bytes("held_tensor", {"held": self._held, "tensor": name}, self._size(name))
+        try:
+            return _engine.run_with_memory("held_tensor", {"held": self._held, "tensor": name}, self._size(name))
+        except Failure as failure:
+            raise failure.error() from None
 
     def _size(self, name: str) -> int:
         size = _BYTES[self.dtype(name)]
@@ -94,7 +99,7 @@ class HeldMerge(Mapping[str, "npt.NDArray[Any]"]):
                  multiple_choice: Literal["acc", "acc_norm"] = "acc_norm", block_length: int = 256, samples: bool = False,
                  progress: ProgressArgument = None) -> Evaluation:
         """Merges what is not merged yet and scores the model: as `aimerge.evaluate` scores its folder."""
-        request = {"held": self._held, **_evaluation_request(suites, dtype, multiple_choice, block_length, samples)}
+        request = {"held": self._held, **_scoring(suites, dtype, multiple_choice, block_length, samples)}
         return _evaluation("the merged model", dtype, _call("held_evaluate", request, progress))
 
     def save(self, out: PathArgument, *, overwrite: bool = False, progress: ProgressArgument = None) -> Merged:
