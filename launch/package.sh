@@ -3,8 +3,8 @@
 # libraries along, though not MPI. Made on Debian 12, they run there, on Debian 13, and on Ubuntu 24.04 or newer.
 #
 # usage: launch/package.sh [--check]
-#   --check  also installs the .deb in fresh roots of Debian and Ubuntu (made by debootstrap in build/roots, kept as a cache), where it
-#            measures, merges and reports; needs root and a network
+#   --check  also makes the Python wheel (launch/wheel.sh), and installs it and the .deb in fresh roots of Debian and Ubuntu (made by
+#            debootstrap in build/roots, kept as a cache), where they measure, merge and report; needs root and a network
 #
 # To install: apt-get install ./aimerge_*.deb, or unpack the .tar.gz anywhere. See docs/installing.md.
 set -euo pipefail
@@ -28,5 +28,6 @@ rm -rf build/packages/_CPack_Packages
 ls -sh build/packages
 if [[ $check == yes ]]; then
     command -v debootstrap > /dev/null || fail "--check needs debootstrap: apt-get install debootstrap"
+    ./launch/wheel.sh
     ctest --preset cpu --label-regex package --verbose
 fi

@@ -1,4 +1,4 @@
-"""The packages that launch/package.sh made, in fresh roots of Debian 12 and 13 and Ubuntu 24.04, which have nothing but what the .deb asks for: a real
+"""The packages that launch/package.sh made, and the wheel of launch/wheel.sh, in fresh roots of Debian 12 and 13 and Ubuntu 24.04, which have nothing but what the .deb asks for: a real
 model is measured, merged and reported on there, and the merge has the bytes that the build writes here.
 
 Roots are made by debootstrap in build/roots and stay there, with the distributions' packages; each run works on a copy in memory
@@ -51,6 +51,14 @@ JOB = """
 PS4='[$(date +%T)] '
 cd /job
 apt-get update -qq
+# The wheel where there is no MPI.
+apt-get install -y -qq --no-install-recommends python3-venv python3-numpy python3-jinja2 > apt-python.log
+python3 -m venv --system-site-packages /tmp/env
+/tmp/env/bin/pip install --quiet --no-index --no-deps ./aimerge-*.whl
+export AIMERGE_CACHE_DIR=/tmp/fresh-wheel
+/tmp/env/bin/python -c 'import aimerge; print(aimerge.merge("merge.yaml", "by-python", threads=1)); assert aimerge._libraries.missing'
+/tmp/env/bin/python -m aimerge merge merge.yaml --out by-wheels-program --threads 1
+unset AIMERGE_CACHE_DIR
 apt-get install -y -qq --no-install-recommends ./aimerge.deb > apt.log
 if ldd /usr/bin/aimerge /usr/lib/aimerge/libaimerge_torch.so | grep 'not found'; then exit 1; fi
 aimerge --version
@@ -71,6 +79,8 @@ AIMERGE_CACHE_DIR=/tmp/fresh-again unpacked/bin/aimerge merge merge.yaml --out b
 def why_not():
     if len(list(PACKAGES.glob("*.deb"))) != 1:
         return "there is no package: launch/package.sh makes it"
+    if len(list(PACKAGES.glob("*.whl"))) != 1:
+        return "there is no wheel: launch/wheel.sh makes it"
     if os.geteuid() != 0:
         return "needs root, for chroot"
     return "" if shutil.which("debootstrap") else "there is no debootstrap"
@@ -112,6 +122,7 @@ class Package(AimergeTest):
         root.mkdir()
         for kind in ("deb", "tar.gz"):
             shutil.copy(next(PACKAGES.glob(f"*.{kind}")), job / f"aimerge.{kind}")
+        shutil.copy(next(PACKAGES.glob("*.whl")), job)
         result = subprocess.run(["unshare", "--mount", "sh", "-ec", ENTER, "enter", root, bare, job, FAMILY, ROOTS / f"{name}.downloads", JOB],
                                 text=True, capture_output=True)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
@@ -119,7 +130,7 @@ class Package(AimergeTest):
         here = self.merged_here()
         self.assertIn("model.safetensors", here)
         self.assertNotEqual(here["model.safetensors"], (FAMILY / "base/model.safetensors").read_bytes())
-        for out in ("by-deb", "by-two-ranks", "by-mergekit-yaml", "by-tar"):
+        for out in ("by-python", "by-wheels-program", "by-deb", "by-two-ranks", "by-mergekit-yaml", "by-tar"):
             self.assertTrue(file_bytes(job / out) == here, f"{name}: {out} has other bytes than the build here")
         self.assertGreater((job / "log.h5").stat().st_size, 100_000)
         page = (job / "sweep/report/report.html").read_text(encoding="utf-8")

@@ -368,6 +368,21 @@ assert len(libraries) == 2, libraries
             self.python(code, out, *order, AIMERGE_CACHE_DIR=str(self.folder / f"cache-{out}"))  # measured each time
             self.assertEqual(file_bytes(self.folder / out), file_bytes(self.folder / "alone"))
 
+    @unittest.skipUnless(HAS_TORCH, "there is no torch for Python 3.10")
+    def test_a_torch_that_is_loaded_for_all_is_refused(self):
+        code = """
+import os, sys, aimerge
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+import torch
+try:
+    aimerge.merge("merge.yaml", "out", threads=1)
+    raise AssertionError("not refused")
+except aimerge.UsageError as error:
+    assert "RTLD_GLOBAL" in str(error)
+"""
+        self.config(self.aim_config())
+        self.python(code)
+
     @unittest.skipUnless(HAS_TORCH, "there is no such mypy for Python 3.10")
     def test_its_types_are_strict(self):
         (self.folder / "user.py").write_text("import aimerge\nscore: float = aimerge.evaluate('m', 's').tasks[0].score\n"

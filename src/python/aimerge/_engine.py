@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _libraries
-from .errors import BY_EXIT_CODE, Error, RuntimeFault
+from .errors import BY_EXIT_CODE, Error, RuntimeFault, UsageError
 from .progress import Listener, Progress
 
 if TYPE_CHECKING:
@@ -59,8 +59,16 @@ class Failure(Exception):
         return BY_EXIT_CODE.get(self.code, RuntimeFault)(self.message, result)
 
 
+def _require_private_torch() -> None:
+    """The engine's libtorch would call functions of another version that were loaded for all libraries of the process."""
+    if "torch" in sys.modules and hasattr(ctypes.CDLL(None), "aoti_torch_device_type_cpu"):
+        raise UsageError("torch was imported with RTLD_GLOBAL (sys.setdlopenflags), so that its functions would take the place of "
+                         "aimerge's; import it without, or run aimerge in a process of its own")
+
+
 class _Job:
     def __init__(self, function: str, request: Json) -> None:
+        _require_private_torch()
         text = json.dumps({**request, "log_level": _log_level()}, ensure_ascii=False).encode()
         self._pointer: int | None = _library.aimerge_start(function.encode(), text)
         if self._pointer is None:
