@@ -41,13 +41,13 @@ threaded=(core safetensors checkpoint output merge)
 programs=(aimerge hide_folders fail_io no_locks)
 commands='goldens|slices|documents|lora|unshared_files|report|importance|sensitivity|sequential|measurements|pytorch_files'
 threaded_commands='goldens|slices|identity'
-left_out=(--exclude-regex '^(every_method_test|strided_walk_test)$')  # minutes each
+left_out=(--label-exclude '^slow$') slow=()
 if [[ $all == yes ]]; then
     rooms+=(model calibration evaluation)
     # Not test_bad_input, which limits the address space: AddressSanitizer takes terabytes of it.
     commands+='|io_faults|kills|faults|identity|evaluate|sweep'
     threaded_commands+='|documents|lora|unshared_files'
-    left_out=()
+    left_out=() slow=(slow_tests)
 fi
 build/venv/bin/python src/tools/make_family.py build/family --downloads build/downloads
 
@@ -58,7 +58,7 @@ profiles="$PWD/build/asan/profiles"
 rm -rf "$profiles"
 export LLVM_PROFILE_FILE="$profiles/%4m.profraw"  # processes of one program add to one of four files
 targets=("${rooms[@]/#/tests/}")
-build asan fuzzers fuzz_sweep_config "${programs[@]}" "${targets[@]/%//all}"
+build asan fuzzers fuzz_sweep_config "${programs[@]}" "${targets[@]/%//all}" "${slow[@]}"
 run asan "$(IFS='|'; echo "${rooms[*]}")|test_($commands)"
 build/venv/bin/python src/tools/line_coverage.py build/asan "$profiles"
 unset LLVM_PROFILE_FILE
@@ -69,5 +69,5 @@ ASAN_OPTIONS='' tests/fuzz/run.sh "$seconds"
 say "ThreadSanitizer"
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1  # OpenMPI, libgomp and libtorch are not built with it
 targets=("${threaded[@]/#/tests/}")
-build tsan "${programs[@]}" "${targets[@]/%//all}"
+build tsan "${programs[@]}" "${targets[@]/%//all}" "${slow[@]}"
 run tsan "$(IFS='|'; echo "${threaded[*]}")|test_($threaded_commands)"

@@ -31,6 +31,15 @@ preparing=$!
 cmake --build --preset cpu --parallel "$(nproc)"
 wait "$preparing" || { cat build/prepare.log >&2; exit 1; }
 
+# Labels that the two runs of CTest leave out.
+beside_builds='^$' afterwards='^waits$'
+if [[ $quick == yes ]]; then beside_builds='^system$' afterwards='^(waits|system)$'; fi
+
+# Tests that wait for others, or for a time limit, leave the cores to the compilers.
+ctest --preset cpu --label-regex '^waits$' --label-exclude "$beside_builds" --parallel "$(nproc)" > build/waits.log 2>&1 &
+waiting=$!
+trap wait EXIT  # an error elsewhere does not leave them behind
+
 if reason="$(./launch/setup.sh --cuda 2>&1)"; then
     mkdir -p build/cuda
     cmake --preset cuda -DAIMERGE_WERROR=ON > build/cuda/configure.log 2>&1 || { cat build/cuda/configure.log >&2; exit 1; }
@@ -43,9 +52,10 @@ fi
 
 if [[ $sanitizers == yes ]]; then ./launch/sanitize.sh; fi
 
-selection=()
-if [[ $quick == yes ]]; then
-    selection=(--label-exclude system)
-fi
-# One more than there are cores: some tests wait more than they compute.
-ctest --preset cpu --parallel "$(($(nproc) + 1))" "${selection[@]}"
+rc=0
+wait "$waiting" || rc=$?
+cat build/waits.log
+
+# One more than there are cores: some wait a little.
+ctest --preset cpu --label-exclude "$afterwards" --parallel "$(($(nproc) + 1))"
+exit "$rc"

@@ -9,11 +9,11 @@ namespace {
 
 /// What a block has and takes, per token where it is an activation. One of these for each kind of block.
 struct BlockFigures {
-    std::vector<ModuleDescription> modules;
-    std::vector<std::size_t> inputs;  // how many modules each of its inputs enters
-    std::int64_t kept = 0;            // elements for the backward pass
-    std::int64_t state = 0;           // elements beside the hidden state, at the widest place between its modules
-    std::int64_t work = 0;            // elements at its widest moment, beside the hidden state and its own input
+    std::vector<ModuleDescription> modules;  // single numbers behind the others
+    std::vector<std::size_t> inputs;         // how many modules each of its inputs enters
+    std::int64_t kept = 0;                   // elements for the backward pass
+    std::int64_t state = 0;                  // elements beside the hidden state, at the widest place between its modules
+    std::int64_t work = 0;                   // elements at its widest moment, beside the hidden state and its own input
 };
 
 BlockFigures figuresOf(const NormDescription& norm) {
@@ -29,8 +29,8 @@ BlockFigures figuresOf(const AttentionDescription& attention) {
                          .state = 2 * (queries + keys),
                          .work = 2 * (queries + keys)};
     if (attention.queryNorm) {
-        for (const auto& norm : {attention.queryNorm, attention.keyNorm}) {
-            figures.modules.push_back(norm->module());
+        for (const HeadNorm& part : attention.headNorms()) {
+            figures.modules.push_back(part.norm.module());
             figures.inputs.push_back(1);
         }
         figures.kept += queries + keys;  // before the norms
@@ -48,6 +48,7 @@ BlockFigures figuresOf(const MlpDescription& mlp) {
                          .state = mlp.inner,
                          .work = 2 * mlp.inner};
     figures.modules.push_back(mlp.output);
+    figures.modules.insert(figures.modules.end(), mlp.numbers.begin(), mlp.numbers.end());
     return figures;
 }
 
@@ -75,6 +76,21 @@ std::int64_t besideBranch(const LayerDescription& layer) {
 
 }  // namespace
 
+std::vector<HeadNorm> AttentionDescription::headNorms() const {
+    std::vector<HeadNorm> norms;
+    const auto add = [&](const NormDescription& norm, bool isOfQueries, std::int64_t ofThem) {
+        if (!normalisesEachHead) return norms.push_back({norm, isOfQueries, 0, ofThem * headDim});
+        for (std::int64_t head = 0; head < ofThem; ++head) {
+            NormDescription own = norm;
+            own.name = fmt::format("{}.{}", norm.name, head);
+            norms.push_back({own, isOfQueries, head * headDim, headDim});
+        }
+    };
+    if (queryNorm) add(*queryNorm, true, heads);
+    if (keyNorm) add(*keyNorm, false, keyValueHeads);
+    return norms;
+}
+
 std::int64_t ModuleDescription::elements() const {
     std::int64_t product = 1;
     for (const std::int64_t size : shape) product *= size;
@@ -91,12 +107,14 @@ std::vector<ModuleDescription> LayerDescription::modules() const {
 
 std::vector<InputDescription> LayerDescription::inputs() const {
     std::vector<InputDescription> inputs;
-    std::size_t first = 0;
+    std::size_t firstOfBlock = 0;
     overFigures(*this, [&](const BlockFigures& block) {
+        std::size_t first = firstOfBlock;
         for (const std::size_t count : block.inputs) {
             inputs.push_back({first, count});
             first += count;
         }
+        firstOfBlock += block.modules.size();
     });
     return inputs;
 }
@@ -123,7 +141,10 @@ std::int64_t LayerDescription::widestWork() const {
     std::int64_t widest = 0, hidden = 0;
     overFigures(*this, [&](const BlockFigures& block) {
         widest = std::max(widest, block.work);
-        if (!block.modules.empty()) hidden = std::max(hidden, block.modules.back().outputs());
+        std::int64_t last = 0;
+        for (const ModuleDescription& module : block.modules)
+            if (!module.isNumber) last = module.outputs();
+        hidden = std::max(hidden, last);
     });
     return 2 * hidden + widest + besideBranch(*this);
 }

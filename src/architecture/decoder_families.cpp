@@ -71,13 +71,23 @@ void rotateAsText(const KeyReader& /*config*/, const ModelConfig& /*sizes*/, Dec
         if (rotation.scaling.type == "mrope") rotation.scaling.type = "default";
 }
 
-/// Queries behind original_max_position_embeddings are scaled (llama_4_scaling_beta): such sequences are not run.
-void adjustMinistral3(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
+/// Of model types whose default, where it is missing, is more than a theta.
+const Json* requiredScaling(const KeyReader& config, const char* modelType) {
     const Json* parameters = config.find("rope_parameters");
     if (parameters == nullptr) parameters = config.find("rope_scaling");
     if (parameters == nullptr)
-        throw InputError("{}: rope_parameters is missing; the decoder runs ministral3 with that of config.json only",
-                         config.fileName());
+        throw InputError("{}: rope_parameters is missing; the decoder runs {} with that of config.json only",
+                         config.fileName(), modelType);
+    return parameters;
+}
+
+void adjustApertus(const KeyReader& config, const ModelConfig& /*sizes*/, DecoderDescription& /*decoder*/) {
+    requiredScaling(config, "apertus");
+}
+
+/// Queries behind original_max_position_embeddings are scaled (llama_4_scaling_beta): such sequences are not run.
+void adjustMinistral3(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) {
+    const Json* parameters = requiredScaling(config, "ministral3");
     if (parameters->is_object() && parameters->contains("llama_4_scaling_beta"))
         decoder.mostPositions = std::max<std::int64_t>(1, sizes.rope.originalPositions);
 }
@@ -345,12 +355,37 @@ constexpr DecoderFamily kGlm4{
     .rotatedShare = 0.5};
 constexpr DecoderFamily kErnie{
     .modelType = "ernie4_5", .maxPositions = 131072, .headDim = 128, .eps = 1e-5, .theta = 5e5, .rotatesInterleaved = true};
+constexpr DecoderFamily kHelium{.modelType = "helium",
+                                .maxPositions = 4096,
+                                .headDim = 128,
+                                .eps = 1e-8,
+                                .theta = 1e5,
+                                .norm = NormKind::RmsRoundedOnce,
+                                .rotatesInterleaved = true};
+
+// An MLP without gate, between RMS norms.
+
+constexpr DecoderFamily kApertus{.modelType = "apertus",
+                                 .maxPositions = 65536,
+                                 .eps = 1e-5,
+                                 .theta = 1.2e7,
+                                 .activation = "xielu",
+                                 .names = {.beforeAttention = "attention_layernorm",
+                                           .beforeMlp = "feedforward_layernorm",
+                                           .queryNorm = "self_attn.q_norm",
+                                           .keyNorm = "self_attn.k_norm",
+                                           .gate = nullptr,
+                                           .activation = "mlp.act_fn"},
+                                 .adjust = adjustApertus};
+constexpr DecoderFamily kArcee{
+    .modelType = "arcee", .maxPositions = 4096, .eps = 1e-5, .activation = "relu2", .names = {.gate = nullptr}};
+
 constexpr std::array kDecoderFamilies{
-    &kLlama,     &kMistral,     &kQwen2,    &kQwen3,      &kPhi3,    &kGemma2,      &kInternLm3, &kSeedOss,
-    &kMinistral, &kMinistral3,  &kMistral3, &kGemma,      &kQwen2Vl, &kQwen2VlText, &kQwen25Vl,  &kQwen25VlText,
-    &kQwen3Vl,   &kQwen3VlText, &kGemma3,   &kGemma3Text, &kOlmo2,   &kOlmo3,       &kExaone4,   &kSmolLm3,
-    &kGranite,   &kCohere,      &kCohere2,  &kHunyuan,    &kGlm,     &kGlm4,        &kErnie,     &kStarcoder2,
-    &kStableLm,  &kPhi,         &kNeoX,     &kFalcon,     &kGpt2,    &kOpt};
+    &kLlama,      &kMistral,    &kQwen2,  &kQwen3,   &kPhi3,        &kGemma2,   &kInternLm3,    &kSeedOss, &kMinistral,
+    &kMinistral3, &kMistral3,   &kGemma,  &kQwen2Vl, &kQwen2VlText, &kQwen25Vl, &kQwen25VlText, &kQwen3Vl, &kQwen3VlText,
+    &kGemma3,     &kGemma3Text, &kOlmo2,  &kOlmo3,   &kExaone4,     &kSmolLm3,  &kGranite,      &kCohere,  &kCohere2,
+    &kHunyuan,    &kGlm,        &kGlm4,   &kErnie,   &kStarcoder2,  &kStableLm, &kPhi,          &kNeoX,    &kFalcon,
+    &kGpt2,       &kOpt,        &kHelium, &kApertus, &kArcee,       &kNemotron, &kPersimmon,    &kGptJ,    &kGptBigCode};
 
 }  // namespace
 

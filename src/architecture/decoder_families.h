@@ -35,7 +35,8 @@ struct LayerNames {
     const char* attention = nullptr;  // queries, keys and values in one
     const char *queryNorm = nullptr, *keyNorm = nullptr;
     const char *gate = "mlp.gate_proj", *up = "mlp.up_proj", *down = "mlp.down_proj";
-    const char* mlp = nullptr;  // gate and up in one
+    const char* mlp = nullptr;         // gate and up in one
+    const char* activation = nullptr;  // a module of the activation function's numbers
 };
 
 struct DecoderFamily {
@@ -69,7 +70,8 @@ struct DecoderFamily {
     void (*adjust)(const KeyReader& config, const ModelConfig& sizes, DecoderDescription& decoder) = nullptr;
 };
 
-extern const DecoderFamily kStarcoder2, kStableLm, kPhi, kNeoX, kGpt2, kOpt, kFalcon;
+extern const DecoderFamily kStarcoder2, kStableLm, kPhi, kNeoX, kGpt2, kOpt, kFalcon, kNemotron, kPersimmon, kGptJ,
+    kGptBigCode;
 
 /// Null for others.
 const DecoderFamily* findDecoderFamily(std::string_view modelType);

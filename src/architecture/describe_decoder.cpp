@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace aimerge {
 namespace {
@@ -15,8 +18,11 @@ ActivationFunction activationOf(const KeyReader& config, const DecoderFamily& fa
         return ActivationFunction::GeluTanh;
     if (!isGated && sizes.activation == "gelu") return ActivationFunction::Gelu;
     if (!isGated && sizes.activation == "relu") return ActivationFunction::Relu;
+    if (!isGated && sizes.activation == "relu2") return ActivationFunction::SquaredRelu;
+    if (family.names.activation && sizes.activation == "xielu") return ActivationFunction::Xielu;
     config.cannotRun(family.activationKey, sizes.activation,
-                     isGated ? "silu and gelu_pytorch_tanh" : "silu, gelu, gelu_new, gelu_pytorch_tanh and relu");
+                     isGated ? "silu and gelu_pytorch_tanh"
+                             : "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, and xielu of apertus");
 }
 
 /// @throws InputError
@@ -30,7 +36,7 @@ void requireRunnableSizes(const DecoderFamily& family, const KeyReader& config, 
         throw InputError("{}: head_dim is {}, expected an even number", config.fileName(), sizes.headDim);
     if (family.rotates && !family.rotatesPart && sizes.rope.rotatedShare != 1)
         config.cannotRun("partial_rotary_factor", sizes.rope.rotatedShare,
-                         "1 only, but for phi3, glm, glm4, phi, stablelm and gpt_neox");
+                         "1 only, but for phi3, glm, glm4, phi, stablelm, gpt_neox, nemotron and persimmon");
 }
 
 /// Makes a layer's blocks from a family's names and flags.
@@ -105,6 +111,10 @@ private:
         return attention;
     }
 
+    ModuleDescription number(const char* name, std::vector<std::int64_t> shape) const {
+        return {.name = std::string(family_.names.activation) + "." + name, .shape = std::move(shape), .isNumber = true};
+    }
+
     NormDescription headNorm(const char* name, std::int64_t channels) const {
         return {name, channels, family_.norm, sizes_.rmsNormEps, Stream::Input, Stream::Input};
     }
@@ -121,6 +131,8 @@ private:
             mlp.projections = {linear(names.up, inner, hidden)};
         mlp.activation = activation_;
         mlp.output = linear(names.down, hidden, inner);
+        if (activation_ == ActivationFunction::Xielu)
+            mlp.numbers = {number("alpha_p", {1}), number("alpha_n", {1}), number("beta", {}), number("eps", {})};
         return mlp;
     }
 

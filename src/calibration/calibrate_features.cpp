@@ -193,7 +193,8 @@ private:
         std::vector<std::string> tensors{decoder.embedding};
         for (std::int64_t layer = 0; layer < layers_; ++layer)
             for (const ModuleDescription& module : decoder.layers[static_cast<std::size_t>(layer)].modules())
-                for (const char* kind : {".weight", ".bias"}) tensors.push_back(decoder.moduleName(layer, module) + kind);
+                for (const char* kind : {".weight", ".bias", ""})
+                    tensors.push_back(decoder.moduleName(layer, module) + kind);
         if (job_.base) requireFiniteWeights(*job_.base, tensors);
         for (const FeatcalTeacher& teacher : job_.teachers) requireFiniteWeights(teacher.model, tensors);
     }

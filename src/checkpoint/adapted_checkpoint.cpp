@@ -1,6 +1,7 @@
 // The part of Checkpoint that puts an adapter over a base model.
 
 #include "aimerge/architecture/name_mapping.h"
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
 #include "checkpoint/first_names.h"
@@ -79,7 +80,7 @@ void Checkpoint::apply(Adapter adapter) {
         else if (const auto* factors = std::get_if<LowRankUpdate>(&update))
             checkFactors(target, *factors, adapter);
     }
-    adapter_ = std::move(adapter);
+    adapter_ = std::make_shared<Adapter>(std::move(adapter));
 }
 
 bool Checkpoint::isHeadTied() const {

@@ -1,5 +1,6 @@
 #include "aimerge/checkpoint/checkpoint.h"
 
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/hub_cache.h"
 #include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/core/environment.h"

@@ -1,6 +1,7 @@
 // The part of Checkpoint that takes over the names of another model, or those that its own has without a wrapper.
 
 #include "aimerge/architecture/name_mapping.h"
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/checkpoint.h"
 #include "checkpoint/first_names.h"
 

@@ -29,6 +29,7 @@ void declareEvaluate(CLI::App& app, Options& options) {
         ->capture_default_str();
     app.add_option("--samples", options.samples, "Write the result of every item to this file (.jsonl)");
     app.add_flag("--json", options.json, "Print the scores as JSON");
+    declareScatter(app, options);
     declareComputeOptions(app, options);
 }
 

@@ -74,7 +74,7 @@ void declareShardSize(CLI::App& app, Options& options) {
 void declareReadAhead(CLI::App& app, Options& options) {
     declareSize(app, "--read-ahead", options.readAhead,
                 "Memory per rank in which weights are read before they are needed; 0: they are read when they are (default: "
-                "chosen by models and threads, within --memory-limit)");
+                "chosen by models, method and threads, within --memory-limit)");
 }
 
 void declareScatter(CLI::App& app, Options& options) {

@@ -1,4 +1,4 @@
-// aimerge sweep CONFIG: methods x combinations x omegas, merged and scored.
+// aimerge sweep CONFIG: methods x combinations x grid x omegas, merged and scored.
 
 #include "cli/options.h"
 
@@ -17,9 +17,13 @@ namespace {
 
 void declareSweep(CLI::App& app, Options& options) {
     app.add_option("config", options.subject, "Sweep config (YAML)")->required();
-    app.add_option("--only", options.only,
-                   "Only these merged points: method=ties,omega=0.4,combination=code+math (repeatable)");
+    app.add_option(
+        "--only", options.only,
+        "Only these merged points: method=ties,omega=0.4,combination=code+math, or by a key of the grid, density=0.2 "
+        "(repeatable)");
     declareShardSize(app, options);
+    declareScatter(app, options);
+    declareGather(app, options);
     app.add_flag("--list-combinations", options.listCombinations,
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);

@@ -3,7 +3,8 @@
 # aimerge_room(checkpoint SOURCES a.cpp b.cpp USES core LINKS PkgConfig::xxhash)
 #   USES    other rooms: their headers and libraries are part of this one's interface
 #   LINKS   third-party targets, private
-#   CUDA    sources (.cu, or .cpp that call the CUDA runtime) that are built where AIMERGE_CUDA is ON
+#   CUDA    sources (.cu, or .cpp that call the CUDA runtime) that are built where AIMERGE_CUDA is ON. Such a room alone has
+#           AIMERGE_HAS_CUDA (0 or 1): the objects of the others are the same in every build, so ccache has them already
 function(aimerge_room room)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES;LINKS;CUDA")
   add_library(aimerge_${room} STATIC ${arg_SOURCES})
@@ -12,6 +13,9 @@ function(aimerge_room room)
   target_include_directories(aimerge_${room} PUBLIC "${PROJECT_SOURCE_DIR}/include" PRIVATE "${PROJECT_SOURCE_DIR}/src")
   list(TRANSFORM arg_USES PREPEND aimerge::)
   target_link_libraries(aimerge_${room} PUBLIC ${arg_USES} fmt::fmt nlohmann_json::nlohmann_json PRIVATE aimerge_flags ${arg_LINKS})
+  if(arg_CUDA)
+    target_compile_definitions(aimerge_${room} PRIVATE AIMERGE_HAS_CUDA=$<BOOL:${AIMERGE_CUDA}>)
+  endif()
   if(AIMERGE_CUDA AND arg_CUDA)
     target_sources(aimerge_${room} PRIVATE ${arg_CUDA})
     target_link_libraries(aimerge_${room} PRIVATE LibTorch::cudart)
@@ -25,8 +29,10 @@ endfunction()
 #   LABELS  of ctest, beside the room
 #   GPU     computes on a CUDA device (tests/support/test_device.h): where there is none the test is skipped with the reason. Ranks
 #           share the GPU
+#   SLOW    takes minutes with sanitizers: there the target `slow_tests` alone builds it, and it has the label `slow`
+#   WAITS   waits more than it computes: label `waits` (launch/test.sh runs these beside the compilers)
 function(aimerge_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "GPU" "TIMEOUT" "SOURCES;USES;LINKS;RANKS;LABELS;ENVIRONMENT")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "GPU;SLOW;WAITS" "TIMEOUT" "SOURCES;USES;LINKS;RANKS;LABELS;ENVIRONMENT")
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
@@ -40,7 +46,8 @@ function(aimerge_test name)
   target_compile_options(${name} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>) # a test is compiled more often than it runs
   target_compile_definitions(${name} PRIVATE
     AIMERGE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
-    AIMERGE_SOURCE_ROOT="${PROJECT_SOURCE_DIR}")
+    AIMERGE_SOURCE_ROOT="${PROJECT_SOURCE_DIR}"
+    AIMERGE_HAS_CUDA=$<BOOL:${AIMERGE_CUDA}>)
   if(arg_GPU)
     target_compile_definitions(${name} PRIVATE AIMERGE_TEST_ON_GPU)
     target_link_libraries(${name} PRIVATE aimerge::device)
@@ -49,6 +56,19 @@ function(aimerge_test name)
       add_custom_target(gpu_tests)
     endif()
     add_dependencies(gpu_tests ${name})
+  endif()
+  if(arg_SLOW)
+    list(APPEND arg_LABELS slow)
+    if(AIMERGE_SANITIZE)
+      set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    endif()
+    if(NOT TARGET slow_tests)
+      add_custom_target(slow_tests)
+    endif()
+    add_dependencies(slow_tests ${name})
+  endif()
+  if(arg_WAITS)
+    list(APPEND arg_LABELS waits)
   endif()
   get_filename_component(_room "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
   list(APPEND arg_LABELS ${_room})

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -122,6 +124,22 @@ private:
     bool isRefused_ = false;
 };
 
+/// Which file on the disk a File is.
+class Identities {
+public:
+    using Identity = std::pair<std::uint64_t, std::uint64_t>;  // device, inode
+
+    Identity of(const File& file) {
+        const auto [place, isNew] = known_.try_emplace(&file);
+        struct stat status {};
+        if (isNew && ::fstat(file.descriptor(), &status) == 0) place->second = {status.st_dev, status.st_ino};
+        return place->second;
+    }
+
+private:
+    std::unordered_map<const File*, Identity> known_;
+};
+
 enum class Outcome { Whole, Failed, Misaligned };
 
 /// `wanted` bytes at `offset`; `room` may be asked for, which is a multiple of kAlignment where that matters.
@@ -175,13 +193,27 @@ void addPieces(std::vector<PieceAhead>& pieces, const File& file, ByteRange byte
         pieces.push_back({&file, {begin, std::min(begin + kReadAheadPieceBytes, bytes.end)}, reading});
 }
 
+std::uint64_t filledAhead(std::uint64_t bytes) {
+    return bytes - std::min(bytes / 4, kMostRequests * kReadAheadPieceBytes);
+}
+
+std::uint64_t distinctBytes(std::span<const PieceAhead> pieces) {
+    Identities identities;
+    std::set<std::pair<Identities::Identity, std::uint64_t>> known;
+    std::uint64_t bytes = 0;
+    for (const PieceAhead& piece : pieces)
+        if (known.emplace(identities.of(*piece.file), piece.bytes.begin).second) bytes += piece.bytes.size();
+    return bytes;
+}
+
 struct ReadAhead::Shared {
     using Lock = std::unique_lock<std::mutex>;
 
     explicit Shared(std::uint64_t bytes) : limit(bytes) {}
 
     void add(const PieceAhead& added) {
-        WatchedFile& file = files[added.file];
+        WatchedFile& file = watched[identities.of(*added.file)];
+        files[added.file] = &file;
         const auto [place, isNew] = file.pieces.emplace(added.bytes.begin, pieces.size());
         Piece& piece = pieces.emplace_back();
         piece.watched = &file;
@@ -191,7 +223,7 @@ struct ReadAhead::Shared {
         ++file.open;
         if (isNew) return;
         piece.state = State::Plain;
-        pieces[place->second].reading = Reading::Repeated;
+        if (pieces[place->second].reading == Reading::Once) pieces[place->second].reading = Reading::Repeated;
     }
 
     void hold(Piece& piece) {
@@ -211,8 +243,7 @@ struct ReadAhead::Shared {
         while (!isStopping) {
             while (next < pieces.size() && pieces[next].state != State::Waiting) ++next;
             if (next == pieces.size()) return;
-            // A quarter is left to readers that come before us.
-            if (held > 0 && held + pieces[next].room() > limit / 4 * 3)
+            if (held > 0 && held + pieces[next].room() > filledAhead(limit))
                 room.wait(lock);
             else
                 fetch(pieces[next], lock);
@@ -283,7 +314,9 @@ struct ReadAhead::Shared {
     }
 
     const std::uint64_t limit;
-    std::unordered_map<const File*, WatchedFile> files;
+    Identities identities;
+    std::map<Identities::Identity, WatchedFile> watched;
+    std::unordered_map<const File*, WatchedFile*> files;
     std::vector<Piece> pieces;
     Buffers buffers;
     std::atomic<std::uint64_t> directBytes = 0, cachedBytes = 0;
@@ -300,7 +333,7 @@ ReadAhead::ReadAhead(std::vector<PieceAhead> pieces, std::uint64_t bytes) : shar
     if (bytes == 0 || pieces.empty()) return;
     shared_->pieces.reserve(pieces.size());
     for (const PieceAhead& piece : pieces) shared_->add(piece);
-    if (std::ranges::all_of(shared_->files, [](const auto& watched) { return livesInMemory(*watched.first); })) return;
+    if (std::ranges::all_of(shared_->files, [](const auto& file) { return livesInMemory(*file.first); })) return;
     const std::uint64_t requests = std::clamp<std::uint64_t>(bytes / (2 * kReadAheadPieceBytes), 1, kMostRequests);
     try {
         for (std::uint64_t i = 0; i < std::min<std::uint64_t>(requests, pieces.size()); ++i)
@@ -319,6 +352,16 @@ ReadAhead::~ReadAhead() {
     }
     shared_->room.notify_all();
     for (std::thread& thread : shared_->threads) thread.join();
+}
+
+void ReadAhead::readOnceMore(std::size_t first, std::size_t end) {
+    const std::lock_guard lock(shared_->mutex);
+    for (std::size_t i = first; i < std::min(end, shared_->pieces.size()); ++i) {
+        Piece& piece = shared_->pieces[i];
+        if (piece.reading != Reading::Kept || piece.state == State::Reading) continue;
+        piece.reading = Reading::Once;
+        piece.taken = 0;
+    }
 }
 
 void ReadAhead::forget(std::size_t first, std::size_t end) {
@@ -340,7 +383,7 @@ void ReadAhead::forget(std::size_t first, std::size_t end) {
 ReadAhead::Taken ReadAhead::take(const File& file, std::uint64_t offset, std::span<std::byte> out) {
     const auto watched = shared_->files.find(&file);
     if (watched == shared_->files.end()) return {out.size(), false};
-    const auto& places = watched->second.pieces;
+    const auto& places = watched->second->pieces;
     const auto behind = places.upper_bound(offset);
     if (behind == places.begin() || shared_->pieces[std::prev(behind)->second].bytes.end <= offset) {
         const std::uint64_t gap = behind == places.end() ? out.size() : behind->first - offset;

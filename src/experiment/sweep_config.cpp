@@ -5,6 +5,7 @@
 #include "aimerge/config/model_reference.h"
 #include "aimerge/config/override.h"
 #include "aimerge/merge/job_check.h"
+#include "experiment/sweep_grid.h"
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +19,9 @@ namespace {
 const std::vector<std::string> kMergeKeys{"dtype",     "out_dtype",     "tokenizer_source",
                                           "tokenizer", "chat_template", "unsafe_truncate_embeddings",
                                           "seed",      "calibration"};
+
+/// Of 255 bytes, less what the folder's name ends with while it is written.
+constexpr std::size_t kLongestFolderName = 240;
 
 /// One for all points, unless a method has its own.
 constexpr const char* kFeatcal = "featcal";
@@ -44,11 +48,7 @@ const YamlNode& requireList(const YamlEntry& entry, const std::string& name) {
 
 /// Letters, digits and a few signs: it becomes a part of a folder's name.
 const std::string& requireName(const std::string& name, const SourceMark& mark, const char* what) {
-    const auto fits = [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
-               c == '-';
-    };
-    if (name.empty() || name.front() == '.' || !std::ranges::all_of(name, fits))
+    if (name.empty() || name.front() == '.' || !std::ranges::all_of(name, fitsFolderName))
         throw UsageError("{}: {} \"{}\" must consist of letters, digits, _, - and .", mark.text(), what, name);
     return name;
 }
@@ -66,9 +66,6 @@ struct MethodEntry {
     const YamlNode* featcal = nullptr;  // likewise; without one of the sweep, all of it
     SourceMark mark;
 };
-
-/// Keys of a method's `aim`: how what has been measured holds the change back, not on what it is measured.
-const std::vector<std::string> kMethodAimKeys{"statistic", "source", "normalisation", "shape", "control", "scope"};
 
 void replaceEntries(YamlNode& section, const YamlNode& by) {
     for (const YamlEntry& entry : by.entries) {
@@ -90,6 +87,7 @@ public:
         readMethods();
         readCombinations();
         readOmegas();
+        readGridSection();
         readEvaluation();
         readOutput();
         makePoints();
@@ -99,7 +97,7 @@ public:
 private:
     static std::vector<std::string> keys() {
         std::vector<std::string> keys{"base_model", "experts",    "combinations", "methods", "omega",
-                                      "aim",        "evaluation", "output",       kFeatcal};
+                                      "aim",        "evaluation", "output",       "grid",    kFeatcal};
         keys.insert(keys.end(), kMergeKeys.begin(), kMergeKeys.end());
         return keys;
     }
@@ -216,8 +214,7 @@ private:
             omegas_.push_back(omega);
         }
         aim_ = file_.find("aim");
-        const bool relaxes = std::ranges::any_of(omegas_, [](double omega) { return omega != 1.0; });
-        if (relaxes && !aim_)
+        if (relaxes() && !aim_)
             throw UsageError("{}: 'aim' is missing: omega below 1 needs aim.calibration or aim.statistics", fileName_);
         if (!aim_ || aim_->value.kind != YamlNode::Kind::Mapping) return;
         if (const YamlEntry* omega = aim_->value.find("omega"))
@@ -257,50 +254,130 @@ private:
             throw UsageError("{}: output.keep is scores, but there are no evaluation.suites", section.value.mark.text());
     }
 
-    void makePoints() {
-        const double count = static_cast<double>(methods_.size()) * static_cast<double>(combinations_.size()) *
-                             static_cast<double>(omegas_.size());
+    void readGridSection() {
+        for (const MethodEntry& method : methods_)
+            gridMethods_.push_back(
+                {method.label, &findMethod(method.method, method.mark).info(), method.parameters, method.aim});
+        const YamlEntry* section = file_.find("grid");
+        if (!section) return;
+        std::vector<std::string> names;
+        for (const Expert& expert : experts_) names.push_back(expert.name);
+        grid_ = readGrid(*section, names);
+        for (const GridDimension& dimension : grid_) {
+            if (dimension.isAim) requireAimFor(dimension);
+            const auto expert = std::ranges::find(experts_, dimension.expert, &Expert::name);
+            const auto isIn = [&](const std::vector<std::size_t>& combination) {
+                return std::ranges::find(combination, static_cast<std::size_t>(expert - experts_.begin())) !=
+                       combination.end();
+            };
+            if (expert != experts_.end() && std::ranges::none_of(combinations_, isIn))
+                throw UsageError("{}: {} has no effect: {} is in no combination", dimension.mark.text(),
+                                 dimension.nameInFile(), expert->name);
+        }
+        sweep_.remarks = checkGrid(grid_, gridMethods_);
+    }
+
+    /// Its values are the only ones of the sweep, and have an effect.
+    void requireAimFor(const GridDimension& dimension) const {
+        if (!relaxes())
+            throw UsageError("{}: {} has no effect: no omega is below 1", dimension.mark.text(), dimension.nameInFile());
+        if (aim_->value.find(dimension.parameter))
+            throw UsageError("{}: {} and aim.{} are both there; remove one of them", dimension.mark.text(),
+                             dimension.nameInFile(), dimension.parameter);
+    }
+
+    bool relaxes() const {
+        return std::ranges::any_of(omegas_, [](double omega) { return omega != 1.0; });
+    }
+
+    enum class GridPart { Merge, Aim };
+
+    /// What multiplies the points of a method and combination.
+    std::vector<const GridDimension*> dimensionsOf(std::size_t method, const std::vector<std::size_t>& combination,
+                                                   GridPart part) const {
+        std::vector<const GridDimension*> dimensions;
+        for (const GridDimension& dimension : grid_) {
+            const bool isThere = dimension.expert.empty() || std::ranges::any_of(combination, [&](std::size_t e) {
+                                     return experts_[e].name == dimension.expert;
+                                 });
+            if (isThere && dimension.isAim == (part == GridPart::Aim) && takes(gridMethods_[method], dimension))
+                dimensions.push_back(&dimension);
+        }
+        return dimensions;
+    }
+
+    void requireFewPoints() const {
+        const auto plain = static_cast<double>(std::ranges::count(omegas_, 1.0));
+        const double relaxed = static_cast<double>(omegas_.size()) - plain;
+        double count = 0;
+        for (std::size_t m = 0; m < methods_.size(); ++m)
+            for (const auto& combination : combinations_)
+                count += settingCount(dimensionsOf(m, combination, GridPart::Merge)) *
+                         (plain + relaxed * settingCount(dimensionsOf(m, combination, GridPart::Aim)));
         if (count > static_cast<double>(kMostSweepPoints))
-            throw UsageError("{}: {} methods x {} combinations x {} omegas are {:.0f} points; at most {} are one sweep",
-                             fileName_, methods_.size(), combinations_.size(), omegas_.size(), count, kMostSweepPoints);
+            throw UsageError("{}: {} methods x {} combinations x {} omegas{} are {:.0f} points; at most {} are one sweep",
+                             fileName_, methods_.size(), combinations_.size(), omegas_.size(),
+                             grid_.empty() ? "" : " with the grid", count, kMostSweepPoints);
+    }
+
+    void makePoints() {
+        requireFewPoints();
         sweep_.points.push_back({"base", PointKind::Base, sweep_.baseModel, {}, {}, {}, {}});
         for (const auto& [name, model] : sweep_.experts)
             sweep_.points.push_back({name, PointKind::Expert, model, {}, {}, {}, {}});
-        std::set<std::string> names;
-        for (const SweepPoint& point : sweep_.points) names.insert(point.name);
-        for (const MethodEntry& method : methods_) {
-            bool isChecked = false;
-            for (const auto& combination : combinations_) {
-                for (const double omega : omegas_) {
-                    SweepPoint point = pointOf(method, combination, omega);
-                    if (!std::exchange(isChecked, true))
-                        std::ranges::move(checkMergeParameters(findMethod(point.config->method, method.mark), *point.config),
-                                          std::back_inserter(sweep_.unread));
-                    if (point.isRelaxed() && !sweep_.aim) sweep_.aim = point.config->aim;
-                    if (!names.insert(point.name).second)
-                        throw UsageError("{}: two points would be called {}", method.mark.text(), point.name);
-                    sweep_.points.push_back(std::move(point));
-                }
+        for (const SweepPoint& point : sweep_.points) names_.insert(point.name);
+        for (std::size_t m = 0; m < methods_.size(); ++m)
+            for (const auto& combination : combinations_)
+                for (const GridSetting& setting : settingsOf(dimensionsOf(m, combination, GridPart::Merge)))
+                    addPoints(m, combination, setting);
+    }
+
+    /// One merge: without AIM, and relaxed in every way.
+    void addPoints(std::size_t m, const std::vector<std::size_t>& combination, const GridSetting& setting) {
+        const MethodEntry& method = methods_[m];
+        bool hasPlain = false;
+        for (const GridSetting& way : settingsOf(dimensionsOf(m, combination, GridPart::Aim))) {
+            GridSetting relaxed = setting;
+            relaxed.insert(relaxed.end(), way.begin(), way.end());
+            for (const double omega : omegas_) {
+                if (omega == 1.0 && std::exchange(hasPlain, true)) continue;
+                SweepPoint point = pointOf(method, combination, omega == 1.0 ? setting : relaxed, omega);
+                UnreadKeys unread = checkMergeParameters(findMethod(point.config->method, method.mark), *point.config);
+                if (checked_.insert(method.label).second) std::ranges::move(unread, std::back_inserter(sweep_.unread));
+                if (point.isRelaxed() && !sweep_.aim) sweep_.aim = point.config->aim;
+                if (!names_.insert(point.name).second)
+                    throw UsageError("{}: two points would be called {}", method.mark.text(), point.name);
+                if (sweep_.keep == Keep::Checkpoints && point.name.size() > kLongestFolderName)
+                    throw UsageError("{}: {} is too long for a folder's name; give shorter names, or keep: scores",
+                                     method.mark.text(), point.name);
+                sweep_.points.push_back(std::move(point));
             }
         }
     }
 
-    SweepPoint pointOf(const MethodEntry& method, const std::vector<std::size_t>& combination, double omega) const {
+    SweepPoint pointOf(const MethodEntry& method, const std::vector<std::size_t>& combination, const GridSetting& setting,
+                       double omega) const {
         SweepPoint point;
         point.method = method.label;
         for (const std::size_t e : combination)
             point.combination += (point.combination.empty() ? "" : "+") + experts_[e].name;
         point.omega = omega;
-        point.name = fmt::format("{}-{}-{}", point.method, point.combination, omegaText(omega));
+        std::string settingText;
+        for (const auto& [dimension, choice] : setting) {
+            point.grid.emplace_back(dimension->key, choice->text);
+            settingText += fmt::format("{}-{}-", dimension->key, choice->text);
+        }
+        std::ranges::replace(settingText, ':', '-');
+        point.name = fmt::format("{}-{}-{}{}", point.method, point.combination, settingText, omegaText(omega));
 
         YamlNode document = mapping(method.mark);
         add(document, "merge_method", scalar(method.method, method.mark));
         add(document, "base_model", base_);
         YamlNode models{
             .kind = YamlNode::Kind::Sequence, .text = {}, .quoted = false, .items = {}, .entries = {}, .mark = method.mark};
-        for (const std::size_t e : combination) models.items.push_back(modelEntry(method, experts_[e]));
+        for (const std::size_t e : combination) models.items.push_back(modelEntry(method, experts_[e], setting));
         add(document, "models", std::move(models));
-        if (method.parameters) add(document, "parameters", *method.parameters);
+        addParameters(document, method, setting);
         for (const std::string& key : kMergeKeys)
             if (const YamlEntry* entry = file_.find(key)) add(document, key, entry->value);
         addFeatcal(document, method);
@@ -308,6 +385,8 @@ private:
             YamlNode aim = aim_->value;
             if (aim.kind == YamlNode::Kind::Mapping) {
                 if (method.aim) replaceEntries(aim, *method.aim);
+                for (const auto& [dimension, choice] : setting)
+                    if (dimension->isAim) add(aim, dimension->parameter, choice->value);
                 YamlNode value = scalar(fmt::format("{}", omega), aim_->mark);
                 aim.entries.insert(aim.entries.begin(), {"omega", aim_->mark, std::move(value)});
             }
@@ -315,6 +394,18 @@ private:
         }
         point.config = mergeConfigOf(document, fileName_);
         return point;
+    }
+
+    /// Those of the method, and the values of the grid that are one for all models.
+    static void addParameters(YamlNode& document, const MethodEntry& method, const GridSetting& setting) {
+        YamlNode parameters = method.parameters ? *method.parameters : mapping(method.mark);
+        bool isThere = method.parameters != nullptr;
+        for (const auto& [dimension, choice] : setting) {
+            if (dimension->isAim || !dimension->expert.empty()) continue;
+            add(parameters, dimension->parameter, choice->value);
+            isThere = true;
+        }
+        if (isThere) add(document, "parameters", std::move(parameters));
     }
 
     /// With what the method has in the place of the sweep's.
@@ -326,18 +417,23 @@ private:
         add(document, kFeatcal, std::move(featcal));
     }
 
-    /// With a weight of 1 where the method requires one and the sweep names none.
-    YamlNode modelEntry(const MethodEntry& method, const Expert& expert) const {
+    /// With its own values of the grid, and a weight of 1 where the method requires one and the sweep names none.
+    YamlNode modelEntry(const MethodEntry& method, const Expert& expert, const GridSetting& setting) const {
         YamlNode entry = mapping(expert.model.mark);
         add(entry, "model", expert.model);
         if (expert.calibration) add(entry, "calibration", *expert.calibration);
+        YamlNode parameters = mapping(expert.model.mark);
+        bool hasWeight = method.parameters && method.parameters->find("weight");
+        for (const auto& [dimension, choice] : setting) {
+            const bool isOwn = dimension->expert == expert.name;
+            if (isOwn) add(parameters, dimension->parameter, choice->value);
+            hasWeight = hasWeight || (dimension->parameter == "weight" && (isOwn || dimension->expert.empty()));
+        }
         const std::vector<ParameterSpec>& specs = findMethod(method.method, method.mark).info().parameters;
         const auto weight = std::ranges::find(specs, "weight", &ParameterSpec::name);
-        const bool isGiven = method.parameters && method.parameters->find("weight");
-        if (weight == specs.end() || weight->fallback || isGiven) return entry;
-        YamlNode parameters = mapping(expert.model.mark);
-        add(parameters, "weight", scalar("1.0", expert.model.mark));
-        add(entry, "parameters", std::move(parameters));
+        if (weight != specs.end() && !weight->fallback && !hasWeight)
+            add(parameters, "weight", scalar("1.0", expert.model.mark));
+        if (!parameters.entries.empty()) add(entry, "parameters", std::move(parameters));
         return entry;
     }
 
@@ -356,6 +452,10 @@ private:
     std::vector<std::vector<std::size_t>> combinations_;  // indices of experts, ascending
     std::vector<double> omegas_;
     const YamlEntry* aim_ = nullptr;
+    std::vector<GridDimension> grid_;
+    std::vector<GridMethod> gridMethods_;  // as methods_
+    std::set<std::string> names_;          // of points
+    std::set<std::string> checked_;        // methods whose unread keys are known
 };
 
 }  // namespace
@@ -383,33 +483,17 @@ SweepConfig parseSweepConfig(const std::string& text, const std::string& fileNam
     return SweepReader(root, fileName).read();
 }
 
-PointFilter::PointFilter(const std::vector<std::string>& conditions) {
-    for (const std::string& list : conditions) {
-        for (std::size_t begin = 0; begin <= list.size();) {
-            const std::size_t end = std::min(list.find(',', begin), list.size());
-            const std::string condition = list.substr(begin, end - begin);
-            begin = end + 1;
-            const std::size_t sign = condition.find('=');
-            const std::string key = condition.substr(0, sign),
-                              value = sign == std::string::npos ? "" : condition.substr(sign + 1);
-            if (value.empty() || (key != "method" && key != "combination" && key != "omega"))
-                throw UsageError("--only {}: expected method=, combination= or omega= with a value", condition);
-            if (key == "method") methods_.push_back(value);
-            if (key == "combination") combinations_.push_back(value);
-            if (key != "omega") continue;
-            char* rest = nullptr;
-            omegas_.push_back(std::strtod(value.c_str(), &rest));
-            if (*rest != '\0') throw UsageError("--only {}: {} is no number", condition, value);
-        }
-    }
+std::vector<std::string> gridKeysOf(const std::vector<SweepPoint>& points) {
+    std::vector<std::string> keys;
+    for (const SweepPoint& point : points)
+        for (const auto& [key, value] : point.grid)
+            if (std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
+    return keys;
 }
 
-bool PointFilter::passes(const SweepPoint& point) const {
-    if (point.kind != PointKind::Merged) return true;
-    const auto allows = [](const auto& list, const auto& value) {
-        return list.empty() || std::ranges::find(list, value) != list.end();
-    };
-    return allows(methods_, point.method) && allows(combinations_, point.combination) && allows(omegas_, *point.omega);
+const std::string* SweepPoint::gridValue(const std::string& key) const {
+    const auto found = std::ranges::find(grid, key, &std::pair<std::string, std::string>::first);
+    return found == grid.end() ? nullptr : &found->second;
 }
 
 }  // namespace aimerge

@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/exclusive_file.h"
 #include "aimerge/report/csv.h"
+#include "aimerge/report/score_table.h"
 
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -170,7 +171,9 @@ void SweepJournal::record(const std::string& point, const PointResult& result) {
 
 std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<PointResult>& results) {
     const std::vector<Column> columns = columnsOf(results);
+    const std::vector<std::string> gridKeys = gridKeysOf(points);
     std::string text = "model,kind,method,combination,omega,aim,status,seconds,error,scored_by";
+    for (const std::string& key : gridKeys) text += fmt::format(",{}{}", kGridColumn, key);
     for (const Column& column : columns)
         text += fmt::format(",{}", csvField(column.task + (column.isPerplexity ? ":ppl" : "")));
     text += "\n";
@@ -182,6 +185,10 @@ std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<P
                         point.combination, point.omega ? fmt::format("{}", *point.omega) : "",
                         point.kind == PointKind::Merged ? (point.isRelaxed() ? "yes" : "no") : "",
                         pointStatusName(result.status), result.seconds, csvField(result.error), csvField(result.scoredBy));
+        for (const std::string& key : gridKeys) {
+            const std::string* const value = point.gridValue(key);
+            text += fmt::format(",{}", value ? *value : "");
+        }
         for (const Column& column : columns) {
             const TaskScore* score = scoreOf(result, column);
             text += score ? fmt::format(",{}", shownValue(*score)) : ",";

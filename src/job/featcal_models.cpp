@@ -91,7 +91,7 @@ void requireFittable(const Checkpoint& model) {
     for (const LayerDescription& layer : decoderOf(model.modelConfig(), model.name()).layers) {
         for (const BlockDescription& block : layer.blocks) {
             const auto* norm = std::get_if<NormDescription>(&block);
-            if (norm && norm->kind == NormKind::Layer)
+            if (norm && (norm->kind == NormKind::Layer || norm->kind == NormKind::LayerShifted))
                 throw InputError("{}: {} is a layer norm; featcal fits models whose norms have no mean (RMS norms) only",
                                  model.name(), norm->name);
         }

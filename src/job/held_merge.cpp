@@ -187,6 +187,10 @@ void HeldMerge::set(const std::vector<std::string>& overrides) {
     impl_->open(overrides);
 }
 
+void HeldMerge::reportTo(ProgressListener listener) {
+    impl_->options.progress = std::move(listener);
+}
+
 const std::vector<OutputTensor>& HeldMerge::tensors() const {
     return impl_->job->outputs;
 }

@@ -190,7 +190,7 @@ void MergeRun::begin() {
         plan_ = Plan::fromJson(planText);
         completeStatistics(world_, options_, job_, *plan_, staged_, root_);
         takeOver();
-        if (staged_) scatterInputs();
+        if (staged_) scatterInputs(world_, *staged_, job_, remaining_);
     });
 }
 
@@ -205,7 +205,7 @@ void MergeRun::open() {
     const auto open = [&] {
         job_ = openMergeJob(config, options_.maxShardSize);
         requireExpertCalibration(job_);
-        requireSharedFiles();
+        if (options_.scattersInputs) requireNoSharedModels(job_);
     };
     if (scope_ == FailureScope::Work)
         shareFailures(world_, open);
@@ -217,24 +217,23 @@ void MergeRun::open() {
         requireSameInputs(world_, job_.checkpoints());
 }
 
-/// What is measured of experts goes through files that all ranks see.
-void MergeRun::requireSharedFiles() const {
-    if (!options_.scattersInputs) return;
-    if (job_.method->info().needs != ExpertStatistic::None)
+void requireNoSharedModels(const MergeJob& job) {
+    const MergeConfig& config = job.config;
+    if (job.method->info().needs != ExpertStatistic::None)
         throw UsageError("{}: {} measures the experts, which every rank must see for it; use --io direct",
-                         config_.methodMark.text(), config_.method);
-    if (config_.aim && config_.aim->usesExperts())
+                         config.methodMark.text(), config.method);
+    if (config.aim && config.aim->usesExperts())
         throw UsageError("{}: aim.source measures the experts, which every rank must see for it; use --io direct",
-                         config_.aim->mark.text());
-    if (job_.isSequential())
+                         config.aim->mark.text());
+    if (job.isSequential())
         throw UsageError(
             "{}: aim.calibration.sequential merges while it measures, from models that every rank must see; use --io direct",
-            config_.aim->calibration.mark.text());
-    if (config_.featcal)
+            config.aim->calibration.mark.text());
+    if (config.featcal)
         throw UsageError(
             "{}: featcal runs the experts and merges beside them, from models that every rank must see; use --io direct",
-            config_.featcal->mark.text());
-    if (config_.aim) refuseSensitivity(*config_.aim);
+            config.featcal->mark.text());
+    if (config.aim) refuseSensitivity(*config.aim);
 }
 
 /// Now everything is known that decides the output's bytes.
@@ -309,27 +308,21 @@ void MergeRun::takeOverFinished() {
 
 StatisticsByModule MergeRun::sharedStatistics() const {
     const fs::path log = buildFolder_ / kStatisticsLogName;
-    if (!options_.gathersAtRoot) return readStatisticsLog(log).modules;
-    const std::string bytes = world_.broadcast(world_.isRoot() ? readTextFile(log) : "");
-    if (world_.isRoot()) return readStatisticsLog(log).modules;
-    const TemporaryFolder folder;
-    writeTextFile(folder.path() / kStatisticsLogName, bytes);
-    return readStatisticsLog(folder.path() / kStatisticsLogName).modules;
+    return options_.gathersAtRoot ? broadcastStatistics(world_, log) : readStatisticsLog(log).modules;
 }
 
-/// What is left to be merged, to the ranks that merge it.
-void MergeRun::scatterInputs() {
+void scatterInputs(World& world, StagedModels& staged, const MergeJob& job, const std::vector<std::string>& names) {
     const Phase phase("scatter");
     std::map<std::string_view, const MatchedTensor*> known;
-    for (const MatchedTensor& tensor : job_.tensors) known[tensor.name] = &tensor;
+    for (const MatchedTensor& tensor : job.tensors) known[tensor.name] = &tensor;
     std::vector<std::vector<StagedTensor>> ofRanks;
-    for (const std::string& names : world_.gather(namesText(remaining_))) {
+    for (const std::string& text : world.gather(namesText(names))) {
         std::vector<StagedTensor>& inputs = ofRanks.emplace_back();
-        for (const std::string& name : parseNames(names))
+        for (const std::string& name : parseNames(text))
             for (const MatchedInput& input : known.at(name)->inputs)
-                if (input.tensor) inputs.push_back({&job_.models.models[input.model], input.tensor});
+                if (input.tensor) inputs.push_back({&job.models.models[input.model], input.tensor});
     }
-    staged_->fill(world_, ofRanks);
+    staged.fill(world, ofRanks);
 }
 
 MergeResult MergeRun::result() const {

@@ -36,6 +36,12 @@ struct RootState {
     bool showsPlan = true;
 };
 
+/// For --io scatter. @throws UsageError when something is measured or fitted on models that every rank must see
+void requireNoSharedModels(const MergeJob& job);
+
+/// Collective. Sends every rank the inputs of the tensors that it merges. @param names this rank's
+void scatterInputs(World& world, StagedModels& staged, const MergeJob& job, const std::vector<std::string>& names);
+
 /// In steps, so that a sweep merges several together. An input that is wrong does not get better by continuing: nothing of
 /// the output is kept then.
 class MergeRun {
@@ -74,11 +80,9 @@ public:
 
 private:
     void open();
-    void requireSharedFiles() const;
     void takeOver();
     void takeOverFinished();
     StatisticsByModule sharedStatistics() const;
-    void scatterInputs();
 
     World& world_;
     JobOptions options_;

@@ -22,19 +22,25 @@
 namespace aimerge {
 namespace {
 
-/// Output bytes between two looks at signals and at the other ranks: well under a second of work.
-constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
-
 /// What is told of a tensor that is done.
 struct Course {
     Progress& progress;
     const MergeReading::ByName* reading = nullptr;  // null: nothing is read ahead, or others read the tensors, too
     ReadAhead* ahead = nullptr;
 
+    void readOnceMore(const std::string& tensor) const {
+        const MergeReading::Range* const pieces = rangeOf(tensor);
+        if (pieces != nullptr && pieces->endsWithOnePass) ahead->readOnceMore(pieces->begin, pieces->end);
+    }
     void readNoMore(const std::string& tensor) const {
-        if (reading == nullptr) return;
+        if (const MergeReading::Range* pieces = rangeOf(tensor)) ahead->forget(pieces->begin, pieces->end);
+    }
+
+private:
+    const MergeReading::Range* rangeOf(const std::string& tensor) const {
+        if (reading == nullptr) return nullptr;
         const auto range = reading->find(tensor);
-        if (range != reading->end()) ahead->forget(range->second.begin, range->second.end);
+        return range == reading->end() ? nullptr : &range->second;
     }
 };
 
@@ -48,6 +54,9 @@ public:
     void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) override {
         store_.write(firstPoint_ + point, names_[tensor], offset, bytes);
         course_.progress.advance(0, bytes.size());
+    }
+    void prepared(std::size_t tensor) override {
+        if (isLast_) course_.readOnceMore(names_[tensor]);
     }
     void finish(std::size_t tensor) override {
         if (!isLast_) return;

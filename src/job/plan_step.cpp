@@ -1,8 +1,10 @@
 #include "job/plan_step.h"
 
+#include "job/merge_reading.h"
 #include "job/statistics_step.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/process_limits.h"
 #include "aimerge/core/read_ahead.h"
 #include "aimerge/core/size_text.h"
 #include "aimerge/corpus/token_blocks.h"
@@ -32,19 +34,19 @@ std::uint64_t largestPartBytes(const Architecture& architecture, const std::vect
     return largest;
 }
 
-/// Without --read-ahead. @param settings of the merge, but for this
-std::uint64_t usefulReadAhead(const MergeJob& job, const PlanSettings& settings) {
+/// Without --read-ahead. @param settings of the merge, but for this @param passes over the same models
+std::uint64_t usefulReadAhead(const World& world, const MergeJob& job, const PlanSettings& settings, std::size_t passes) {
     constexpr std::uint64_t kOnTheirWay = std::uint64_t{64} << 20;
+    const auto threads = static_cast<std::uint64_t>(settings.threadsPerRank);
     // A piece that a thread is working through, and the next one; of every input.
-    const std::uint64_t inUse =
-        2 * kReadAheadPieceBytes * settings.inputs * static_cast<std::uint64_t>(settings.threadsPerRank);
-    std::uint64_t all = 0;
-    for (const Checkpoint& model : job.models.models) all += model.totalBytes();
-    const std::uint64_t useful = std::min(kOnTheirWay + inUse, all);
-    if (settings.memoryLimit == 0) return useful;
-    const std::uint64_t merging =
-        settings.mergeBytesPerThread * static_cast<std::uint64_t>(settings.threadsPerRank) + settings.mergeParameterBytes;
-    return std::min(useful, settings.memoryLimit - std::min(settings.memoryLimit, merging));
+    const std::uint64_t passing = kOnTheirWay + 2 * kReadAheadPieceBytes * settings.inputs * threads;
+    const std::uint64_t merging = settings.mergeBytesPerThread * threads + settings.mergeParameterBytes;
+    const std::uint64_t free = settings.memoryLimit > 0
+                                   ? settings.memoryLimit - std::min(settings.memoryLimit, merging)
+                                   : availableMemory() / static_cast<std::uint64_t>(world.ranksOnNode()) / 4;
+    const std::uint64_t kept = memoryToReadOnce(job, passes, settings.threadsPerRank, free - std::min(free, passing));
+    const std::uint64_t useful = std::min(passing, bytesOf(job.models)) + kept;
+    return settings.memoryLimit > 0 ? std::min(useful, free) : useful;
 }
 
 }  // namespace
@@ -113,12 +115,13 @@ PlanSettings planSettings(const World& world, const JobOptions& options, const C
         workingBytes.push_back(bytes);
     }
     settings.mergeParameterBytes = mergeParameterBytes(workingBytes);
-    settings.readAheadBytes = options.readAhead ? *options.readAhead : usefulReadAhead(job, settings);
+    settings.readAheadBytes = options.readAhead ? *options.readAhead : usefulReadAhead(world, job, settings, 1);
     return settings;
 }
 
-std::uint64_t readAheadBytes(const World& world, const JobOptions& options, const MergeJob& job) {
-    return planSettings(world, options, {}, job).readAheadBytes;
+std::uint64_t readAheadBytes(const World& world, const JobOptions& options, const MergeJob& job, std::size_t passes) {
+    const PlanSettings settings = planSettings(world, options, {}, job);
+    return passes > 1 && !options.readAhead ? usefulReadAhead(world, job, settings, passes) : settings.readAheadBytes;
 }
 
 std::optional<Coverage> plannedCoverage(const MergeJob& job) {

@@ -32,7 +32,8 @@ PlanSettings planSettings(const World& world, const JobOptions& options, const C
 
 /// Memory in which a rank reads ahead of the merge: --read-ahead, else as much as keeps storage and threads at work, within
 /// the memory limit.
-std::uint64_t readAheadBytes(const World& world, const JobOptions& options, const MergeJob& job);
+/// @param passes over the same models, of which the job is the first one's
+std::uint64_t readAheadBytes(const World& world, const JobOptions& options, const MergeJob& job, std::size_t passes = 1);
 
 /// What the job's AIM would relax, by the log that the config names, else by what a calibration measures. Warns of what has
 /// no statistic. @throws InputError as the merge would: a log that is not this model's, a stack without any statistic

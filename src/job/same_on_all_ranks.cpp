@@ -7,8 +7,12 @@
 #include "aimerge/core/version.h"
 #include "aimerge/job/command_line.h"
 
+#include <link.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <span>
 #include <string>
 
 namespace aimerge {
@@ -18,6 +22,30 @@ using Json = nlohmann::json;
 
 /// The machine may have put another file in the place of the one that runs; this is the one that runs.
 constexpr const char* kThisProgram = "/proc/self/exe";
+
+/// What of the library with this code lies in memory as it stands in its file: code and constants.
+std::string digestOfThisLibrary() {
+    struct Search {
+        std::uintptr_t within;
+        Hasher hasher = {};
+    } search{reinterpret_cast<std::uintptr_t>(&digestOfThisLibrary)};
+    const auto visit = [](dl_phdr_info* object, std::size_t, void* data) {
+        Search& found = *static_cast<Search*>(data);
+        const std::span segments(object->dlpi_phdr, object->dlpi_phnum);
+        const auto holdsThisCode = [&](const ElfW(Phdr) & segment) {
+            const std::uintptr_t begin = object->dlpi_addr + segment.p_vaddr;
+            return segment.p_type == PT_LOAD && found.within >= begin && found.within < begin + segment.p_memsz;
+        };
+        if (std::ranges::none_of(segments, holdsThisCode)) return 0;
+        for (const ElfW(Phdr) & segment : segments)
+            if (segment.p_type == PT_LOAD && (segment.p_flags & PF_W) == 0)
+                found.hasher.update(std::as_bytes(
+                    std::span(reinterpret_cast<const char*>(object->dlpi_addr + segment.p_vaddr), segment.p_filesz)));
+        return 1;
+    };
+    dl_iterate_phdr(visit, &search);
+    return search.hasher.digest().hex();
+}
 
 struct Seen {
     std::string host;
@@ -40,7 +68,7 @@ std::vector<Seen> gatherSeen(World& world, const Json& own) {
 
 void requireSameStart(World& world) {
     if (world.size() == 1) return;
-    const std::string program = digestOf(readTextFile(kThisProgram)).hex();
+    const std::string program = digestOf(readTextFile(kThisProgram)).hex() + digestOfThisLibrary();
     const std::vector<Seen> ranks = gatherSeen(world, {{"arguments", commandArguments()}, {"program", program}});
     for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
         if (ranks[rank].what.at("arguments") != ranks[0].what.at("arguments"))

@@ -100,18 +100,19 @@ std::string untiedConfig(const fs::path& folder) {
 
 }  // namespace
 
-std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan) {
+std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan, PassEnd end) {
     std::vector<std::vector<StagedTensor>> ofRanks;
     for (const RankPlan& rank : plan.ranks) {
         std::vector<StagedTensor>& weights = ofRanks.emplace_back();
         const bool runs = rank.endLayer > rank.firstLayer;
+        const bool isLast = runs && rank.endLayer == base.architecture().layers();
         for (const TensorInfo& tensor : base.tensors()) {
             const Place place = base.architecture().placeOf(tensor.name);
-            const bool isRun = place.part == Part::Layer ? place.layer >= rank.firstLayer && place.layer < rank.endLayer
-                               : place.part == Part::BeforeLayers ? runs && rank.firstLayer == 0
-                               : base.architecture().describe(tensor).role == Role::Norm
-                                   ? runs && rank.endLayer == base.architecture().layers()
-                                   : false;
+            const bool isRun =
+                place.part == Part::Layer ? place.layer >= rank.firstLayer && place.layer < rank.endLayer
+                : place.part == Part::BeforeLayers
+                    ? (runs && rank.firstLayer == 0) || (isLast && end == PassEnd::Head)
+                    : isLast && (end == PassEnd::Head || base.architecture().describe(tensor).role == Role::Norm);
             if (isRun) weights.push_back({&base, &tensor});
         }
     }

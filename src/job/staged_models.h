@@ -25,8 +25,13 @@ struct StagedTensor {
     const TensorInfo* tensor = nullptr;
 };
 
-/// What each rank of a calibration runs: its layers, at the ends the embedding and the final norm.
-std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan);
+/// What the last stage of a pass runs behind its layers.
+enum class PassEnd { Norm, Head };
+
+/// What each rank of a pass runs: its layers, at the ends the embedding and the final norm, and the head where it is wanted,
+/// which may be tied to the embedding.
+std::vector<std::vector<StagedTensor>> weightsOfStages(const Checkpoint& base, const Plan& plan,
+                                                       PassEnd end = PassEnd::Norm);
 
 class StagedModels {
 public:

@@ -2,6 +2,7 @@
 
 #include "job/machines.h"
 #include "job/plan_step.h"
+#include "job/staged_models.h"
 
 #include "aimerge/checkpoint/forward_identity.h"
 #include "aimerge/core/environment.h"
@@ -9,12 +10,14 @@
 #include "aimerge/core/file.h"
 #include "aimerge/core/python_json.h"
 #include "aimerge/core/revision.h"
+#include "aimerge/core/temporary_folder.h"
 #include "aimerge/core/utc_time.h"
 #include "aimerge/core/version.h"
 #include "aimerge/distributed/interruption.h"
 #include "aimerge/distributed/phase.h"
 #include "aimerge/job/command_line.h"
 #include "aimerge/merge/adapted_weights.h"
+#include "aimerge/output/output_folder.h"
 #include "aimerge/statistics/statistics_log.h"
 #include "aimerge/torch/torch_library.h"
 
@@ -210,7 +213,7 @@ fs::path sequentialLog(const fs::path& cachedLog, const std::string& job) {
 }
 
 StatisticsLog provideStatistics(World& world, const JobOptions& options, const CalibrationConfig& config,
-                                const Checkpoint& model) {
+                                const Checkpoint& model, StagedModels* staged) {
     CalibrationInput input;
     std::string planText;
     if (world.isRoot()) {
@@ -223,8 +226,18 @@ StatisticsLog provideStatistics(World& world, const JobOptions& options, const C
             planText = makePlan(model, {}, planSettings(world, options, size)).toJson();
     }
     planText = world.broadcast(std::move(planText));
-    if (!planText.empty()) return runCalibration(world, options, config, model, Plan::fromJson(planText), std::move(input));
-    return world.isRoot() ? readCachedStatistics(input, model) : StatisticsLog{};
+    if (planText.empty()) return world.isRoot() ? readCachedStatistics(input, model) : StatisticsLog{};
+    const Plan plan = Plan::fromJson(planText);
+    if (staged) staged->fill(world, weightsOfStages(model, plan));
+    return runCalibration(world, options, config, model, plan, std::move(input));
+}
+
+StatisticsByModule broadcastStatistics(World& world, const fs::path& log) {
+    const std::string bytes = world.broadcast(world.isRoot() ? readTextFile(log) : "");
+    if (world.isRoot()) return readStatisticsLog(log).modules;
+    const TemporaryFolder folder;
+    writeTextFile(folder.path() / kStatisticsLogName, bytes);
+    return readStatisticsLog(folder.path() / kStatisticsLogName).modules;
 }
 
 std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged) {

@@ -19,6 +19,8 @@
 
 namespace aimerge {
 
+class StagedModels;
+
 /// Hex digest of the checkpoint's contents. Read once: later runs take it from the cache as long as the files' names, sizes
 /// and modification times are the same.
 std::string contentDigestOf(const Checkpoint& base, int threads);
@@ -60,8 +62,12 @@ StatisticsLog runCalibration(World& world, const JobOptions& options, const Cali
 std::filesystem::path sequentialLog(const std::filesystem::path& cachedLog, const std::string& job);
 
 /// Collective. Of a model from the cache, or measured; complete on rank 0 alone.
+/// @param staged where the other ranks get the model's weights from; null: they see its files
 StatisticsLog provideStatistics(World& world, const JobOptions& options, const CalibrationConfig& config,
-                                const Checkpoint& model);
+                                const Checkpoint& model, StagedModels* staged = nullptr);
+
+/// Collective. What rank 0 reads of a log, on every rank.
+StatisticsByModule broadcastStatistics(World& world, const std::filesystem::path& log);
 
 /// What a log has, as a merge goes by it: Activity::statistics.
 std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged);

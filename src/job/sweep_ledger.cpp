@@ -28,6 +28,14 @@ std::uint64_t modelsOf(const SweepPoint& point) {
     return 2 + static_cast<std::uint64_t>(std::ranges::count(point.combination, '+'));
 }
 
+/// How it is relaxed: by its method, and by what the grid has for `aim`.
+std::string wayOf(const SweepPoint& point) {
+    std::string way = point.method;
+    for (const auto& [key, value] : point.grid)
+        if (key.starts_with("aim_")) way += fmt::format(" {}={}", key, value);
+    return way;
+}
+
 }  // namespace
 
 MergeJob openPoint(const MergeConfig& config, const JobOptions& options) {
@@ -40,7 +48,7 @@ SweepLedger::SweepLedger(World& world, const JobOptions& options, const SweepCon
     : world_(world), options_(options), sweep_(sweep), folder_(sweep.directory) {
     std::string pending;
     if (world_.isRoot()) {
-        const PointFilter filter(only);
+        const PointFilter filter(only, gridKeysOf(sweep_.points));
         if (!options_.dryRun) fs::create_directories(folder_);
         if (!options_.dryRun) acquireLocks(filter);
         journal_.emplace(folder_, options_.dryRun ? SweepJournal::Use::Read : SweepJournal::Use::Write);
@@ -98,11 +106,11 @@ std::string SweepLedger::keyOf(const SweepPoint& point, const std::string& evalu
     return hasher.digest().hex();
 }
 
-/// What a merge's plan refuses. The points of a method go by the same statistics of one base.
+/// What a merge's plan refuses. Points that are relaxed in one way go by the same statistics of one base.
 void SweepLedger::checkPlanned(const SweepPoint& point, const MergeJob& job) {
     requireExpertCalibration(job);
     if (!point.isRelaxed()) return;
-    const auto [refusal, isNew] = planned_.try_emplace(point.method);
+    const auto [refusal, isNew] = planned_.try_emplace(wayOf(point));
     if (isNew) {
         try {
             plannedCoverage(job);
@@ -155,6 +163,8 @@ SweepOutcome SweepLedger::describe() const {
     const Checkpoint base = Checkpoint::open(sweep_.baseModel);
     const std::uint64_t modelBytes = base.totalBytes();
     std::uint64_t reads = 0, writes = 0;
+    std::size_t width = 48;
+    for (const SweepPoint& point : sweep_.points) width = std::max(width, point.name.size());
     std::set<std::string> read;  // combinations: their points are merged together
     for (std::size_t i = 0; i < sweep_.points.size(); ++i) {
         const SweepPoint& point = sweep_.points[i];
@@ -164,7 +174,7 @@ SweepOutcome SweepLedger::describe() const {
         const std::uint64_t written = isMerged && sweep_.keep == Keep::Checkpoints ? modelBytes : 0;
         reads += own;
         writes += written;
-        print("{:<48} {:<8} reads {:>9}  writes {:>9}\n", point.name,
+        print("{:<{}} {:<8} reads {:>9}  writes {:>9}\n", point.name, width,
               !pending_[i]                     ? pointStatusName(results_[i].status)
               : refusals_.contains(point.name) ? "refused"
                                                : "to do",

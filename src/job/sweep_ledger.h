@@ -5,6 +5,7 @@
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/distributed/world.h"
+#include "aimerge/experiment/point_filter.h"
 #include "aimerge/experiment/sweep_record.h"
 #include "aimerge/job/job.h"
 #include "aimerge/output/job_lock.h"
@@ -67,7 +68,7 @@ private:
     std::vector<std::string> keys_;                // per point
     std::vector<PointResult> results_;             // per point
     std::map<std::string, std::string> refusals_;  // points that cannot be made, and why; looked for in a dry run
-    std::map<std::string, std::string> planned_;   // by method, why its AIM cannot be; empty where it can
+    std::map<std::string, std::string> planned_;   // by way of relaxing, why its AIM cannot be; empty where it can
 };
 
 }  // namespace aimerge

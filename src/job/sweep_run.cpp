@@ -1,4 +1,4 @@
-// A sweep: methods x combinations x omegas, merged and scored.
+// A sweep: methods x combinations x grid x omegas, merged and scored.
 
 #include "job/evaluation_step.h"
 #include "job/input_files.h"
@@ -7,6 +7,7 @@
 #include "job/plan_step.h"
 #include "job/shared_config.h"
 #include "job/sweep_ledger.h"
+#include "job/sweep_statistics.h"
 
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/core/error.h"
@@ -17,7 +18,6 @@
 #include "aimerge/job/job_options.h"
 #include "aimerge/job/same_on_all_ranks.h"
 #include "aimerge/merge/adapted_weights.h"
-#include "aimerge/merge/coverage.h"
 #include "aimerge/merge/job_check.h"
 
 #include <fmt/core.h>
@@ -40,8 +40,8 @@ double secondsSince(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Checkpoints that are written at the same time; each has its shards open.
-constexpr std::size_t kMostFoldersAtOnce = 16;
+/// Merges that are made at the same time; each has the files of its models and its own shards open.
+constexpr std::size_t kMostAtOnce = 16;
 
 class SweepRun {
 public:
@@ -51,7 +51,8 @@ public:
           sweep_(sweep),
           folder_(sweep.directory),
           threads_(threadsPerRank(world, options)),
-          ledger_(world, options, sweep, only) {}
+          ledger_(world, options, sweep, only),
+          statistics_(world, options, sweep) {}
 
     SweepOutcome run() {
         if (options_.dryRun) return ledger_.describe();
@@ -71,55 +72,28 @@ private:
     // ---- before the first point
 
     void prepare() {
-        const Checkpoint base = openInTurn(world_, [&] { return Checkpoint::open(sweep_.baseModel); });
-        requireSameInputs(world_, {&base});
+        std::optional<StagedModels> staged;
+        if (options_.scattersInputs) staged.emplace(world_, std::set{sweep_.baseModel});
+        const Checkpoint base = openInTurn(world_, [&] { return Checkpoint::open(nameHere(staged, sweep_.baseModel)); });
+        settle(staged, base);
         if (scores()) evaluation_.emplace(Evaluation::prepare(world_, sweep_.evaluation, base));
         bool relaxes = false;
         for (std::size_t i = 0; i < points().size(); ++i)
             relaxes = relaxes || (ledger_.isPending(i) && points()[i].isRelaxed());
-        if (relaxes) provideBaseStatistics(base);
+        if (relaxes) statistics_.provideOfBase(base, staged ? &*staged : nullptr);
         ledger_.writeTable();
     }
 
-    /// Collective. The log lies in the sweep's folder, and in the cache for the points' own merges.
-    void provideBaseStatistics(const Checkpoint& base) {
-        const AimConfig& aim = *sweep_.aim;
-        StatisticsLog log;
-        if (aim.statisticsPath.empty()) requireRunnable(base.modelConfig(), base.name());
-        if (aim.statisticsPath.empty())
-            log = provideStatistics(world_, options_, aim.calibration, base);
-        else if (world_.isRoot())
-            log = readGivenStatistics(aim.statisticsPath, base, threads_);
-        statistics_[""] = {shared(log, kStatisticsLogName)};
+    static std::string nameHere(const std::optional<StagedModels>& staged, const std::string& name) {
+        return staged ? staged->nameHere(name) : name;
     }
 
-    /// Collective. Rank 0's log, through a file of the sweep's folder, on every rank.
-    StatisticsByModule shared(const StatisticsLog& log, const std::string& fileName) const {
-        const fs::path path = folder_ / fileName;
-        if (world_.isRoot()) writeStatisticsLog(path, log);
-        world_.barrier();
-        return readStatisticsLog(path).modules;
-    }
-
-    /// Collective. What the job's AIM goes by: the base's activations, or those of its experts.
-    std::span<const StatisticsByModule> statisticsFor(const MergeJob& job, const std::string& combination) {
-        if (!job.config.aim) return {};
-        if (!job.config.aim->usesExperts()) return covering(job, "");
-        const std::string key = fmt::format("{}-{}", sourceName(job.config.aim->source), combination);
-        if (!statistics_.contains(key)) {
-            const StatisticsLog log = provideExpertsStatistics(world_, options_, *job.config.aim, job.expertCheckpoints());
-            statistics_[key] = activityStatistics(*job.config.aim, shared(log, key + "-" + kStatisticsLogName));
-        }
-        return covering(job, key);
-    }
-
-    /// What the job needs is there; what is missing is said once.
-    std::span<const StatisticsByModule> covering(const MergeJob& job, const std::string& key) {
-        const std::vector<StatisticsByModule>& statistics = statistics_[key];
-        const Coverage coverage = coverageOf(job.models, job.tensors, *job.config.aim, statistics.front());
-        coverage.requireStacks();
-        if (world_.isRoot() && covered_.insert(key).second) coverage.warn();
-        return statistics;
+    /// Collective. The model is open: what ranks see has to be the same, what they were sent is.
+    void settle(std::optional<StagedModels>& staged, const Checkpoint& model) {
+        if (staged)
+            staged->dropNames();
+        else
+            requireSameInputs(world_, {&model});
     }
 
     // ---- points
@@ -154,11 +128,24 @@ private:
         return scoreModel(world_, options_, *evaluation_, model, plan);
     }
 
-    EvaluationResult scoreFolder(const std::string& folder) {
+    /// @param isSent the other ranks do not see its files
+    EvaluationResult scoreFolder(const std::string& folder, bool isSent) {
         std::optional<Checkpoint> model;
-        shareFailures(world_, [&] { model = Checkpoint::openOver(sweep_.baseModel, folder); });
-        requireSameInputs(world_, {&*model});
-        return score(AdaptedWeights(*model), planEvaluation(world_, options_, *evaluation_, *model));
+        std::optional<StagedModels> staged;
+        const auto open = [&] {
+            model = Checkpoint::openOver(nameHere(staged, sweep_.baseModel), nameHere(staged, folder));
+        };
+        if (isSent) {
+            shareFailures(world_, [&] {
+                if (world_.isRoot()) open();
+            });
+            staged.emplace(world_, std::set{sweep_.baseModel, folder});
+        }
+        shareFailures(world_, open);
+        settle(staged, *model);
+        const Plan plan = planEvaluation(world_, options_, *evaluation_, *model);
+        if (staged) staged->fill(world_, weightsOfStages(*model, plan, PassEnd::Head));
+        return score(AdaptedWeights(*model), plan);
     }
 
     /// Points that differ by their AIM alone are one merge where omega is 1.
@@ -170,7 +157,7 @@ private:
     }
 
     void scoreAlone(std::size_t i) {
-        attempt(i, [&] { return scoreFolder(points()[i].model); });
+        attempt(i, [&] { return scoreFolder(points()[i].model, options_.scattersInputs); });
     }
 
     /// The pending merged points by combination of experts.
@@ -201,8 +188,10 @@ private:
                 else
                     together.push_back(i);
             }
-            for (std::size_t begin = 0; begin < together.size(); begin += kMostFoldersAtOnce)
-                mergeFolders(std::span(together).subspan(begin, std::min(kMostFoldersAtOnce, together.size() - begin)));
+            // What ranks send each other belongs to one merge.
+            const std::size_t atOnce = options_.scattersInputs || options_.gathersAtRoot ? 1 : kMostAtOnce;
+            for (std::size_t begin = 0; begin < together.size(); begin += atOnce)
+                mergeFolders(std::span(together).subspan(begin, std::min(atOnce, together.size() - begin)));
         }
     }
 
@@ -232,7 +221,10 @@ private:
         if (!passes.empty()) {
             ThreadPool threads(threads_);
             mergePasses(world_, passes, threads, progressListener(world_, options_), mergesOn(options_),
-                        readAheadBytes(world_, options_, passes.front().job));
+                        readAheadBytes(world_, options_, passes.front().job, passes.size()), [&] {
+                            for (FolderPoint& point : begun) point.run->exchange();
+                        });
+            for (FolderPoint& point : begun) point.run->finishExchange();
         }
         const double each = announceMerged(group.front(), passes.size(), secondsSince(start));
 
@@ -247,7 +239,8 @@ private:
                 world_.barrier();  // rank 0 has published it
                 if (!scores()) return EvaluationResult{};
                 const std::string folder = (folder_ / points()[point.index].name).string();
-                return scoreOnce(point.index, [&] { return scoreFolder(folder); });
+                const bool isSent = options_.scattersInputs || options_.gathersAtRoot;
+                return scoreOnce(point.index, [&] { return scoreFolder(folder, isSent); });
             };
             attempt(point.index, publishAndScore, isSettled ? 0 : each);
         }
@@ -261,6 +254,7 @@ private:
         point.root.showsPlan = false;
         shareFailures(world_, [&] {
             checkMergeConfig(findMethod(wanted.config->method, wanted.config->methodMark), *wanted.config);
+            if (world_.isRoot() && options_.scattersInputs) (void)openPoint(*wanted.config, options_);
             if (world_.isRoot())
                 point.root.output.emplace(OutputFolder::acquire(
                     {options.out, inputPaths(*wanted.config), ExistingOutput::Replace, commandLine()}));
@@ -285,52 +279,100 @@ private:
         for (const std::vector<std::size_t>& group : pendingCombinations()) scoreCombination(group);
     }
 
-    /// The job of one method, for a part of its points at a time.
-    struct MethodJob {
-        MergeJob job;
+    /// Points that differ by omega alone: one job, which merges a part of them at a time.
+    struct Setting {
+        explicit Setting(std::size_t point) : points{point} {}
+        std::vector<std::size_t> points;
+        std::optional<MergeJob> job = {};
         KeptPreparations kept = {};
+        std::size_t done = 0;  // of the points
     };
 
-    /// Points of one method.
-    struct MethodPoints {
-        MethodJob* method;
+    /// Some points of a setting.
+    struct SettingPoints {
+        Setting* setting;
         std::vector<std::size_t> points;
     };
 
-    void scoreCombination(const std::vector<std::size_t>& group) {
-        std::list<MethodJob> jobs;
-        std::vector<std::pair<MethodJob*, std::size_t>> open;  // every point with its job
-        for (std::size_t begin = 0; begin < group.size();) {
-            std::vector<std::size_t> own;
-            const std::string& method = points()[group[begin]].method;
-            for (; begin < group.size() && points()[group[begin]].method == method; ++begin) own.push_back(group[begin]);
-            try {
-                shareFailures(world_, [&] { jobs.push_back({openGroup(own)}); });
-                for (const std::size_t i : own) open.emplace_back(&jobs.back(), i);
-            } catch (const SharedFailure& failure) {
-                for (const std::size_t i : own) attempt(i, [&]() -> EvaluationResult { throw failure; });
-            }
+    std::list<Setting> settingsOf(const std::vector<std::size_t>& group) const {
+        std::list<Setting> settings;
+        for (const std::size_t i : group) {
+            const auto setting = std::ranges::find_if(settings, [&](const Setting& known) {
+                const SweepPoint& first = points()[known.points.front()];
+                return first.method == points()[i].method && first.grid == points()[i].grid;
+            });
+            setting == settings.end() ? (void)settings.emplace_back(i) : setting->points.push_back(i);
         }
-        if (open.empty()) return;
-        const MergeJob& first = open.front().first->job;
-        const Plan plan = planEvaluation(world_, options_, *evaluation_, first.base());
-        const std::vector<std::string> names = ownTensors(first, plan);
-        const std::size_t room = pointsInMemory(first);
-        PointMemory memory;
-        for (std::size_t begin = 0; begin < open.size(); begin += room) {
-            std::vector<MethodPoints> together;
-            for (std::size_t k = begin; k < std::min(begin + room, open.size()); ++k) {
-                if (together.empty() || together.back().method != open[k].first) together.push_back({open[k].first, {}});
-                together.back().points.push_back(open[k].second);
+        return settings;
+    }
+
+    /// Collective. @return false when it cannot be opened, which is then every point's failure
+    /// @param staged with --io scatter, made when there is something to open
+    bool openSetting(Setting& setting, std::optional<StagedModels>& staged) {
+        try {
+            if (options_.scattersInputs && !staged) {
+                shareFailures(world_, [&] {
+                    if (world_.isRoot()) (void)openGroup(setting.points, staged);
+                });
+                std::set<std::string> names;
+                withModels([&](const std::string& model) { return *names.insert(model).first; },
+                           *points()[setting.points.front()].config);
+                staged.emplace(world_, names);
             }
-            scoreTogether(together, plan, names, memory);
+            shareFailures(world_, [&] { setting.job = openGroup(setting.points, staged); });
+            return true;
+        } catch (const SharedFailure& failure) {
+            for (const std::size_t i : setting.points) attempt(i, [&]() -> EvaluationResult { throw failure; });
+            return false;
+        }
+    }
+
+    void scoreCombination(const std::vector<std::size_t>& group) {
+        std::list<Setting> settings = settingsOf(group);
+        std::optional<Plan> plan;  // what follows is the same for all jobs: their models are
+        std::vector<std::string> names;
+        std::size_t room = 0;
+        PointMemory memory;
+        while (!settings.empty()) {
+            std::vector<SettingPoints> together;
+            std::size_t number = 0;
+            std::optional<StagedModels> staged;
+            std::vector<const MergeJob*> opened;
+            for (auto setting = settings.begin(); setting != settings.end() && together.size() < kMostAtOnce;) {
+                if (!setting->job) {
+                    if (!openSetting(*setting, staged)) {
+                        setting = settings.erase(setting);
+                        continue;
+                    }
+                    opened.push_back(&*setting->job);
+                }
+                if (!plan) {
+                    plan = planEvaluation(world_, options_, *evaluation_, setting->job->base());
+                    names = ownTensors(*setting->job, *plan);
+                    room = pointsInMemory(*setting->job);
+                }
+                SettingPoints& some = together.emplace_back(&*setting);
+                for (; number < room && setting->done < setting->points.size(); ++number)
+                    some.points.push_back(setting->points[setting->done++]);
+                if (number == room) break;
+                ++setting;
+            }
+            if (staged) {
+                staged->dropNames();
+                for (const MergeJob* job : opened) scatterInputs(world_, *staged, *job, names);
+            }
+            if (!together.empty()) scoreTogether(together, *plan, names, memory);
+            std::erase_if(settings, [](const Setting& setting) { return setting.done == setting.points.size(); });
         }
     }
 
     /// A job for all points of the group; their omegas are set later.
-    MergeJob openGroup(const std::vector<std::size_t>& group) const {
+    MergeJob openGroup(const std::vector<std::size_t>& group, const std::optional<StagedModels>& staged) const {
         const auto relaxed = std::ranges::find_if(group, [&](std::size_t i) { return points()[i].isRelaxed(); });
-        MergeJob job = openPoint(*points()[relaxed == group.end() ? group.front() : *relaxed].config, options_);
+        const MergeConfig& config = *points()[relaxed == group.end() ? group.front() : *relaxed].config;
+        MergeJob job =
+            openPoint(withModels([&](const std::string& model) { return nameHere(staged, model); }, config), options_);
+        if (options_.scattersInputs) requireNoSharedModels(job);
         if (job.method->info().needs != ExpertStatistic::None)
             throw UsageError("{}: {} measures the experts first; use output.keep: checkpoints", job.config.methodMark.text(),
                              job.config.method);
@@ -369,13 +411,6 @@ private:
             std::max<std::int64_t>(1, -world_.maximum(-static_cast<std::int64_t>(room / perRank))));
     }
 
-    /// Collective. Null when the job's AIM does not go by it.
-    const ExpertStatistics* sensitivityFor(const MergeJob& job) {
-        if (!job.config.aim || !job.config.aim->usesSensitivity()) return nullptr;
-        if (!sensitivity_) sensitivity_ = provideExpertStatistics(world_, options_, job).sensitivity;
-        return &*sensitivity_;
-    }
-
     /// What the merge itself makes of these tensors.
     static std::vector<std::string> unfittedOf(const MergeJob& job, std::vector<std::string> names) {
         if (job.featcal) std::erase_if(names, [&](const std::string& name) { return job.featcal->tensors.contains(name); });
@@ -389,36 +424,37 @@ private:
         runFeatcal(world_, options_, pass.job, provideFeatcalTexts(world_, options_, pass.job), target);
     }
 
-    /// Collective. Merges the points of all methods into memory, then scores one after the other.
-    void scoreTogether(const std::vector<MethodPoints>& methods, const Plan& plan, const std::vector<std::string>& names,
+    /// Collective. Merges the points of all settings into memory, then scores one after the other.
+    void scoreTogether(const std::vector<SettingPoints>& settings, const Plan& plan, const std::vector<std::string>& names,
                        PointMemory& memory) {
         const auto start = Clock::now();
         std::vector<MemoryPoints> merged;
-        merged.reserve(methods.size());
+        merged.reserve(settings.size());
         std::vector<MergePass> passes;
         std::size_t number = 0;
-        for (const MethodPoints& method : methods) {
-            MergeJob& job = method.method->job;
+        for (const auto& [setting, some] : settings) {
+            MergeJob& job = *setting->job;
             job.points.clear();
-            for (const std::size_t i : method.points)
+            for (const std::size_t i : some)
                 job.points.push_back({"", points()[i].isRelaxed() ? points()[i].omega : std::nullopt});
+            const bool isWhole = some.size() == setting->points.size();
             passes.push_back({job,
                               unfittedOf(job, names),
-                              statisticsFor(job, points()[method.points.front()].combination),
+                              statistics_.of(job, points()[some.front()].combination),
                               {},
-                              sensitivityFor(job),
+                              statistics_.sensitivityFor(job),
                               merged.emplace_back(job, names, memory),
-                              &method.method->kept});
-            number += method.points.size();
+                              isWhole ? nullptr : &setting->kept});
+            number += some.size();
         }
         ThreadPool threads(threads_);
         mergePasses(world_, passes, threads, ProgressMode::None, mergesOn(options_),
-                    readAheadBytes(world_, options_, passes.front().job));
-        for (std::size_t m = 0; m < methods.size(); ++m) fitInMemory(passes[m], merged[m], names);
-        const double each = announceMerged(methods.front().points.front(), number, secondsSince(start));
-        for (std::size_t m = 0; m < methods.size(); ++m) {
-            for (std::size_t k = 0; k < methods[m].points.size(); ++k) {
-                const std::size_t i = methods[m].points[k];
+                    readAheadBytes(world_, options_, passes.front().job, passes.size()));
+        for (std::size_t m = 0; m < settings.size(); ++m) fitInMemory(passes[m], merged[m], names);
+        const double each = announceMerged(settings.front().points.front(), number, secondsSince(start));
+        for (std::size_t m = 0; m < settings.size(); ++m) {
+            for (std::size_t k = 0; k < settings[m].points.size(); ++k) {
+                const std::size_t i = settings[m].points[k];
                 const auto takeAndScore = [&] {
                     shareFailures(world_, [&] {
                         if (passes[m].error) std::rethrow_exception(passes[m].error);
@@ -438,10 +474,7 @@ private:
     SweepLedger ledger_;
     std::optional<Evaluation> evaluation_;
     std::map<std::string, EvaluationResult> scored_;  // merges without AIM of this run, by their configs
-    // As Activity has them: of the base: ""; of the experts of a combination.
-    std::map<std::string, std::vector<StatisticsByModule>> statistics_;
-    std::set<std::string> covered_;                // keys of statistics_ whose gaps have been named
-    std::optional<ExpertStatistics> sensitivity_;  // made when first needed: a sweep has one base and one calibration
+    SweepStatistics statistics_;
 };
 
 }  // namespace
@@ -453,6 +486,8 @@ SweepConfig openSweep(World& world, const JobOptions& options, const ConfigText&
         for (SweepPoint& point : parsed.points)
             if (point.config) point.config->allowsCrimes = options.allowsCrimes;
         sayUnread(world, options, parsed.unread);
+        if (world.isRoot())
+            for (const std::string& remark : parsed.remarks) spdlog::info("{}", remark);
         return parsed;
     });
 }

@@ -21,7 +21,7 @@ namespace aimerge {
 namespace {
 
 /// Blocks that a group of tensors has at least, per thread: the last blocks of a group leave some threads idle.
-constexpr std::uint64_t kGroupBlocksPerThread = 16;
+constexpr std::uint64_t kGroupBlocksPerThread = 8;
 
 /// A kept preparation takes at most that share of its parameter: DARE's bits of three experts are 3/16 of bfloat16.
 constexpr std::uint64_t kLargestKeptShare = 4;
@@ -358,6 +358,7 @@ void mergeTensors(std::span<const TensorMerge> tensors, std::span<const std::opt
                 blocks.push_back({runs.size(), block});
             runs.push_back(
                 std::make_unique<TensorRun>(next, tensors[next], omegas, rounding, threads, windows, places, device));
+            sink.prepared(next);
             heldBytes += runs.back()->heldBytes();
             ++next;
         }

@@ -248,6 +248,7 @@ InputReading inputReading(const Method& method, const MergeConfig& config, const
                            !std::ranges::all_of(alignment->maps, [](const RowMap& map) { return map.isIdentity(); });
     if (relaxesAgain || isAligned || used.method->passesOver(tensorParameters(method, config, models, matched)))
         read.reading = Reading::Repeated;
+    read.endsWithOnePass = !isAligned && !(config.aim && config.aim->relaxesExperts());
     return read;
 }
 

@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace aimerge {
 namespace {
@@ -19,16 +20,18 @@ struct Projected {
 
 class AttentionBlock : public Block {
 public:
-    AttentionBlock(const AttentionDescription& attention, const RotaryTables* rotation) : attention_(attention) {
+    AttentionBlock(const AttentionDescription& attention, const RotaryTables* rotation)
+        : attention_(attention), norms_(attention.headNorms()) {
         if (rotation) rotation_ = *rotation;
     }
 
-    std::int64_t stops() const override { return hasNorms() ? 4 : 2; }
+    std::int64_t stops() const override { return 2 + static_cast<std::int64_t>(norms_.size()); }
 
     at::Tensor inputAt(std::int64_t stop, const LayerState& state) const override {
         if (stop == 0) return state.at(attention_.from);
         if (stop == outputStop()) return state.input;
-        return stop == 1 ? byNorm(*attention_.queryNorm, state.query) : byNorm(*attention_.keyNorm, state.key);
+        const HeadNorm& norm = normAt(stop);
+        return rowsOf(norm, norm.isOfQueries ? state.query : state.key);
     }
 
     void forward(std::int64_t stop, BlockWeights weights, LayerState& state, Tensors* kept,
@@ -42,11 +45,11 @@ public:
         if (stop == 0) {
             project(weights, state, kept, outputs);
             if (hasNorms()) return;
-        } else if (stop == 1) {
-            state.query = normaliseHeads(*attention_.queryNorm, weights[queryNorm()], state.query);
-            return;
         } else {
-            state.key = normaliseHeads(*attention_.keyNorm, weights[queryNorm() + 1], state.key);
+            const HeadNorm& norm = normAt(stop);
+            at::Tensor& x = norm.isOfQueries ? state.query : state.key;
+            place(norm, normalise(norm.norm, weights[moduleOf(stop)], rowsOf(norm, x)), x);
+            if (stop + 1 < outputStop()) return;
         }
         attend(state, kept);
     }
@@ -57,14 +60,14 @@ public:
         AttentionGradient by = attentionGradient(attention_, kept[kQuery], kept[kKey], kept[kValue], mixed);
         if (!attention_.normalisesRotated) rotateGradientsBack(by);
         if (hasNorms()) {
-            const auto through = [&](const NormDescription& norm, std::size_t number, const at::Tensor& plain,
-                                     const at::Tensor& gradientOfHeads) {
-                return normGradient(norm, weights[number], byNorm(norm, plain), byNorm(norm, gradientOfHeads), modules,
-                                    number)
-                    .view(plain.sizes());
-            };
-            by.query = through(*attention_.queryNorm, queryNorm(), kept[kPlainQuery], by.query);
-            by.key = through(*attention_.keyNorm, queryNorm() + 1, kept[kPlainKey], by.key);
+            for (std::int64_t stop = 1; stop < outputStop(); ++stop) {
+                const HeadNorm& norm = normAt(stop);
+                const std::size_t module = moduleOf(stop);
+                at::Tensor& gradientOfHeads = norm.isOfQueries ? by.query : by.key;
+                const at::Tensor plain = rowsOf(norm, kept[norm.isOfQueries ? kPlainQuery : kPlainKey]);
+                place(norm, normGradient(norm.norm, weights[module], plain, rowsOf(norm, gradientOfHeads), modules, module),
+                      gradientOfHeads);
+            }
         }
         if (attention_.normalisesRotated) rotateGradientsBack(by);
         gradient.add(attention_.from, throughProjections(weights, kept[kEntering], by, modules));
@@ -73,9 +76,13 @@ public:
 private:
     enum Slot { kEntering, kQuery, kKey, kValue, kMixed, kPlainQuery, kPlainKey, kKeptTensors };  // of what is kept
 
-    bool hasNorms() const { return attention_.queryNorm.has_value(); }
+    bool hasNorms() const { return !norms_.empty(); }
     std::int64_t outputStop() const { return stops() - 1; }
-    std::size_t queryNorm() const { return attention_.projections.size(); }  // its number among the block's modules
+    const HeadNorm& normAt(std::int64_t stop) const { return norms_[static_cast<std::size_t>(stop - 1)]; }
+    /// The norm's number among the block's modules.
+    std::size_t moduleOf(std::int64_t stop) const {
+        return attention_.projections.size() + static_cast<std::size_t>(stop - 1);
+    }
 
     // ---- projections
 
@@ -136,7 +143,11 @@ private:
         }
         if (attention_.from == Stream::Input) state.input = at::Tensor();
         if (attention_.normalisesRotated) rotateHeads(state);
-        if (kept && hasNorms()) (*kept)[kPlainQuery] = state.query, (*kept)[kPlainKey] = state.key;
+        if (kept && hasNorms()) {
+            (*kept)[kPlainQuery] = state.query, (*kept)[kPlainKey] = state.key;
+            if (attention_.normalisesEachHead)  // which writes to them, head by head
+                state.query = state.query.clone(), state.key = state.key.clone();
+        }
     }
 
     at::Tensor throughProjections(BlockWeights weights, const at::Tensor& entering, const AttentionGradient& by,
@@ -152,13 +163,17 @@ private:
 
     // ---- heads
 
-    /// As rows of a norm's channels: [sequences, rows, channels].
-    static at::Tensor byNorm(const NormDescription& norm, const at::Tensor& x) {
-        return x.view({x.size(0), -1, norm.channels});
+    /// Of queries or keys, as rows of a norm's channels: [sequences, rows, channels].
+    static at::Tensor rowsOf(const HeadNorm& norm, const at::Tensor& x) {
+        return x.narrow(-1, norm.first, norm.channels).contiguous().view({x.size(0), -1, norm.norm.channels});
     }
 
-    static at::Tensor normaliseHeads(const NormDescription& norm, const ModuleWeights& weights, const at::Tensor& x) {
-        return normalise(norm, weights, byNorm(norm, x)).view(x.sizes());
+    /// What a norm made of its rows, or their gradient, among all queries or keys.
+    static void place(const HeadNorm& norm, const at::Tensor& rows, at::Tensor& x) {
+        if (norm.channels == x.size(-1))
+            x = rows.view(x.sizes());
+        else
+            x.narrow(-1, norm.first, norm.channels).copy_(rows.view({x.size(0), x.size(1), norm.channels}));
     }
 
     void rotateHeads(LayerState& state) const {
@@ -187,6 +202,7 @@ private:
     }
 
     AttentionDescription attention_;
+    std::vector<HeadNorm> norms_;
     std::optional<RotaryTables> rotation_;
 };
 

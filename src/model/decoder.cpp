@@ -91,8 +91,11 @@ ModuleWeights Decoder::load(const std::string& module, const Shape& shape, std::
 
 LoadedLayer Decoder::loadLayer(std::int64_t number) const {
     LoadedLayer weights;
-    for (const ModuleDescription& module : layer(number).modules())
-        weights.push_back(load(description().moduleName(number, module), module.shape, module.outputs()));
+    for (const ModuleDescription& module : layer(number).modules()) {
+        const std::string name = description().moduleName(number, module);
+        weights.push_back(module.isNumber ? ModuleWeights{load(requireTensor(weights_, name, module.shape)), {}}
+                                          : load(name, module.shape, module.outputs()));
+    }
     return weights;
 }
 

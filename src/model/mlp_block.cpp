@@ -1,5 +1,6 @@
 #include "model/block.h"
 #include "model/module_gradients.h"
+#include "model/xielu.h"
 
 #include <ATen/ATen.h>
 
@@ -7,21 +8,30 @@ namespace aimerge {
 namespace {
 
 /// The rest of an activation function is beside it: its derivative.
-at::Tensor& activate_(ActivationFunction function, at::Tensor& x) {
+void activate(ActivationFunction function, BlockWeights numbers, at::Tensor& x) {
     switch (function) {
         case ActivationFunction::Silu:
-            return at::silu_(x);
+            at::silu_(x);
+            return;
         case ActivationFunction::GeluTanh:
-            return at::gelu_(x, "tanh");
+            at::gelu_(x, "tanh");
+            return;
         case ActivationFunction::Gelu:
-            return at::gelu_(x, "none");
+            at::gelu_(x, "none");
+            return;
         case ActivationFunction::Relu:
-            break;
+            at::relu_(x);
+            return;
+        case ActivationFunction::SquaredRelu:
+            at::relu_(x).square_();
+            return;
+        case ActivationFunction::Xielu:
+            Xielu(numbers).apply(x);
     }
-    return at::relu_(x);
 }
 
-at::Tensor activationGradient(ActivationFunction function, const at::Tensor& gradient, const at::Tensor& x) {
+at::Tensor activationGradient(ActivationFunction function, BlockWeights numbers, const at::Tensor& gradient,
+                              const at::Tensor& x) {
     switch (function) {
         case ActivationFunction::Silu:
             return at::silu_backward(gradient, x);
@@ -31,6 +41,10 @@ at::Tensor activationGradient(ActivationFunction function, const at::Tensor& gra
             return at::gelu_backward(gradient, x, "none");
         case ActivationFunction::Relu:
             break;
+        case ActivationFunction::SquaredRelu:
+            return at::relu(x).mul_(2).mul_(gradient);
+        case ActivationFunction::Xielu:
+            return Xielu(numbers).inputGradient(gradient, x);
     }
     return at::threshold_backward(gradient, x, 0);
 }
@@ -47,7 +61,7 @@ public:
     void forward(std::int64_t stop, BlockWeights weights, LayerState& state, Tensors* kept,
                  Tensors* outputs) const override {
         if (stop == 0) return enter(weights, state, kept, outputs);
-        const ModuleWeights& down = weights.back();
+        const ModuleWeights& down = weights[mlp_.projections.size()];
         state.input = at::linear(state.input, outputsFirst(mlp_.output, down.weight), down.bias);
         if (outputs) *outputs = {state.input};
     }
@@ -56,14 +70,16 @@ public:
                   const ModuleGradients& modules) const override {
         const std::size_t down = mlp_.projections.size();
         if (!mlp_.isGated) {
-            const at::Tensor inner = modules.linear(down, weights[down], activated(kept[kUp]), gradient.input);
-            const at::Tensor byUp = activationGradient(mlp_.activation, inner, kept[kUp]);
+            const at::Tensor inner = modules.linear(down, weights[down], activated(weights, kept[kUp]), gradient.input);
+            observeNumbers(weights, inner, kept[kUp], modules);
+            const at::Tensor byUp = activationGradient(mlp_.activation, numbersOf(weights), inner, kept[kUp]);
             return gradient.add(mlp_.from, modules.linear(0, weights[0], kept[kEntering], byUp));
         }
-        const at::Tensor active = activated(kept[kGate]);
+        const at::Tensor active = activated(weights, kept[kGate]);
         const at::Tensor inner = modules.linear(down, weights[down], active * kept[kUp], gradient.input);
         const at::Tensor byUp = inner * active, byActive = inner * kept[kUp];
-        const at::Tensor byGate = activationGradient(mlp_.activation, byActive, kept[kGate]);
+        observeNumbers(weights, byActive, kept[kGate], modules);
+        const at::Tensor byGate = activationGradient(mlp_.activation, numbersOf(weights), byActive, kept[kGate]);
         at::Tensor entering;
         if (isFused_) {
             entering = modules.linear(0, weights[0], kept[kEntering], at::cat({byGate, byUp}, -1));
@@ -93,7 +109,7 @@ private:
         at::Tensor inner = project(weights, 0, entering);
         const at::Tensor first = inner;
         if (kept || outputs) inner = inner.clone();
-        activate_(mlp_.activation, inner);
+        activate(mlp_.activation, numbersOf(weights), inner);
         if (!mlp_.isGated) {
             if (kept) *kept = {entering, first};
             if (outputs) *outputs = {first};
@@ -109,9 +125,22 @@ private:
         state.input = inner.mul_(up);
     }
 
-    at::Tensor activated(const at::Tensor& x) const {
+    BlockWeights numbersOf(BlockWeights weights) const { return weights.last(mlp_.numbers.size()); }
+
+    at::Tensor activated(BlockWeights weights, const at::Tensor& x) const {
         at::Tensor result = x.clone();
-        return activate_(mlp_.activation, result);
+        activate(mlp_.activation, numbersOf(weights), result);
+        return result;
+    }
+
+    /// @param gradient with respect to what the activation function gave for x
+    void observeNumbers(BlockWeights weights, const at::Tensor& gradient, const at::Tensor& x,
+                        const ModuleGradients& modules) const {
+        if (mlp_.numbers.empty() || !modules.isObserved()) return;
+        const Xielu::NumberGradients by = Xielu(numbersOf(weights)).numberGradients(gradient, x);
+        const std::size_t first = weights.size() - mlp_.numbers.size();
+        modules.observeNumber(first, weights[first], by.alphaP);
+        modules.observeNumber(first + 1, weights[first + 1], by.alphaN);
     }
 
     MlpDescription mlp_;

@@ -43,6 +43,10 @@ at::Tensor ModuleGradients::linear(std::size_t number, const ModuleWeights& weig
     return inputGradient(outputsFirst(module, weights.weight), gradient);
 }
 
+void ModuleGradients::observeNumber(std::size_t number, const ModuleWeights& weights, const at::Tensor& gradient) const {
+    if (observer_) observer_->observe(nameOf_(number), weights.weight.sizes(), 0, gradient);
+}
+
 void ModuleGradients::observe(std::size_t number, const ModuleWeights& weights, const at::Tensor& byWeight,
                               const at::Tensor& byBias) const {
     if (!observer_) return;

@@ -41,6 +41,9 @@ public:
     /// @param input of a linear layer @param gradient with respect to its output @return with respect to its input
     at::Tensor linear(std::size_t number, const ModuleWeights& weights, const at::Tensor& input,
                       const at::Tensor& gradient) const;
+    /// Of a single number.
+    void observeNumber(std::size_t number, const ModuleWeights& weights, const at::Tensor& gradient) const;
+    bool isObserved() const { return observer_ != nullptr; }
     /// Of a norm; `byBias` only where it has a bias.
     void observe(std::size_t number, const ModuleWeights& weights, const at::Tensor& byWeight,
                  const at::Tensor& byBias) const;

@@ -133,7 +133,8 @@ at::Tensor normalise(const NormDescription& norm, const ModuleWeights& weights, 
         case NormKind::RmsShifted:
             return rmsNormRoundedOnce(x, 1 + weights.weight.to(at::kFloat), norm.eps);
         case NormKind::Layer:
-            return at::layer_norm(x, {norm.channels}, weights.weight,
+        case NormKind::LayerShifted:
+            return at::layer_norm(x, {norm.channels}, norm.kind == NormKind::Layer ? weights.weight : weights.weight + 1,
                                   weights.bias.defined() ? std::optional(weights.bias) : std::nullopt, norm.eps);
         case NormKind::Rms:
             break;
@@ -144,8 +145,9 @@ at::Tensor normalise(const NormDescription& norm, const ModuleWeights& weights, 
 at::Tensor normGradient(const NormDescription& norm, const ModuleWeights& weights, const at::Tensor& x,
                         const at::Tensor& gradient, const ModuleGradients& modules, std::size_t number) {
     at::Tensor factor = weights.weight.to(at::kFloat);
-    if (norm.kind == NormKind::RmsShifted) factor = factor + 1;
-    const auto gradients = norm.kind == NormKind::Layer ? layerNormGradients : rmsNormGradients;
+    if (norm.kind == NormKind::RmsShifted || norm.kind == NormKind::LayerShifted) factor = factor + 1;
+    const bool hasMean = norm.kind == NormKind::Layer || norm.kind == NormKind::LayerShifted;
+    const auto gradients = hasMean ? layerNormGradients : rmsNormGradients;
     const NormGradients by = gradients(x.flatten(0, -2), factor, gradient.flatten(0, -2).contiguous(), norm.eps);
     modules.observe(number, weights, by.weight, by.bias);
     return by.x.view(x.sizes());

@@ -39,6 +39,11 @@ AIMERGE_FOR_PYTHON const float* aimerge_values(const aimerge::JobThread* job, st
     return job->values().data();
 }
 
+/// A tensor's bytes of a job that has ended, for as long as it is not freed.
+AIMERGE_FOR_PYTHON const void* aimerge_bytes(const aimerge::JobThread* job) {
+    return job->bytes();
+}
+
 AIMERGE_FOR_PYTHON void aimerge_free(aimerge::JobThread* job) {
     delete job;
 }

@@ -4,6 +4,7 @@
 #include "aimerge/distributed/world.h"
 #include "aimerge/job/config_text.h"
 #include "aimerge/job/failure.h"
+#include "aimerge/job/held_merge.h"
 #include "aimerge/job/job.h"
 #include "aimerge/output/output_folder.h"
 #include "aimerge/output/verify.h"
@@ -16,6 +17,8 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 
 namespace aimerge {
@@ -149,15 +152,18 @@ void runCalibrate(Call& call, FunctionResult& result) {
     result.json["source"] = kNames.at(*source);
 }
 
-void runEvaluate(Call& call, FunctionResult& result) {
+EvaluationSettings evaluationIn(const json& request) {
     EvaluationSettings settings;
-    settings.suites = call.request.at("suites").get<std::vector<std::string>>();
+    settings.suites = request.at("suites").get<std::vector<std::string>>();
     if (settings.suites.empty()) throw UsageError("suites is empty: name at least one file of items to score");
-    settings.computeDtype = choiceIn(call.request, "dtype", {"float32", "bfloat16"}) == "float32" ? Dtype::F32 : Dtype::BF16;
+    settings.computeDtype = choiceIn(request, "dtype", {"float32", "bfloat16"}) == "float32" ? Dtype::F32 : Dtype::BF16;
     settings.choices =
-        choiceIn(call.request, "multiple_choice", {"acc", "acc_norm"}) == "acc" ? ChoiceMetric::Acc : ChoiceMetric::AccNorm;
-    settings.blockLength = integerIn(call.request, "block_length", 2, kMostBlockLength);
-    EvaluationOutcome outcome = evaluate(call.world, call.options, call.request.at("model").get<std::string>(), settings);
+        choiceIn(request, "multiple_choice", {"acc", "acc_norm"}) == "acc" ? ChoiceMetric::Acc : ChoiceMetric::AccNorm;
+    settings.blockLength = integerIn(request, "block_length", 2, kMostBlockLength);
+    return settings;
+}
+
+ordered_json jsonOf(EvaluationOutcome outcome, const json& request) {
     ordered_json tasks = ordered_json::array();
     for (const TaskScore& task : outcome.tasks)
         tasks.push_back({{"task", task.task},
@@ -165,9 +171,14 @@ void runEvaluate(Call& call, FunctionResult& result) {
                          {"score", task.value},
                          {"stderr", task.standardError},
                          {"items", task.items}});
-    result.json = {{"tasks", tasks}, {"tokens", outcome.tokens}, {"seconds", outcome.seconds}};
-    result.json["samples"] =
-        call.request.at("samples").get<bool>() ? ordered_json(std::move(outcome.samples)) : ordered_json::array();
+    ordered_json scores = {{"tasks", tasks}, {"tokens", outcome.tokens}, {"seconds", outcome.seconds}};
+    scores["samples"] = request.at("samples").get<bool>() ? ordered_json(std::move(outcome.samples)) : ordered_json::array();
+    return scores;
+}
+
+void runEvaluate(Call& call, FunctionResult& result) {
+    const auto model = call.request.at("model").get<std::string>();
+    result.json = jsonOf(evaluate(call.world, call.options, model, evaluationIn(call.request)), call.request);
 }
 
 void runSweep(Call& call, FunctionResult& result) {
@@ -219,16 +230,105 @@ void runStatistics(Call& call, FunctionResult& result) {
     }
 }
 
+/// A merge in memory, for several calls. One works on it at a time.
+struct Held {
+    Held(JobOptions options, ConfigText config) : merge(world, std::move(options), std::move(config)) {}
+
+    std::mutex mutex;
+    World world = World::alone();
+    HeldMerge merge;
+};
+
+std::mutex heldMutex;
+std::map<std::int64_t, std::shared_ptr<Held>> heldMerges;  // by number
+std::int64_t lastHeld = 0;
+
+/// The merge that a request names by its number, for as long as it is worked on.
+class HeldByRequest {
+public:
+    explicit HeldByRequest(const Call& call)
+        : held_(find(call.request.at("held").get<std::int64_t>())), lock_(held_->mutex) {
+        held_->merge.reportTo(call.options.progress);
+    }
+    ~HeldByRequest() { held_->merge.reportTo({}); }
+    HeldByRequest(const HeldByRequest&) = delete;
+    HeldMerge* operator->() const { return &held_->merge; }
+
+private:
+    static std::shared_ptr<Held> find(std::int64_t number) {
+        const std::lock_guard lock(heldMutex);
+        const auto found = heldMerges.find(number);
+        if (found == heldMerges.end()) throw UsageError("this merge in memory has been closed");
+        return found->second;
+    }
+
+    std::shared_ptr<Held> held_;
+    std::unique_lock<std::mutex> lock_;
+};
+
+ordered_json tensorsOf(const HeldMerge& merge) {
+    ordered_json tensors = ordered_json::array();
+    for (const OutputTensor& tensor : merge.tensors())
+        tensors.push_back({{"name", tensor.name}, {"dtype", torchName(tensor.dtype)}, {"shape", tensor.shape}});
+    return tensors;
+}
+
+void runHold(Call& call, FunctionResult& result) {
+    const auto held = std::make_shared<Held>(call.options, configOf(call.request));
+    held->merge.reportTo({});  // this call's
+    const std::lock_guard lock(heldMutex);
+    heldMerges[++lastHeld] = held;
+    result.json = {{"held", lastHeld}, {"tensors", tensorsOf(held->merge)}};
+}
+
+void runHeldSet(Call& call, FunctionResult& result) {
+    const HeldByRequest held(call);
+    held->set(call.request.at("overrides").get<std::vector<std::string>>());
+    result.json = {{"tensors", tensorsOf(*held.operator->())}};
+}
+
+void runHeldTensor(Call& call, FunctionResult& result) {
+    const HeldByRequest held(call);
+    const auto name = call.request.at("tensor").get<std::string>();
+    result.bytes = held->tensor(name);
+    result.json = {{"merged", held->mergedTensors()}};
+}
+
+void runHeldEvaluate(Call& call, FunctionResult& result) {
+    const HeldByRequest held(call);
+    result.json = jsonOf(held->evaluate(evaluationIn(call.request)), call.request);
+}
+
+void runHeldSave(Call& call, FunctionResult& result) {
+    const HeldByRequest held(call);
+    result.json = jsonOf(held->save(call.options.out, call.options.overwrite));
+}
+
+void runRelease(Call& call, FunctionResult& /*result*/) {
+    const std::lock_guard lock(heldMutex);
+    heldMerges.erase(call.request.at("held").get<std::int64_t>());
+}
+
 struct Function {
     void (*run)(Call& call, FunctionResult& result);
     bool computes = false;  // on a device
 };
 
-const std::map<std::string, Function> kFunctions{{"merge", {runMerge, true}},       {"relax", {runRelax, true}},
-                                                 {"plan", {runPlan, true}},         {"calibrate", {runCalibrate, true}},
-                                                 {"evaluate", {runEvaluate, true}}, {"sweep", {runSweep, true}},
-                                                 {"verify", {runVerify}},           {"inspect", {runInspect}},
-                                                 {"statistics", {runStatistics}}};
+const std::map<std::string, Function> kFunctions{{"merge", {runMerge, true}},
+                                                 {"relax", {runRelax, true}},
+                                                 {"plan", {runPlan, true}},
+                                                 {"calibrate", {runCalibrate, true}},
+                                                 {"evaluate", {runEvaluate, true}},
+                                                 {"sweep", {runSweep, true}},
+                                                 {"verify", {runVerify}},
+                                                 {"inspect", {runInspect}},
+                                                 {"statistics", {runStatistics}},
+                                                 {"hold", {runHold, true}},
+                                                 {"held_set", {runHeldSet}},
+                                                 {"held_tensor", {runHeldTensor}},
+                                                 {"held_evaluate", {runHeldEvaluate}},
+                                                 {"held_save", {runHeldSave}},
+                                                 {"release", {runRelease}}};
 
 }  // namespace
 

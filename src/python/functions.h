@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@ namespace aimerge {
 struct FunctionResult {
     nlohmann::ordered_json json;  // null: none yet
     std::vector<float> values;    // what would be too much for JSON
+    std::shared_ptr<const std::byte[]> bytes;
 };
 
 /// Runs "merge", "plan", ... on this thread, as one rank.

@@ -38,6 +38,7 @@ public:
 
     /// Of a job that has ended.
     const std::vector<float>& values() const { return result_.values; }
+    const std::byte* bytes() const { return result_.bytes.get(); }
 
 private:
     void run();

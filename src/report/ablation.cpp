@@ -115,6 +115,23 @@ ReportTable omegaTable(const ScoreTable& scores, const Analysis& analysis, const
     return table;
 }
 
+MergeGroup groupOf(const ScoreTable& scores, const std::string& method, const std::vector<std::string>& experts) {
+    MergeGroup group{method, experts, {}, {}};
+    std::string plainMethod = method;
+    const auto isOf = [&](const ScoreRow& row) {
+        return row.kind == ModelKind::Merged && sameExperts(row.experts, experts);
+    };
+    for (std::size_t i = 0; i < scores.rows.size(); ++i) {
+        const ScoreRow& row = scores.rows[i];
+        if (!isOf(row) || !row.aim || row.method != method) continue;
+        group.withAim.push_back(i);
+        plainMethod = row.plainMethod;
+    }
+    for (std::size_t i = 0; i < scores.rows.size(); ++i)
+        if (isOf(scores.rows[i]) && !scores.rows[i].aim && scores.rows[i].method == plainMethod) group.plain = i;
+    return group;
+}
+
 }  // namespace
 
 std::vector<MergeGroup> mergeGroups(const ScoreTable& scores) {
@@ -130,22 +147,20 @@ std::vector<MergeGroup> mergeGroups(const ScoreTable& scores) {
     std::vector<MergeGroup> groups;
     for (const std::string& method : methods) {
         for (const std::vector<std::string>& experts : combinations) {
-            MergeGroup group{method, experts, {}, {}};
-            for (std::size_t i = 0; i < scores.rows.size(); ++i) {
-                const ScoreRow& row = scores.rows[i];
-                if (row.kind != ModelKind::Merged || row.method != method || !sameExperts(row.experts, experts)) continue;
-                if (row.aim) {
-                    group.withAim.push_back(i);
-                } else {
-                    group.plain = i;
-                }
-            }
+            MergeGroup group = groupOf(scores, method, experts);
             std::stable_sort(group.withAim.begin(), group.withAim.end(), [&scores](std::size_t a, std::size_t b) {
                 return scores.rows[a].omega.value_or(2) < scores.rows[b].omega.value_or(2);
             });
             if (group.plain || !group.withAim.empty()) groups.push_back(std::move(group));
         }
     }
+    // A merge that is relaxed in several ways is in the group of each of them.
+    const std::vector<MergeGroup> all = groups;
+    std::erase_if(groups, [&](const MergeGroup& group) {
+        return group.withAim.empty() && std::ranges::any_of(all, [&](const MergeGroup& other) {
+                   return !other.withAim.empty() && other.plain == group.plain;
+               });
+    });
     return groups;
 }
 

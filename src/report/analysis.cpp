@@ -38,7 +38,7 @@ std::optional<std::size_t> plainRowOf(const ScoreTable& table, std::size_t index
     std::optional<std::size_t> plain;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
         const ScoreRow& other = table.rows[i];
-        if (other.kind != ModelKind::Merged || other.aim || other.method != row.method ||
+        if (other.kind != ModelKind::Merged || other.aim || other.method != row.plainMethod ||
             !sameExperts(other.experts, row.experts))
             continue;
         if (plain)

@@ -57,6 +57,7 @@ public:
         const auto found = std::find(columns_.begin(), columns_.end(), column);
         return found == columns_.end() ? std::string() : field(static_cast<std::size_t>(found - columns_.begin()));
     }
+    const std::vector<std::string>& columns() const { return columns_; }
     std::string field(std::size_t index) const { return trimmed(record_.fields[index]); }
 
     std::optional<double> number(std::size_t index) const {
@@ -102,9 +103,24 @@ bool readAim(const NamedRecord& record, std::optional<double> omega) {
     return text == "yes";
 }
 
+/// Merges of one method by other values of a grid are told apart by its name.
+void addGridValues(const NamedRecord& record, ScoreRow& row) {
+    row.plainMethod = row.method;
+    for (std::size_t i = 0; i < record.columns().size(); ++i) {
+        const std::string_view column = record.columns()[i];
+        const std::string value = record.field(i);
+        if (!column.starts_with(kGridColumn) || saysNothing(value)) continue;
+        const std::string_view key = column.substr(kGridColumn.size());
+        const std::string text = fmt::format(" {}={}", key, value);
+        row.method += text;
+        if (!key.starts_with("aim_")) row.plainMethod += text;
+    }
+}
+
 void readMergedModel(const NamedRecord& record, ScoreRow& row) {
     row.method = record.text("method");
     if (saysNothing(row.method)) record.fail("method", row.method, "the method of a merged model");
+    addGridValues(record, row);
     if (row.experts.empty()) record.fail("combination", "", "the experts of a merged model, joined by +");
     for (const std::string& expert : row.experts)
         if (expert.empty()) record.fail("combination", record.text("combination"), "names of experts joined by +");
@@ -263,7 +279,9 @@ ScaledScores parseScores(std::string_view text, const std::filesystem::path& fil
     ScoreTable table{file, {}, {}};
     std::vector<std::size_t> benchmarkColumns;
     for (std::size_t i = 0; i < columns.size(); ++i) {
-        if (std::find(kKnownColumns.begin(), kKnownColumns.end(), columns[i]) != kKnownColumns.end()) continue;
+        if (std::find(kKnownColumns.begin(), kKnownColumns.end(), columns[i]) != kKnownColumns.end() ||
+            columns[i].starts_with(kGridColumn))
+            continue;
         benchmarkColumns.push_back(i);
         table.benchmarks.push_back({columns[i], isPerplexity(columns[i])});
     }

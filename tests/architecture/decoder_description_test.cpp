@@ -136,6 +136,31 @@ TEST(DecoderDescription, LayersDifferAsTheConfigSays) {
     EXPECT_TRUE(std::get<AttentionDescription>(smol.layers[2].blocks[1]).rotation.has_value());
 }
 
+TEST(DecoderDescription, NumbersOfAnActivationFunctionAreModulesWithoutAnInput) {
+    const std::string layer = "model.layers.1.";
+    const DecoderDescription decoder =
+        describe("apertus", {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e6}}}});
+    EXPECT_THAT(firstModules(decoder, 1),
+                ElementsAre(layer + "attention_layernorm", layer + "self_attn.q_proj", layer + "self_attn.q_norm",
+                            layer + "self_attn.k_norm", layer + "self_attn.o_proj", layer + "feedforward_layernorm",
+                            layer + "mlp.up_proj", layer + "mlp.down_proj"));
+    const std::vector<ModuleDescription> modules = decoder.layers[1].modules();
+    EXPECT_EQ(modules.back().name, "mlp.act_fn.eps");
+    EXPECT_TRUE(modules.back().isNumber);
+    EXPECT_EQ(modules.back().elements(), 1);
+}
+
+TEST(DecoderDescription, EveryHeadMayHaveANormOfItsOwn) {
+    const std::string attention = "model.layers.0.self_attn.";
+    const DecoderDescription decoder = describe("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}});
+    EXPECT_THAT(
+        firstModules(decoder, 0),
+        ElementsAre("model.layers.0.input_layernorm", attention + "q_proj", attention + "q_layernorm.norms.0",
+                    attention + "q_layernorm.norms.1", attention + "q_layernorm.norms.2", attention + "q_layernorm.norms.3",
+                    attention + "k_layernorm.norms.0", attention + "k_layernorm.norms.1", attention + "o_proj",
+                    "model.layers.0.mlp.gate_proj", "model.layers.0.mlp.down_proj"));
+}
+
 TEST(DecoderDescription, WhatItDoesNotRunIsNamed) {
     const struct {
         const char* modelType;
@@ -143,10 +168,12 @@ TEST(DecoderDescription, WhatItDoesNotRunIsNamed) {
         std::string message;
     } rows[] = {
         {"cohere", {{"use_qk_norm", true}}, "use_qk_norm is true"},
-        {"stablelm", {{"use_parallel_residual", true}}, "use_parallel_residual is true"},
-        {"phi", {{"qk_layernorm", true}}, "qk_layernorm is true"},
         {"opt", {{"do_layer_norm_before", false}, {"ffn_dim", 8}}, "do_layer_norm_before is false"},
-        {"gpt_neox", {{"use_parallel_residual", false}}, "use_parallel_residual is false"},
+        {"apertus", Json::object(), "rope_parameters is missing"},
+        {"arcee", {{"hidden_act", "xielu"}}, "hidden_act is \"xielu\""},
+        {"gptj", {{"n_embd", 64}, {"n_head", 4}, {"n_layer", 4}, {"rotary_dim", 32}}, "rotary_dim is 32"},
+        {"gptj", {{"n_embd", 64}, {"n_head", 4}, {"n_layer", 4}, {"rotary_dim", nullptr}}, "rotary_dim is null"},
+        {"gpt_bigcode", {{"n_embd", 64}, {"n_head", 4}, {"n_layer", 4}, {"multi_query", false}}, "multi_query is false"},
         {"falcon", {{"alibi", true}}, "alibi is true"},
         {"falcon", {{"multi_query", false}}, "multi_query is false"},
         {"granite", {{"hidden_act", "relu"}}, "hidden_act is \"relu\""},

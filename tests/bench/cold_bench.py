@@ -12,6 +12,7 @@ all commands, because a disk that others use is not the same from one minute to 
 import argparse
 import collections
 import concurrent.futures
+import json
 import mmap
 import os
 import pathlib
@@ -27,7 +28,8 @@ from synthetic_llama import make_models
 
 REQUESTS, REQUEST_BYTES = 16, 4 << 20
 READ, READ_AND_WRITE = "read all inputs", "read all inputs, write one output beside"
-METHODS = ("task_arithmetic", "ties density 0.5")
+METHODS = ["task_arithmetic", "ties density 0.5"]
+RANKS = ["mpiexec", "--allow-run-as-root", "--bind-to", "none", "-n", "2"]  # with a thread each
 
 
 def read_directly(paths):
@@ -58,7 +60,7 @@ def make_commands(arguments, models, folder, out):
     bytes_of_output = weights[0].stat().st_size
     write = f"head -c {bytes_of_output} /dev/zero | dd of={out} bs=4M iflag=fullblock conv=fsync status=none"
     commands = {READ: ["sh", "-c", f"{read} > /dev/null"], READ_AND_WRITE: ["sh", "-c", f"({write}) & {read} > /dev/null; wait"]}
-    for method in METHODS:
+    for method in arguments.methods:
         config = write_config(folder / f"cold-{method.replace(' ', '-')}.yaml", models, method)
         for name, binary in {"aimerge": AIMERGE, **dict(pair.split("=", 1) for pair in arguments.other)}.items():
             # Another binary may be older than --read-ahead.
@@ -68,7 +70,25 @@ def make_commands(arguments, models, folder, out):
         mergekit = ROOT / "build" / "venv" / "bin" / "mergekit-yaml"
         if arguments.mergekit and mergekit.exists():
             commands[f"mergekit {method}"] = [mergekit, config, out, "--no-cuda", "--no-copy-tokenizer", "-j", arguments.threads]
+    if arguments.more:
+        config = folder / "cold-task_arithmetic.yaml"
+        write_config(config, models, "task_arithmetic")
+        for option in ("--gather root", "--io scatter"):
+            commands[f"aimerge task_arithmetic, 2 ranks, {option}"] = [
+                *RANKS, AIMERGE, "merge", config, "--out", out, "--threads", 1, "--progress", "none", *option.split()]
+        config = write_sweep(folder / "cold-sweep.yaml", models, out)
+        commands["aimerge sweep, 2 checkpoints"] = [AIMERGE, "sweep", config, "--threads", arguments.threads, "--progress", "none"]
     return commands
+
+
+def write_sweep(path, models, out):
+    """Two methods over all experts."""
+    experts = {name: str(model) for name, model in models.items() if name != "base"}
+    path.write_text(json.dumps({
+        "base_model": str(models["base"]), "experts": experts, "combinations": [list(experts)], "dtype": "bfloat16", "omega": [1.0],
+        "methods": ["task_arithmetic", {"merge_method": "ties", "parameters": {"density": 0.5}}],
+        "output": {"directory": str(out), "keep": "checkpoints"}}))
+    return path
 
 
 def empty_page_cache(seconds):
@@ -84,6 +104,8 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="for models and outputs, 14 GB, on the disk to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--methods", nargs="*", default=METHODS, help="as merge_bench.py calls them")
+    parser.add_argument("--more", action="store_true", help="also two ranks, and a sweep of two checkpoints")
     parser.add_argument("--layers", type=int, default=22, help="fewer make a smaller model")
     parser.add_argument("--read-ahead", nargs="*", default=["", "0", "16MB", "32MB", "64MB", "256MB", "2GB"], help='"": the default')
     parser.add_argument("--other", nargs="*", default=[], metavar="NAME=BINARY", help="other builds to compare with")

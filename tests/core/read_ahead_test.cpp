@@ -160,6 +160,47 @@ TEST_F(ReadAheadTest, WhatIsKeptIsReadFromTheFileOnce) {
     }
 }
 
+TEST_F(ReadAheadTest, WhatIsKeptMakesRoomInItsLastReading) {
+    const auto bytes = contents(12 * kPiece);
+    const File file = made("a", bytes);
+    if (!canBeCold(file)) GTEST_SKIP() << "the file system keeps files in memory";
+    const auto isRead = [&](const ReadAhead& ahead, std::uint64_t pieces) {
+        for (int i = 0; i < 500 && ahead.directBytes() + ahead.cachedBytes() < pieces * kPiece; ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        return ahead.directBytes() + ahead.cachedBytes() == pieces * kPiece;
+    };
+
+    ReadAhead ahead(piecesOf(file, {0, bytes.size()}, Reading::Kept), 8 * kPiece + 65'536);  // six, and two for readers
+    ASSERT_TRUE(isRead(ahead, 6));
+    for (int time = 0; time < 3; ++time) readInStretches(file, 6 * kPiece, 100'000, [](auto&) {});
+    EXPECT_TRUE(isRead(ahead, 6)) << "nothing has left memory";
+    ahead.readOnceMore(0, 6);
+    std::vector<std::byte> first(kPiece), second(kPiece - 1);
+    file.readAt(0, first);
+    file.readAt(kPiece, second);
+    EXPECT_TRUE(isRead(ahead, 7)) << "the first has made room, and the second is not all read";
+    EXPECT_EQ(readInStretches(file, bytes.size(), 100'000, [](auto&) {}), bytes);
+}
+
+TEST_F(ReadAheadTest, WhatSeveralReadersKeepIsReadFromTheFileOnce) {
+    const auto bytes = contents(kFileBytes);
+    const File file = made("a", bytes), again = File::openForReading(file.path());
+    if (!canBeCold(file)) GTEST_SKIP() << "the file system keeps files in memory";
+    auto pieces = piecesOf(file, {0, kPiece}, Reading::Kept);
+    std::ranges::copy(piecesOf(again, {0, kPiece}, Reading::Kept), std::back_inserter(pieces));
+    EXPECT_EQ(distinctBytes(pieces), kPiece);
+
+    ReadAhead ahead(pieces, 64 * kPiece);
+    for (const File* reader : {&file, &again})
+        EXPECT_TRUE(
+            std::ranges::equal(readInStretches(*reader, kPiece, 100'000, [](auto&) {}), std::span(bytes).first(kPiece)));
+
+    EXPECT_EQ(ahead.directBytes() + ahead.cachedBytes(), kPiece);
+    ahead.forget(0, 2);
+    EXPECT_TRUE(std::ranges::equal(readInStretches(file, kPiece, 100'000, [](auto&) {}), std::span(bytes).first(kPiece)));
+}
+
 TEST_F(ReadAheadTest, LeavesWhatIsInThePageCacheToItsReader) {
     const auto bytes = contents(kFileBytes);
     const File file = made("a", bytes);

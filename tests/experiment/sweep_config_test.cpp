@@ -1,8 +1,11 @@
 #include "aimerge/experiment/sweep_config.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/experiment/point_filter.h"
 
 #include <gmock/gmock.h>
+
+#include <stdexcept>
 
 namespace aimerge {
 namespace {
@@ -106,6 +109,128 @@ TEST(SweepConfig, AWeightThatTheSweepNamesStays) {
     EXPECT_EQ(config.parameters.at("weight").number("x", 0), 0.5);
 }
 
+/// Two experts; task_arithmetic takes no density, and ties-half has one of its own.
+std::string withGrid(const std::string& grid) {
+    std::string text = with("omega: [1.0, 0.4]", "grid: " + grid + "\nomega: [1.0, 0.4]");
+    return text.replace(text.find("code: c, instruct: i, math: m"), 29, "code: c, math: m");
+}
+
+const SweepPoint& pointOf(const SweepConfig& sweep, const std::string& name) {
+    const auto point = std::ranges::find(sweep.points, name, &SweepPoint::name);
+    if (point == sweep.points.end()) throw std::out_of_range(name);
+    return *point;
+}
+
+TEST(SweepConfig, AGridMultipliesThePointsOfTheMethodsThatTakeIt) {
+    const SweepConfig sweep = parsed(withGrid("{lambda: [0.50, 1]}"));
+
+    EXPECT_THAT(
+        namesOf(sweep),
+        ElementsAre("base", "code", "math",  //
+                    "task_arithmetic-code+math-lambda-0.5-omega-1.0", "task_arithmetic-code+math-lambda-0.5-omega-0.4",
+                    "task_arithmetic-code+math-lambda-1-omega-1.0", "task_arithmetic-code+math-lambda-1-omega-0.4",
+                    "ties-half-code+math-lambda-0.5-omega-1.0", "ties-half-code+math-lambda-0.5-omega-0.4",
+                    "ties-half-code+math-lambda-1-omega-1.0", "ties-half-code+math-lambda-1-omega-0.4"));
+}
+
+TEST(SweepConfig, AListThatNoMethodOfTheSweepTakesHasNoPoints) {
+    const std::string text = withGrid("{density: [0.2, 0.5]}");
+    EXPECT_THAT(
+        [&] { parsed(text); },
+        ThrowsMessage<UsageError>(HasSubstr("s.yaml:6:8: grid.density has no effect: ties-half has a value of its own")));
+}
+
+TEST(SweepConfig, WhoDoesNotTakeAListIsSaidOnce) {
+    std::string text = withGrid("{density: [0.2, 0.5]}");
+    text.replace(text.find("  - {merge"), 0, "  - ties\n");
+    const SweepConfig sweep = parsed(text);
+
+    EXPECT_THAT(sweep.remarks, ElementsAre("s.yaml:7:8: grid.density: not of task_arithmetic, which has no such parameter",
+                                           "s.yaml:7:8: grid.density: not of ties-half, which has a value of its own"));
+    EXPECT_EQ(sweep.points.size(), 3u + 2 + 2 * 2 + 2);
+    EXPECT_EQ(pointOf(sweep, "ties-code+math-density-0.2-omega-0.4").config->parameters.at("density").number("x", 0), 0.2);
+    EXPECT_EQ(pointOf(sweep, "ties-half-code+math-omega-0.4").config->parameters.at("density").number("x", 0), 0.5);
+}
+
+TEST(SweepConfig, ExpertsHaveValuesOfTheirOwn) {
+    const SweepConfig sweep =
+        parsed(with("omega: [1.0, 0.4]", "grid: {weight: {code: [0.4, 0.8], math: [0.25, 0.5]}}\nomega: 1"));
+    const auto weightsOf = [&](const std::string& name) {
+        std::vector<double> weights;
+        for (const ModelEntry& entry : pointOf(sweep, name).config->slices.at(0).sources)
+            weights.push_back(*entry.parameters.at("weight").number("x", 0));
+        return weights;
+    };
+
+    EXPECT_EQ(sweep.points.size(), 4u + 2 * (2 + 4 + 2 + 4)) << "code+instruct, code+math, instruct+math, all three";
+    EXPECT_THAT(weightsOf("ties-half-code+math-weight_code-0.4-weight_math-0.5-omega-1.0"), ElementsAre(0.4, 0.5));
+    EXPECT_THAT(weightsOf("task_arithmetic-code+instruct+math-weight_code-0.8-weight_math-0.25-omega-1.0"),
+                ElementsAre(0.8, 1.0, 0.25));
+    EXPECT_THAT(weightsOf("task_arithmetic-instruct+math-weight_math-0.25-omega-1.0"), ElementsAre(1.0, 0.25));
+}
+
+TEST(SweepConfig, OneWeightForAllTakesThePlaceOfTheDefault) {
+    const SweepConfig sweep = parsed(withGrid("{weight: [0.3, 0.6]}"));
+    const MergeConfig& config = *pointOf(sweep, "ties-half-code+math-weight-0.3-omega-0.4").config;
+
+    EXPECT_TRUE(config.slices.at(0).sources.at(0).parameters.empty());
+    EXPECT_EQ(config.parameters.at("weight").number("x", 0), 0.3);
+    EXPECT_EQ(config.parameters.at("density").number("x", 0), 0.5);
+    const MergeConfig again = parseMergeConfig(config.text, "again.yaml", {}, ConfigUse::Merge);
+    EXPECT_EQ(again.parameters.at("weight").number("x", 0), 0.3);
+}
+
+TEST(SweepConfig, AimOfTheGridMultipliesRelaxedPointsAlone) {
+    const SweepConfig sweep = parsed(withGrid("{aim: {shape: [linear, \"top:0.2\"]}}"));
+
+    EXPECT_EQ(sweep.points.size(), 3u + 2 * (1 + 2));
+    EXPECT_EQ(pointOf(sweep, "ties-half-code+math-aim_shape-top-0.2-omega-0.4").config->aim->shape, RelaxationShape::Top);
+    EXPECT_EQ(pointOf(sweep, "ties-half-code+math-aim_shape-linear-omega-0.4").config->aim->shape, RelaxationShape::Linear);
+    EXPECT_EQ(*pointOf(sweep, "ties-half-code+math-aim_shape-top-0.2-omega-0.4").gridValue("aim_shape"), "top:0.2");
+    EXPECT_TRUE(pointOf(sweep, "ties-half-code+math-omega-1.0").grid.empty());
+}
+
+TEST(SweepConfig, MoreValuesLeaveTheOtherPointsAsTheyAre) {
+    const SweepConfig plain = parsed(withGrid("{lambda: [0.5]}")), other = parsed(withGrid("{lambda: [0.5, 0.7]}"));
+    for (const SweepPoint& point : plain.points)
+        if (point.config) {
+            EXPECT_EQ(point.config->text, pointOf(other, point.name).config->text) << point.name;
+        }
+}
+
+TEST(SweepConfig, ANameThatNoFolderCanHaveIsRefused) {
+    const std::string text = with("code: c", std::string(230, 'x') + ": c");
+    EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr("is too long for a folder's name")));
+}
+
+TEST(SweepConfig, NamesWhatIsWrongWithAGrid) {
+    for (const auto& [grid, message] : std::vector<std::pair<std::string, std::string>>{
+             {"{lamda: [1]}", "s.yaml:6:8: grid.lamda: no method of the sweep takes 'lamda'; did you mean 'lambda'?"},
+             {"{gamma: [1]}", "no method of the sweep takes 'gamma'; they have weight, lambda, normalize, density, rescale"},
+             {"{int8_mask: [true]}", "no method of the sweep takes 'int8_mask'"},
+             {"{lambda: {code: [1]}}", "grid.lambda.code: 'lambda' is one value for all models"},
+             {"{weight: {cod: [1]}}", "unknown key 'cod' in grid.weight; did you mean 'code'?"},
+             {"{lambda: []}", "grid.lambda must be a list of values, found an empty list"},
+             {"{lambda: }", "grid.lambda must be a list of values, found nothing"},
+             {"{lambda: [[0, 1]]}", "s.yaml:6:17: grid.lambda must be a list of single values, found a list"},
+             {"{lambda: [0.2, 0.20]}", "s.yaml:6:22: grid.lambda has the value 0.2 twice"},
+             {"{lambda: [a/b]}", "a value of a grid is a number, or a word"},
+             {"{lambda: [much]}", "s.yaml:6:17:"},
+             {"{weight: [.inf]}", "s.yaml:6:17:"},
+             {"[lambda]", "grid must be a mapping of parameters to lists of values, found a list"},
+             {"{aim: {shap: [linear]}}", "unknown key 'shap' in grid.aim; did you mean 'shape'?"},
+             {"{aim: {shape: [round]}}", "s.yaml:6:22: aim.shape is linear, power:P"}}) {
+        const std::string text = withGrid(grid);
+        EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr(message))) << grid;
+    }
+    EXPECT_THAT([] { parsed(withGrid("{aim: {shape: [linear]}}"), {"aim.shape=linear"}); },
+                ThrowsMessage<UsageError>(HasSubstr("grid.aim.shape and aim.shape are both there")));
+    EXPECT_THAT([] { parsed(withGrid("{aim: {shape: [linear]}}"), {"omega=1"}); },
+                ThrowsMessage<UsageError>(HasSubstr("grid.aim.shape has no effect: no omega is below 1")));
+    EXPECT_THAT([] { parsed(withGrid("{weight: {math: [1]}}"), {"combinations=[[code]]"}); },
+                ThrowsMessage<UsageError>(HasSubstr("grid.weight.math has no effect: math is in no combination")));
+}
+
 TEST(SweepConfig, OverridesApplyToTheSweep) {
     EXPECT_EQ(parsed(kSweep, {"output.directory=elsewhere"}).directory, "elsewhere");
     EXPECT_EQ(parsed(kSweep, {"omega=1"}).points.size(), 4u + 2 * 4);
@@ -152,6 +277,20 @@ TEST(SweepConfig, TooManyPointsAreOneLine) {
     EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr("are 260052 points; at most 100000")));
 }
 
+TEST(PointFilter, TakesKeysOfTheGrid) {
+    const SweepConfig sweep = parsed(withGrid("{lambda: [0.5, 1, 2], aim: {shape: [linear, \"top:0.2\"]}}"));
+    const auto passing = [&](const std::vector<std::string>& conditions) {
+        const PointFilter filter(conditions, gridKeysOf(sweep.points));
+        return std::ranges::count_if(sweep.points, [&](const SweepPoint& point) { return filter.passes(point); });
+    };
+
+    EXPECT_EQ(passing({}), 3 + 2 * 3 * 3);
+    EXPECT_EQ(passing({"lambda=0.50"}), 3 + 2 * 3);
+    EXPECT_EQ(passing({"lambda=1,lambda=2,omega=1"}), 3 + 2 * 2);
+    EXPECT_EQ(passing({"aim_shape=top:0.2,method=ties-half"}), 3 + 3);
+    EXPECT_THAT([&] { passing({"density=1"}); }, ThrowsMessage<UsageError>(HasSubstr("or of the grid lambda=, aim_shape=")));
+}
+
 TEST(PointFilter, TakesAlternativesOfOneKeyAndAllKeysTogether) {
     const SweepConfig sweep = parsed(kSweep);
     const auto passing = [&](const std::vector<std::string>& conditions) {
@@ -164,6 +303,7 @@ TEST(PointFilter, TakesAlternativesOfOneKeyAndAllKeysTogether) {
     EXPECT_EQ(passing({"method=ties-half,omega=0.4"}), 4 + 4);
     EXPECT_EQ(passing({"combination=code+math", "combination=code+instruct,omega=1"}), 4 + 4);
     EXPECT_THAT([] { PointFilter({"methods=ties"}); }, ThrowsMessage<UsageError>(HasSubstr("--only methods=ties")));
+    EXPECT_THAT([] { PointFilter({"density=1"}); }, ThrowsMessage<UsageError>(HasSubstr("--only density=1")));
     EXPECT_THAT([] { PointFilter({"omega=x"}); }, ThrowsMessage<UsageError>(HasSubstr("x is no number")));
 }
 

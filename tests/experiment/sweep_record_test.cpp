@@ -1,6 +1,8 @@
 #include "aimerge/experiment/sweep_record.h"
 
 #include "aimerge/experiment/recorded_points.h"
+#include "aimerge/report/ablation.h"
+#include "aimerge/report/analysis.h"
 #include "support/temp_folder.h"
 
 #include <gmock/gmock.h>
@@ -116,6 +118,37 @@ TEST(PointsCsv, HasARowPerPointAndAColumnPerTask) {
               "ties-a+b-omega-0.4,merged,ties,a+b,0.4,yes,failed,0.500,\"x: \"\"no\"\", never\",,,\n"
               "ties-a+b-omega-1.0,merged,ties,a+b,1,no,pending,0.000,,,,\n");
     EXPECT_THAT(pointsTable(points, {done("k", 0.125), failed, {}}), testing::HasSubstr("failed"));
+}
+
+TEST(PointsCsv, AReportReadsTheColumnsOfAGrid) {
+    const auto point = [](const std::string& name, double omega, std::vector<std::pair<std::string, std::string>> grid) {
+        return SweepPoint{name, PointKind::Merged, {}, "ties", "a+b", omega, {}, std::move(grid)};
+    };
+    const std::vector<SweepPoint> points{{"a", PointKind::Expert, "m", {}, {}, {}, {}},
+                                         {"b", PointKind::Expert, "m", {}, {}, {}, {}},
+                                         point("p", 1.0, {{"density", "0.2"}}),
+                                         point("q", 0.4, {{"density", "0.2"}, {"aim_shape", "top:0.2"}}),
+                                         point("r", 0.4, {{"density", "0.2"}, {"aim_shape", "linear"}}),
+                                         point("s", 1.0, {{"density", "0.5"}})};
+    const std::vector<PointResult> results(points.size(), done("k", 0.5));
+
+    const std::string text = pointsCsv(points, results);
+    const ScoreTable table = parseScores(text, "points.csv", ScoreScale::Hundred).table;
+    const Analysis analysis = analyse(table, Population::Stated);
+    const std::vector<MergeGroup> groups = mergeGroups(table);
+
+    EXPECT_THAT(text, testing::HasSubstr("scored_by,grid:density,grid:aim_shape,math,"));
+    EXPECT_EQ(table.benchmarks.size(), 2u);
+    EXPECT_EQ(table.rows[3].method, "ties density=0.2 aim_shape=top:0.2");
+    EXPECT_EQ(analysis.rows[3].plain, 2u);
+    EXPECT_EQ(analysis.rows[4].plain, 2u);
+    EXPECT_EQ(analysis.rows[5].plain, std::nullopt);
+    ASSERT_EQ(groups.size(), 3u);
+    EXPECT_EQ(groups[0].plain, 2u);
+    EXPECT_THAT(groups[0].withAim, testing::ElementsAre(3u));
+    EXPECT_EQ(groups[1].plain, 2u);
+    EXPECT_THAT(groups[1].withAim, testing::ElementsAre(4u));
+    EXPECT_EQ(groups[2].plain, 5u);
 }
 
 }  // namespace

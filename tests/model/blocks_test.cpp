@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace aimerge {
@@ -60,10 +61,20 @@ at::Tensor rms(const at::Tensor& x, double eps) {
 
 at::Tensor normOf(const NormDescription& norm, const at::Tensor& x, const ModuleWeights& weights) {
     if (norm.kind == NormKind::Layer) return at::layer_norm(x, {norm.channels}, weights.weight, weights.bias, norm.eps);
+    if (norm.kind == NormKind::LayerShifted)
+        return at::layer_norm(x, {norm.channels}, 1 + weights.weight, weights.bias, norm.eps);
     return rms(x, norm.eps) * (norm.kind == NormKind::RmsShifted ? 1 + weights.weight : weights.weight);
 }
 
-at::Tensor activated(ActivationFunction function, const at::Tensor& x) {
+/// The last four weights are alpha_p, alpha_n, beta and eps.
+at::Tensor xielu(const at::Tensor& x, const Leaves& weights) {
+    const auto number = [&](std::size_t fromBehind) { return weights[weights.size() - fromBehind].weight; };
+    const at::Tensor beta = number(2), positive = at::log1p(at::exp(number(4))),
+                     negative = beta + at::log1p(at::exp(number(3)));
+    return at::where(x > 0, positive * x * x, negative * (at::exp(at::minimum(x, number(1))) - 1 - x)) + beta * x;
+}
+
+at::Tensor activated(ActivationFunction function, const at::Tensor& x, const Leaves& weights) {
     switch (function) {
         case ActivationFunction::Silu:
             return x * at::sigmoid(x);
@@ -73,6 +84,10 @@ at::Tensor activated(ActivationFunction function, const at::Tensor& x) {
             return 0.5 * x * (1 + at::erf(x / std::sqrt(2.0)));
         case ActivationFunction::Relu:
             break;
+        case ActivationFunction::SquaredRelu:
+            return at::relu(x).square();
+        case ActivationFunction::Xielu:
+            return xielu(x, weights);
     }
     return at::relu(x);
 }
@@ -132,8 +147,19 @@ at::Tensor attentionOf(const AttentionDescription& d, const Rotation& rotation, 
         };
         return (d.normalisesRotated ? normed(turned(x)) : turned(normed(x))).reshape({kLength, heads, d.headDim});
     };
-    query = prepare(query, d.heads, d.queryNorm, firstNorm);
-    key = prepare(key, keys, d.keyNorm, firstNorm + 1);
+    if (d.normalisesEachHead) {
+        const auto ofHeads = [&](const at::Tensor& x, std::int64_t heads, const NormDescription& norm, std::size_t first) {
+            std::vector<at::Tensor> parts = x.split(d.headDim, -1);
+            for (std::size_t head = 0; std::cmp_less(head, heads); ++head)
+                parts[head] = normOf(norm, parts[head], weights[first + head]);
+            return prepare(at::cat(parts, -1), heads, std::nullopt, 0);
+        };
+        query = ofHeads(query, d.heads, *d.queryNorm, firstNorm);
+        key = ofHeads(key, keys, *d.keyNorm, firstNorm + static_cast<std::size_t>(d.heads));
+    } else {
+        query = prepare(query, d.heads, d.queryNorm, firstNorm);
+        key = prepare(key, keys, d.keyNorm, firstNorm + 1);
+    }
     value = value.reshape({kLength, keys, d.headDim});
     std::vector<at::Tensor> mixed;
     for (std::int64_t head = 0; head < d.heads; ++head) {
@@ -152,7 +178,7 @@ at::Tensor attentionOf(const AttentionDescription& d, const Rotation& rotation, 
 BlockCase normCase(const std::string& name, NormKind kind) {
     const NormDescription norm{"norm", kHidden, kind, 0.25};
     return {name, addedLayer(norm), [norm](const at::Tensor& x, const Leaves& w) { return x + 0.5 * normOf(norm, x, w[0]); },
-            kind == NormKind::Layer};
+            kind == NormKind::Layer || kind == NormKind::LayerShifted};
 }
 
 BlockCase mlpCase(const std::string& name, ActivationFunction function, bool isGated, bool isFused = false) {
@@ -165,18 +191,22 @@ BlockCase mlpCase(const std::string& name, ActivationFunction function, bool isG
     mlp.activation = function;
     mlp.output = linear("down", kHidden, kInner);
     mlp.from = Stream::Hidden;
+    if (function == ActivationFunction::Xielu)
+        for (const char* number : {"alpha_p", "alpha_n", "beta", "eps"})
+            mlp.numbers.push_back({.name = number, .shape = {1}, .isNumber = true});
+    const std::size_t down = mlp.projections.size();
     return {name, addedLayer(mlp), [=](const at::Tensor& x, const Leaves& w) {
                 at::Tensor inner =
-                    activated(function, isFused ? linearOf(x, w[0]).narrow(-1, 0, kInner) : linearOf(x, w[0]));
+                    activated(function, isFused ? linearOf(x, w[0]).narrow(-1, 0, kInner) : linearOf(x, w[0]), w);
                 if (isGated) inner = inner * (isFused ? linearOf(x, w[0]).narrow(-1, kInner, kInner) : linearOf(x, w[1]));
-                return x + 0.5 * linearOf(inner, w.back());
+                return x + 0.5 * linearOf(inner, w[down]);
             }};
 }
 
 struct AttentionOptions {
     std::string name;
     Fusion fusion = Fusion::None;
-    bool rotates = true, isInterleaved = false, normalises = false, isWhole = false, isRotated = false;
+    bool rotates = true, isInterleaved = false, normalises = false, isWhole = false, isEach = false, isRotated = false;
     double share = 1;
     std::int64_t window = 0;
 };
@@ -197,6 +227,7 @@ BlockCase attentionCase(const AttentionOptions& wanted) {
         const NormKind kind = wanted.isWhole ? NormKind::RmsRoundedOnce : NormKind::Rms;
         d.queryNorm = NormDescription{"q_norm", wanted.isWhole ? 16 : 4, kind, 0.1};
         d.keyNorm = NormDescription{"k_norm", wanted.isWhole ? 8 : 4, kind, 0.1};
+        d.normalisesEachHead = wanted.isEach;
         d.normalisesRotated = wanted.isRotated;
     }
     if (wanted.rotates) d.rotation = 0;
@@ -224,7 +255,7 @@ BlockCase parallelCase(bool sharesNorm) {
         layer.blocks.push_back(block);
     return {sharesNorm ? "parallel_shared_norm" : "parallel_two_norms", layer, [=](const at::Tensor& x, const Leaves& w) {
                 const auto mlp = [&](const at::Tensor& y, std::size_t at) {
-                    return linearOf(activated(ActivationFunction::Silu, linearOf(y, w[at])) * linearOf(y, w[at + 1]),
+                    return linearOf(activated(ActivationFunction::Silu, linearOf(y, w[at]), w) * linearOf(y, w[at + 1]),
                                     w[at + 2]);
                 };
                 const std::size_t norms = sharesNorm ? 1 : 2;
@@ -238,11 +269,15 @@ std::vector<BlockCase> allCases() {
             normCase("rms_rounded_once", NormKind::RmsRoundedOnce),
             normCase("rms_shifted", NormKind::RmsShifted),
             normCase("layer_norm", NormKind::Layer),
+            normCase("layer_norm_shifted", NormKind::LayerShifted),
             mlpCase("silu_gated", Silu, true),
             mlpCase("gelu_tanh_gated_fused", GeluTanh, true, true),
             mlpCase("gelu_plain", Gelu, false),
             mlpCase("gelu_tanh_plain", GeluTanh, false),
             mlpCase("relu_plain", Relu, false),
+            mlpCase("squared_relu_plain", SquaredRelu, false),
+            mlpCase("xielu_plain", Xielu, false),
+            mlpCase("xielu_gated", Xielu, true),
             attentionCase({.name = "attention"}),
             attentionCase({.name = "attention_window", .window = 3}),
             attentionCase({.name = "attention_unrotated", .rotates = false}),
@@ -253,6 +288,7 @@ std::vector<BlockCase> allCases() {
             attentionCase({.name = "attention_by_key_head", .fusion = Fusion::ByKeyHead}),
             attentionCase({.name = "attention_head_norms", .normalises = true}),
             attentionCase({.name = "attention_head_norms_behind_rotation", .normalises = true, .isRotated = true}),
+            attentionCase({.name = "attention_norms_of_each_head", .normalises = true, .isEach = true}),
             attentionCase({.name = "attention_whole_norms", .normalises = true, .isWhole = true}),
             parallelCase(true),
             parallelCase(false)};
@@ -297,7 +333,8 @@ TEST_P(BlockTest, ForwardAndBackwardAreThoseOfFloat64) {
         ModuleWeights& leaf = leaves.emplace_back();
         leaf.weight = rounded(draw(module.shape) * (module.isNorm ? 1 : 0.4)).set_requires_grad(true);
         wanted.push_back(leaf.weight);
-        if (block.hasBiases && (!module.isNorm || modules.size() == 1 || module.name.starts_with("norm"))) {
+        if (block.hasBiases && !module.isNumber &&
+            (!module.isNorm || modules.size() == 1 || module.name.starts_with("norm"))) {
             leaf.bias = rounded(draw({module.outputs()})).set_requires_grad(true);
             wanted.push_back(leaf.bias);
         }
@@ -328,8 +365,13 @@ TEST_P(BlockTest, ForwardAndBackwardAreThoseOfFloat64) {
     EXPECT_LT(shareOfLargest(byHidden, expected[0]), tolerance);
     std::size_t next = 1;
     for (std::size_t m = 0; m < modules.size(); ++m) {
-        EXPECT_LT(shareOfLargest(gradients.found[std::to_string(m) + ".weight"], expected[next++]), tolerance)
-            << modules[m].name;
+        const bool isConstant = modules[m].name == "beta" || modules[m].name == "eps";
+        const std::string name = std::to_string(m) + (modules[m].isNumber ? "" : ".weight");
+        EXPECT_EQ(gradients.found.contains(name), !isConstant) << modules[m].name;
+        if (isConstant)
+            ++next;
+        else
+            EXPECT_LT(shareOfLargest(gradients.found[name], expected[next++]), tolerance) << modules[m].name;
         if (!leaves[m].bias.defined()) continue;
         EXPECT_LT(shareOfLargest(gradients.found[std::to_string(m) + ".bias"], expected[next++]), tolerance)
             << modules[m].name;

@@ -173,6 +173,15 @@ class RanksThatSeeOtherThings(ClusterTest):
         merge = f"merge {self.plain} --out {self.out}"
         self.assertIn("runs another build of aimerge than rank 0", self.on_two_ranks(f'exec "$1" {merge}', f"exec {other} {merge}", expect=2))
 
+    def test_another_build_of_the_library(self):
+        """With a message of its own: one byte."""
+        library = pathlib.Path(BINARY).with_name("libaimerge.so").read_bytes()
+        self.assertIn(b"runs another build", library)
+        (self.folder / "libaimerge.so").write_bytes(library.replace(b"runs another build", b"runs another guild"))
+        merge = f'exec "$1" merge {self.plain} --out {self.out}'
+        said = self.on_two_ranks(merge, f"export LD_LIBRARY_PATH={self.folder}; {merge}", expect=2)
+        self.assertIn("runs another build of aimerge than rank 0", said)
+
     def test_other_models_at_the_same_path(self):
         """As on machines with models on disks of their own: the path is relative, and ranks run in folders of their own."""
         for machine in ("one", "two"):

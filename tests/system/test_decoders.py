@@ -94,7 +94,7 @@ class Decoders(RandomModels):
         for name in MODELS:
             with self.subTest(model=name):
                 folder = self.make(name)
-                printed = subprocess.run([PRINT_LOGITS, folder, *map(str, ids)], capture_output=True, check=True).stdout
+                printed = subprocess.run([PRINT_LOGITS, folder, "--", *map(str, ids)], capture_output=True, check=True).stdout
                 got = np.frombuffer(printed, np.float32).reshape(len(ids), -1)
                 with torch.inference_mode():
                     want = self.load(folder)(torch.tensor(ids)[None]).logits[0].numpy()

@@ -56,7 +56,7 @@ class EarlyRefusals(FamilyTest):
 class Unmeasurable(EarlyRefusals):
     """Model types that aimerge's decoder does not run: said with the tool that does run them."""
 
-    NAMES = ("gptj", "bloom", "mpt", "nemotron_h", "jamba", "internvl", "t5", "vit")
+    NAMES = ("bloom", "mpt", "gpt_neo", "nemotron_h", "jamba", "internvl", "t5", "vit")
 
     def patterns(self, folder):
         model_type = json.loads((folder / "base/config.json").read_text())["model_type"]
@@ -72,7 +72,7 @@ class Unmeasurable(EarlyRefusals):
     def test_aim_by_the_activations_of_the_experts(self):
         for source in ("mean", "max", "experts"):
             with self.subTest(source=source):
-                folder = self.make("gptj")
+                folder = self.make("bloom")
                 config = self.merge_of(folder, aim={"omega": 0.4, "source": source, "calibration": self.calibration()})
                 self.assert_refused_early(config, *self.patterns(folder)[:1])
 
@@ -84,7 +84,7 @@ class Unmeasurable(EarlyRefusals):
                 self.assert_refused_early(config, self.patterns(folder)[0], sweep=False)
 
     def test_sensitivities(self):
-        folder = self.make("gptj")
+        folder = self.make("bloom")
         config = self.merge_of(folder, aim={"omega": 0.4, "statistic": "sensitivity", "calibration": self.calibration()})
         self.assert_refused_early(config, self.patterns(folder)[0])
 

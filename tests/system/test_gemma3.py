@@ -80,7 +80,7 @@ class Gemma3(AimergeTest):
 
     def test_logits(self):
         ids = self.tokenizer(CORPUS.read_text()[:6000]).input_ids[:600]  # longer than the local window of 512
-        raw = subprocess.run([os.environ["AIMERGE_PRINT_LOGITS"], FOLDER, *map(str, ids)], check=True, capture_output=True)
+        raw = subprocess.run([os.environ["AIMERGE_PRINT_LOGITS"], FOLDER, "--", *map(str, ids)], check=True, capture_output=True)
         got = np.frombuffer(raw.stdout, np.float32).reshape(len(ids), -1)
         with torch.no_grad():
             want = self.model(torch.tensor(ids)[None]).logits[0].numpy()

@@ -7,10 +7,11 @@ import os
 import re
 import shutil
 import unittest
+from pathlib import Path
 
 import numpy as np
 
-from aimerge_command import GOLDENS
+from aimerge_command import GOLDENS, read_folder
 from disturbed_merge import LIBRARY, TRIALS, DisturbedMerge
 
 
@@ -103,6 +104,27 @@ class IoFaults(DisturbedMerge):
                     self.assertEqual(len(said), 1, result.stderr)
                     self.assertRegex(said[0], r"model.*\.safetensors: reading \d+ bytes at offset \d+ failed: " + os.strerror(errno.EIO))
                     self.check_afterwards(f"{way}, damaged")
+
+    def test_what_is_read_several_times_comes_from_the_disk_once(self):
+        merge = self.merge_config("ties", parameters={"density": 0.5})
+        models = [merge["base_model"], *(model["model"] for model in merge["models"])]
+        stored = sum(len(content) for model in models for _, _, content in read_folder(model).values())
+        cold = {"LD_PRELOAD": LIBRARY, "FAIL_IO_UNDER": str(GOLDENS), "FAIL_IO_COLD": "1"}
+        sweep = {"base_model": models[0], "experts": {Path(model).name: model for model in models[1:]}, "omega": [1.0],
+                 "methods": ["task_arithmetic", {"merge_method": "ties", "parameters": {"density": 0.5}}], "output": {"directory": str(self.out)}}
+        for command, document, options in (("merge", merge, ("--out", self.out)), ("sweep", sweep, ())):
+            with self.subTest(command):
+                made = {}
+                for environment in ({}, cold):
+                    log = self.aimerge(command, self.config(document), *options, "--log-level", "debug", **environment).stderr
+                    made[bool(environment)] = {path.relative_to(self.out): path.read_bytes() for path in self.out.rglob("*.safetensors")}
+                    shutil.rmtree(self.out)
+                self.assertTrue(made[True])
+                self.assertEqual(made[True], made[False])
+                read = re.findall(r"read ahead (\S+) (\S+) past the page cache, 0 B through it", log)
+                self.assertEqual(len(read), 1, log)
+                number, unit = read[0]
+                self.assertAlmostEqual(float(number) * {"KB": 1e3, "kB": 1e3, "MB": 1e6}[unit] / stored, 1, delta=0.01)
 
     def headers(self, config):
         """A call of pread that comes after the headers have been read."""

@@ -26,7 +26,7 @@ class RealModel(AimergeTest):
     def test_logits_equal_transformers(self):
         tokenizer = transformers.AutoTokenizer.from_pretrained(FAMILY / "base")
         ids = tokenizer(CORPUS.read_text()[:600]).input_ids[:64]
-        raw = subprocess.run([os.environ["AIMERGE_PRINT_LOGITS"], FAMILY / "base", *map(str, ids)], check=True, capture_output=True)
+        raw = subprocess.run([os.environ["AIMERGE_PRINT_LOGITS"], FAMILY / "base", "--", *map(str, ids)], check=True, capture_output=True)
         got = np.frombuffer(raw.stdout, np.float32).reshape(len(ids), -1)
         model = transformers.AutoModelForCausalLM.from_pretrained(FAMILY / "base", dtype=torch.float32)
         with torch.no_grad():

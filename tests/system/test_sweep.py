@@ -68,6 +68,57 @@ class Sweep(AimergeTest):
         self.assertEqual(len({scores[f"{name}-a+b-omega-1.0"] for name in names}), 1)
         self.assertEqual(len({scores[f"{name}-a+b-omega-0.4"] for name in names}), len(names))
 
+    GRID = {"density": [0.2, 0.5], "lambda": [0.5], "weight": {"a": [0.4, 0.8]}, "aim": {"shape": ["linear", "top:0.2"]}}
+    METHODS = ["task_arithmetic", "ties"]
+
+    def test_a_grid_is_what_merges_of_its_values_make(self):
+        """The configs are written here: what the sweep says of its points is not asked."""
+        said = self.aimerge("sweep", self.sweep(methods=self.METHODS, grid=self.GRID), "--threads", 1).stderr
+        self.assertEqual(said.count("grid.density: not of task_arithmetic"), 1)
+        points = self.points()
+        self.assertEqual(len(points), 3 + 2 * 3 + 4 * 3)
+        self.assertEqual({row["status"] for row in points.values()}, {"done"})
+        for name, parameters, weight, aim in (
+                ("task_arithmetic-a+b-lambda-0.5-weight_a-0.8-omega-1.0", {"lambda": 0.5}, 0.8, None),
+                ("ties-a+b-density-0.2-lambda-0.5-weight_a-0.4-aim_shape-top-0.2-omega-0.4", {"density": 0.2, "lambda": 0.5}, 0.4,
+                 {"omega": 0.4, "shape": "top:0.2"}),
+                ("ties-a+b-density-0.5-lambda-0.5-weight_a-0.8-aim_shape-linear-omega-0.4", {"density": 0.5, "lambda": 0.5}, 0.8,
+                 {"omega": 0.4})):
+            calibration = {"token_ids": str(self.token_ids), "sequences": 8, "dtype": "float32"}
+            config = {"merge_method": name.split("-")[0], "base_model": str(FAMILY / "base"), "dtype": "bfloat16",
+                      "models": [{"model": str(FAMILY / "expert_a"), "parameters": {"weight": weight}},
+                                 {"model": str(FAMILY / "expert_b"), "parameters": {"weight": 1.0}}],
+                      "parameters": parameters, **({"aim": {**aim, "calibration": calibration}} if aim else {})}
+            self.aimerge("merge", self.config(config), "--out", "alone", "--overwrite", "--threads", 1)
+            made = self.folder / "out" / name
+            self.assertEqual((made / "model.safetensors").read_bytes(), (self.folder / "alone/model.safetensors").read_bytes())
+        row = points["ties-a+b-density-0.2-lambda-0.5-weight_a-0.4-aim_shape-top-0.2-omega-0.4"]
+        self.assertEqual([row[f"grid:{key}"] for key in ("density", "lambda", "weight_a", "aim_shape")], ["0.2", "0.5", "0.4", "top:0.2"])
+        self.assertEqual(points["base"]["grid:density"], "")
+
+        scores = self.scores()
+        self.assertEqual(len({value for name, value in scores.items() if name.startswith("ties")}), 12)
+        for folder, options, ranks in (("memory", (), 2), ("small", ("--memory-limit", "4MB"), 0)):
+            config = self.sweep(methods=self.METHODS, grid=self.GRID, output={"directory": folder, "keep": "scores"})
+            self.aimerge("sweep", config, "--threads", 1, *options, ranks=ranks)
+            self.assertEqual(self.scores(folder), scores)
+        answer = json.loads(self.aimerge("report", self.folder / "out", "--json").stdout)
+        self.assertEqual(len(answer["merges"]), 18)
+
+    def test_a_changed_grid_leaves_what_is_done(self):
+        output = {"directory": "out", "keep": "scores"}
+        def sweep(*options, **grid):
+            config = self.sweep(methods=self.METHODS, omega=1.0, aim=None, output=output, **({"grid": grid} if grid else {}))
+            self.aimerge("sweep", config, *options)
+            return self.journal_lines()
+        first = sweep()
+        self.assertEqual(len(first), 3 + 2)
+        second = sweep(density=[0.2, 0.5])
+        self.assertEqual(second[len(first):], [f"ties-a+b-density-{density}-omega-1.0" for density in (0.2, 0.5)])
+        third = sweep("--only", "density=0.80", density=[0.20, 0.3, 0.8])
+        self.assertEqual(third[len(second):], ["ties-a+b-density-0.8-omega-1.0"])
+        self.assertEqual(sweep(density=[0.8, 0.3])[len(third):], ["ties-a+b-density-0.3-omega-1.0"])
+
     def test_scores_are_the_same_without_checkpoints_and_on_any_ranks(self):
         self.aimerge("sweep", self.sweep(), "--threads", 1)
         self.aimerge("sweep", self.sweep(output={"directory": "kept", "keep": "checkpoints"}), "--threads", 1, ranks=3)

@@ -13,7 +13,7 @@ def printed_texts():
     """All string literals of the sources, neighbours joined as the compiler joins them, with … where a value is put in."""
     texts = []
     for path in [*(ROOT / "src").rglob("*.cpp"), *(ROOT / "src").rglob("*.h"), *(ROOT / "include").rglob("*.h"),
-                 *(ROOT / "src/tools").glob("*.py"), ROOT / "src/tools/mergekit-yaml", *(ROOT / "launch").glob("*.sh")]:
+                 *(ROOT / "src/tools").glob("*.py"), *(ROOT / "src/python/aimerge").glob("*.py"), ROOT / "src/tools/mergekit-yaml", *(ROOT / "launch").glob("*.sh")]:
         source = re.sub(r"//[^\"\n]*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         source = re.sub(r"(?<!\\)\"\s*\n\s*f?\"", "", source)
         texts.append(re.sub(r"\{[^{}\n]*\}|\$\{?\w+(\[\*\]\})?", "…", source.replace('\\"', '"')))

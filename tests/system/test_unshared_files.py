@@ -1,5 +1,6 @@
 """--io scatter and --gather root: ranks that do not see the models, or the output, make the same bytes. What they must not see is hidden
 from them by a preloaded library."""
+import csv
 import json
 import os
 import unittest
@@ -76,6 +77,55 @@ class UnsharedFiles(AimergeTest):
         out = self.merge("out", config, "--io", "scatter", "--gather", "root", ranks=3,
                          **self.hidden(GOLDENS, adapter, self.folder / "out"))
         self.assertEqual(file_bytes(out), file_bytes(alone))
+
+    def suite(self):
+        path = self.folder / "suite.jsonl"
+        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
+        path.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
+                                for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
+        return path
+
+    def test_a_model_is_scored(self):
+        model = GOLDENS / "family_f32/expert_a"
+        options = ("evaluate", model, "--suite", self.suite(), "--block-length", 32, "--threads", 1, "--json")
+        alone = self.aimerge(*options).stdout
+        self.assertEqual(self.aimerge(*options, "--io", "scatter", ranks=3, **self.hidden(GOLDENS)).stdout, alone)
+        self.assertEqual(list(self.scratch().iterdir()), [])
+
+    def test_a_sweep(self):
+        def sweep(folder, keep, *options, **keywords):
+            family = GOLDENS / "family_f32"
+            config = {"base_model": str(family / "base"), "experts": {name: str(family / f"expert_{name}") for name in "ab"},
+                      "methods": ["task_arithmetic", "ties"], "grid": {"density": [0.2, 0.5]}, "omega": [1.0, 0.4], "dtype": "bfloat16",
+                      "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},
+                      "evaluation": {"suites": [str(self.suite())], "block_length": 32},
+                      "output": {"directory": folder, "keep": keep}}
+            self.aimerge("sweep", self.config(config, f"{folder}.yaml"), "--threads", 1, *options,
+                         AIMERGE_CACHE_DIR=str(self.folder / f"cache-{folder}"), **keywords)
+            with open(self.folder / folder / "points.csv", newline="") as file:
+                return {row["model"]: (row["status"], row["t"], row["text:ppl"]) for row in csv.DictReader(file)}
+        alone = sweep("alone", "checkpoints")
+        self.assertEqual({status for status, *_ in alone.values()}, {"done"})
+        for folder, keep, options, away in (
+                ("scores", "scores", ("--io", "scatter", "--memory-limit", "4MB"), [GOLDENS, self.folder / "scores"]),
+                ("gathered", "checkpoints", ("--gather", "root"), [self.folder / "gathered"]),
+                ("both", "checkpoints", ("--io", "scatter", "--gather", "root"), [GOLDENS, self.folder / "both"])):
+            with self.subTest(folder):
+                self.assertEqual(sweep(folder, keep, *options, ranks=3, **self.hidden(*away)), alone)
+                self.assertEqual(list(self.scratch().iterdir()), [])
+                for name in alone if keep == "checkpoints" else ():
+                    if "omega" in name:
+                        self.assertEqual(file_bytes(self.folder / folder / name), file_bytes(self.folder / "alone" / name))
+
+    def test_points_that_need_shared_files_fail_alone(self):
+        family = GOLDENS / "family_f32"
+        config = {"base_model": str(family / "base"), "experts": {name: str(family / f"expert_{name}") for name in "ab"},
+                  "methods": ["task_arithmetic", "regmean"], "omega": 1.0, "combinations": [["a", "b"]], "output": {"directory": "out"},
+                  "calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}}
+        failed = self.aimerge("sweep", self.config(config), "--io", "scatter", ranks=2, expect=4, **self.hidden(GOLDENS))
+        self.assertIn("regmean-a+b-omega-1.0: ", failed.stderr)
+        self.assertIn("use --io direct", failed.stderr)
+        self.assertTrue((self.folder / "out/task_arithmetic-a+b-omega-1.0/config.json").exists())
 
     def test_what_is_measured_on_experts_needs_shared_files(self):
         config = self.merge_config("regmean", calibration={"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"})

@@ -14,11 +14,12 @@
 
 namespace aimerge {
 
-/// A norm, or a linear layer.
+/// A norm, a linear layer, or a single number.
 struct ModuleDescription {
     std::string name;                 // behind the layer's number: "self_attn.q_proj"
     std::vector<std::int64_t> shape;  // of its weight
     bool isNorm = false;
+    bool isNumber = false;      // its name is that of a tensor of one element; sequences do not stop before it
     bool isInputMajor = false;  // a matrix stored as [in, out]
 
     std::int64_t inputs() const { return isInputMajor ? shape.front() : shape.back(); }
@@ -37,7 +38,8 @@ enum class NormKind {
     Rms,             // weight * round(x / rms(x))
     RmsRoundedOnce,  // round(weight * x / rms(x))
     RmsShifted,      // round((1 + weight) * x / rms(x))
-    Layer            // layer norm, with a bias where the file has one
+    Layer,           // layer norm, with a bias where the file has one
+    LayerShifted     // layer norm with 1 + weight
 };
 
 struct NormDescription {
@@ -57,6 +59,13 @@ enum class Fusion {
     ByKeyHead      // for one key head after another: its queries, its key, its value
 };
 
+/// A norm within attention, and the channels of all queries or keys that go through it.
+struct HeadNorm {
+    NormDescription norm;
+    bool isOfQueries = true;
+    std::int64_t first = 0, channels = 0;
+};
+
 /// Causal self-attention: from what enters the projections to what leaves the output's.
 struct AttentionDescription {
     std::int64_t heads = 0, keyValueHeads = 0, headDim = 0;
@@ -64,6 +73,7 @@ struct AttentionDescription {
     std::vector<ModuleDescription> projections = {};  // of queries, keys and values, or of all three
     std::optional<NormDescription> queryNorm = {},
                                    keyNorm = {};  // over each head, or over all heads if they have as many channels
+    bool normalisesEachHead = false;              // a head has a norm of its own, the name's ".0", ".1", ..
     bool normalisesRotated = false;               // these norms come behind the rotation
     std::optional<std::size_t> rotation = {};     // in DecoderDescription::rotations
     double scale = 1;                             // of a query's product with a key
@@ -74,9 +84,12 @@ struct AttentionDescription {
 
     std::int64_t queryChannels() const { return heads * headDim; }
     std::int64_t keyChannels() const { return keyValueHeads * headDim; }
+    std::vector<HeadNorm> headNorms() const;  // in the order in which sequences come to them
 };
 
-enum class ActivationFunction { Silu, GeluTanh, Gelu, Relu };
+/// SquaredRelu: relu(x)^2. Xielu, with alpha_p, alpha_n, beta and eps: softplus(alpha_p) x^2 + beta x where x > 0, else
+/// (beta + softplus(alpha_n)) (exp(min(x, eps)) - 1 - x) + beta x.
+enum class ActivationFunction { Silu, GeluTanh, Gelu, Relu, SquaredRelu, Xielu };
 
 /// down(f(gate(x)) * up(x)), or down(f(up(x))).
 struct MlpDescription {
@@ -85,6 +98,7 @@ struct MlpDescription {
     std::vector<ModuleDescription> projections = {};  // gate and up, both in one, or up alone
     ActivationFunction activation = ActivationFunction::Silu;
     ModuleDescription output = {};
+    std::vector<ModuleDescription> numbers = {};  // of the activation function, in the order of its comment
     Stream from = Stream::Input;
 };
 

@@ -9,7 +9,6 @@
 
 #include "aimerge/architecture/architecture.h"
 #include "aimerge/architecture/model_config.h"
-#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/file.h"
@@ -23,15 +22,23 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace aimerge {
+
+// adapter.h has them; most that open checkpoints look at no adapter.
+struct Adapter;
+struct AdaptedName;
+struct LowRankUpdate;
+struct TokenRows;
+struct MergedValues;
+using ParameterUpdate = std::variant<LowRankUpdate, TokenRows, MergedValues>;
 
 /// Where a model or an adapter lies that the user names by its folder or as `org/name` of the local hub cache.
 /// @throws InputError when it is not there (gives the download command)
@@ -60,7 +67,7 @@ public:
     const std::string& name() const override { return name_; }       // as the user wrote it
     const std::filesystem::path& folder() const { return folder_; }  // of the base model, where there is an adapter
     const std::filesystem::path& tokenizerFolder() const;            // the adapter's when it has a tokenizer, else folder()
-    bool isAdapted() const { return adapter_.has_value(); }
+    bool isAdapted() const { return adapter_ != nullptr; }
     const nlohmann::ordered_json& config() const { return config_; }  // config.json, as far as the weights agree with it
     const ModelConfig& modelConfig() const override { return modelConfig_; }
     const std::vector<std::filesystem::path>& files() const { return paths_; }
@@ -173,8 +180,8 @@ private:
     std::vector<TensorInfo> tensors_;
     TiedHead tiedHead_ = TiedHead::NotStored;
     std::unordered_map<std::string_view, std::size_t>
-        byName_;  // views into tensors_, whose heap block moves with the object
-    std::optional<Adapter> adapter_;
+        byName_;                        // views into tensors_, whose heap block moves with the object
+    std::shared_ptr<Adapter> adapter_;  // null: none; shared, as a unique_ptr needs the whole type
 };
 
 }  // namespace aimerge

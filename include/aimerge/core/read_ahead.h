@@ -25,11 +25,14 @@ inline constexpr std::uint64_t kReadAheadPieceBytes = std::uint64_t{4} << 20;
 /// Memory to read ahead in, where no plan says another one.
 inline constexpr std::uint64_t kReadAheadBytes = std::uint64_t{128} << 20;
 
+/// The part of so much memory that is filled ahead. The rest is left to readers that come before it.
+std::uint64_t filledAhead(std::uint64_t bytes);
+
 /// How often the bytes will be read, and where they are until then. What comes from memory is read past the page cache where
 /// the file system allows that.
 enum class Reading {
     Once,     // in memory until all of them have been handed out
-    Kept,     // several times or in any order: in memory until they are forgotten
+    Kept,     // several times or in any order: in memory until they are forgotten, or to be read but once more
     Repeated  // likewise, but in the page cache
 };
 
@@ -43,10 +46,14 @@ struct PieceAhead {
 /// The range in pieces, appended.
 void addPieces(std::vector<PieceAhead>& pieces, const File& file, ByteRange bytes, Reading reading);
 
+/// Those that stand in several pieces count once, also where a file has been opened several times.
+std::uint64_t distinctBytes(std::span<const PieceAhead> pieces);
+
 class ReadAhead {
 public:
-    /// Begins to read. What is in the page cache already is left to File::readAt. Bytes that stand in several pieces count
-    /// as read repeatedly.
+    /// Begins to read. What is in the page cache already is left to File::readAt. Bytes that stand in several pieces are read
+    /// ahead for the first; they count as read repeatedly, unless they are kept. Files are told apart by what they are on
+    /// the disk.
     /// @param pieces in the order of their use; their files stay where they are as long as this object lives, and have no
     ///        other ReadAhead
     /// @param bytes of memory; 0: nothing is read ahead
@@ -54,6 +61,10 @@ public:
     ~ReadAhead();
     ReadAhead(const ReadAhead&) = delete;
     ReadAhead& operator=(const ReadAhead&) = delete;
+
+    /// Pieces number `first` to `end` - 1 will be read once more: what is kept of them leaves memory when it has been.
+    /// Thread-safe; nobody reads of them meanwhile.
+    void readOnceMore(std::size_t first, std::size_t end);
 
     /// Pieces number `first` to `end` - 1 are not needed any more, whether they have been read or not: they leave memory,
     /// and the page cache if they came there by this. Thread-safe; nobody reads of them meanwhile.

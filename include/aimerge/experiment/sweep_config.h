@@ -1,6 +1,6 @@
 #pragma once
-// A sweep: every method over every combination of experts with every omega, beside the base and the experts alone. Each
-// merged point has the merge config that makes it by itself.
+// A sweep: every method over every combination of experts with every value of a grid and every omega, beside the base and
+// the experts alone. Each merged point has the merge config that makes it by itself.
 
 #include "aimerge/config/merge_config.h"
 #include "aimerge/evaluation/evaluate.h"
@@ -22,7 +22,10 @@ struct SweepPoint {
     std::string method, combination;    // the entry's name, "code+math"; empty for base and experts
     std::optional<double> omega;        // of merged points; 1 is the merge without AIM
     std::optional<MergeConfig> config;  // of merged points
+    /// What it has of the grid, in the grid's order: "density" and "0.2", "weight_code" and "0.4", "aim_shape" and "top:0.2".
+    std::vector<std::pair<std::string, std::string>> grid = {};
 
+    const std::string* gridValue(const std::string& key) const;  // null: it has none
     bool isRelaxed() const { return omega && *omega != 1.0; }
 };
 
@@ -36,7 +39,8 @@ struct SweepConfig {
     EvaluationSettings evaluation;                             // without suites nothing is scored
     std::string directory;
     Keep keep = Keep::Checkpoints;
-    UnreadKeys unread;  // once for each method: what nothing reads of the points' configs
+    UnreadKeys unread;                 // once for each method: what nothing reads of the points' configs
+    std::vector<std::string> remarks;  // which methods a list of the grid does not multiply
 };
 
 /// Points of a sweep, at most.
@@ -44,22 +48,12 @@ inline constexpr std::size_t kMostSweepPoints = 100'000;
 
 /// @param overrides `--set path.to.key=value`, as for a merge
 /// @throws UsageError with file, line and column: a key that is missing, unknown or of another type, a method that does not
-///         exist or parameters that it does not take, an expert that does not exist, two points of one name, too many points
+///         exist or parameters that it does not take, an expert that does not exist, a list of the grid that no method takes,
+///         two points of one name, too many points
 SweepConfig parseSweepConfig(const std::string& text, const std::string& fileName,
                              const std::vector<std::string>& overrides);
 
-/// Conditions as --only writes them: "method=ties,omega=0.4,combination=code+math"; values of one key are alternatives.
-class PointFilter {
-public:
-    /// @throws UsageError naming the condition
-    explicit PointFilter(const std::vector<std::string>& conditions);
-
-    /// Base and experts always pass.
-    bool passes(const SweepPoint& point) const;
-
-private:
-    std::vector<std::string> methods_, combinations_;
-    std::vector<double> omegas_;
-};
+/// Keys of the grid that points have: "density", "weight_code".
+std::vector<std::string> gridKeysOf(const std::vector<SweepPoint>& points);
 
 }  // namespace aimerge

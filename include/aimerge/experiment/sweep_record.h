@@ -57,8 +57,8 @@ private:
 std::string columnName(const TaskScore& score);
 double shownValue(const TaskScore& score);
 
-/// The text of points.csv: model, kind, method, combination, omega, aim, status, seconds, error, scored_by, then a column
-/// per task: 0 to 100, a perplexity as `TASK:ppl`.
+/// The text of points.csv: model, kind, method, combination, omega, aim, status, seconds, error, scored_by, `grid:KEY` for
+/// each key of the grid, then a column per task: 0 to 100, a perplexity as `TASK:ppl`.
 std::string pointsCsv(const std::vector<SweepPoint>& points, const std::vector<PointResult>& results);
 
 /// The scores as they are shown on a terminal.

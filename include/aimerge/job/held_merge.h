@@ -28,6 +28,9 @@ public:
     /// are set. When it throws, all is as before.
     void set(const std::vector<std::string>& overrides);
 
+    /// Who hears of progress from now on.
+    void reportTo(ProgressListener listener);
+
     /// Of the merged model, in its order.
     const std::vector<OutputTensor>& tensors() const;
 

@@ -75,6 +75,10 @@ public:
     /// AIM). offset is a multiple of kDigestBlockBytes, and so is bytes.size() unless the tensor ends there.
     virtual void write(std::size_t tensor, std::size_t point, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
 
+    /// Everything has been found out about the tensor that its merge needs beforehand: its inputs are read once more, all of
+    /// them and in no order. Not called of tensors that are copied.
+    virtual void prepared(std::size_t) {}
+
     /// All bytes of the tensor have been written, for every point.
     virtual void finish(std::size_t tensor) = 0;
 };

@@ -51,6 +51,7 @@ ResolvedParameters tensorParameters(const Method& method, const MergeConfig& con
 struct InputReading {
     std::vector<std::size_t> inputs;  // of matched.inputs; where vocabularies are aligned, a part of what is read
     Reading reading = Reading::Once;
+    bool endsWithOnePass = true;  // when it has been prepared, every byte is read once
 };
 InputReading inputReading(const Method& method, const MergeConfig& config, const ModelSet& models,
                           const MatchedTensor& matched, const VocabularyAlignment* alignment);

@@ -23,6 +23,9 @@ inline constexpr std::string_view kPaperPrompt = "_paper_prompt";
 /// Whether a column is a perplexity by its name: `ppl` or `perplexity`, alone or at the end after ':' or '_'.
 bool isPerplexity(std::string_view benchmark);
 
+/// What columns begin with that say by which values of a sweep's grid a model was made: `grid:density`, `grid:aim_shape`.
+inline constexpr std::string_view kGridColumn = "grid:";
+
 enum class ModelKind { Base, Expert, Merged };
 std::string_view kindName(ModelKind kind);
 
@@ -36,7 +39,8 @@ struct ScoredItems {
 struct ScoreRow {
     std::string model;
     ModelKind kind = ModelKind::Merged;
-    std::string method;                // of a merged model
+    std::string method;       // of a merged model, with its values of the grid: "ties density=0.2 aim_shape=top:0.2"
+    std::string plainMethod;  // of the same merge without AIM: "ties density=0.2"
     std::vector<std::string> experts;  // of a merged model the experts in it; of an expert its own name, where given
     std::optional<double> omega;       // in [0, 1]
     bool aim = false;

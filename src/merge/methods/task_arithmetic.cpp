@@ -5,6 +5,16 @@
 namespace aimerge {
 namespace {
 
+/// As mergekit's: it trims nothing.
+std::vector<ParameterSpec> untrimmedParameters() {
+    std::vector<ParameterSpec> specs = taskVectorParameters({.normalize = false, .rescale = false});
+    for (const std::size_t unused : {kDensity, kRescale}) {
+        specs[unused].description = "accepted for mergekit's sake; no effect";
+        specs[unused].hasNoEffect = true;
+    }
+    return specs;
+}
+
 class TaskArithmetic : public Method {
 public:
     const MethodInfo& info() const override {
@@ -13,7 +23,7 @@ public:
                                      .paper = "Ilharco et al. 2023, Editing models with task arithmetic, arXiv 2212.04089",
                                      .base = BaseUse::Required,
                                      .minInputs = 1,
-                                     .parameters = taskVectorParameters({.normalize = false, .rescale = false})};
+                                     .parameters = untrimmedParameters()};
         return info;
     }
 

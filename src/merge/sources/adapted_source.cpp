@@ -1,5 +1,6 @@
 #include "merge/sources/adapted_source.h"
 
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/core/error.h"
 #include "merge/algebra/low_rank_product.h"
 #include "merge/sources/convert.h"

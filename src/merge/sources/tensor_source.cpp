@@ -1,6 +1,7 @@
 #include "aimerge/merge/tensor_source.h"
 
 #include "aimerge/architecture/architecture.h"
+#include "aimerge/checkpoint/adapter.h"
 #include "aimerge/core/error.h"
 #include "merge/sources/adapted_source.h"
 #include "merge/sources/convert.h"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import _engine
 from ._functions import calibrate, evaluate, inspect, merge, plan, relax, statistics, sweep, verify
+from ._held import HeldMerge
 from .errors import DamageFound, Error, InputError, Interrupted, RuntimeFault, UsageError
 from .progress import Progress
 from .results import (Calibration, Evaluation, Finding, Merged, MergedCheckpoint, ModuleStatistics, Plan, Statistics, Sweep,
@@ -15,7 +16,7 @@ from .results import (Calibration, Evaluation, Finding, Merged, MergedCheckpoint
 
 __version__ = _engine.version()
 
-__all__ = ["Calibration", "DamageFound", "Error", "Evaluation", "Finding", "InputError", "Interrupted", "Merged",
+__all__ = ["Calibration", "DamageFound", "Error", "Evaluation", "Finding", "HeldMerge", "InputError", "Interrupted", "Merged",
            "MergedCheckpoint", "ModuleStatistics", "Plan", "Progress", "RuntimeFault", "Statistics", "Sweep", "TaskScore",
            "UsageError", "Verification", "calibrate", "evaluate", "inspect", "merge", "plan", "relax", "statistics", "sweep",
            "verify"]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ _library.aimerge_wait.restype = ctypes.c_char_p
 _library.aimerge_stop.argtypes = [ctypes.c_void_p]
 _library.aimerge_values.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64)]
 _library.aimerge_values.restype = ctypes.POINTER(ctypes.c_float)
+_library.aimerge_bytes.argtypes = [ctypes.c_void_p]
+_library.aimerge_bytes.restype = ctypes.c_void_p
 _library.aimerge_free.argtypes = [ctypes.c_void_p]
 
 
@@ -108,6 +111,12 @@ class _Job:
             return np.empty(0, np.float32)
         return np.ctypeslib.as_array(first, (count.value,)).copy()
 
+    def memory(self, size: int) -> ctypes.Array[ctypes.c_ubyte]:
+        """The tensor's bytes, without a copy: what is made of this object keeps the job, and with it the bytes."""
+        memory = (ctypes.c_ubyte * size).from_address(_library.aimerge_bytes(self._pointer))
+        weakref.finalize(memory, self.free)
+        return memory
+
     def free(self) -> None:
         pointer, self._pointer = self._pointer, None
         _library.aimerge_free(pointer)
@@ -161,3 +170,14 @@ def run_with_values(function: str, request: Json) -> tuple[Json, npt.NDArray[np.
         return _outcome(job, None), job.values()
     finally:
         job.free()
+
+
+def run_with_memory(function: str, request: Json, size: int) -> ctypes.Array[ctypes.c_ubyte]:
+    """@raises Failure"""
+    job = _Job(function, request)
+    try:
+        _outcome(job, None)
+        return job.memory(size)
+    except BaseException:
+        job.free()
+        raise

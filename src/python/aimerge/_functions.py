@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from . import _engine
 from ._engine import Failure, Json, plain
@@ -13,6 +13,9 @@ from .errors import UsageError
 from .progress import ProgressArgument, listener
 from .results import (Calibration, Evaluation, Finding, Merged, MergedCheckpoint, ModuleStatistics, Plan, Statistics, Sweep,
                       TaskScore, Verification)
+
+if TYPE_CHECKING:
+    from ._held import HeldMerge
 
 PathArgument = Union[str, "os.PathLike[str]"]
 ConfigArgument = Union[Mapping[str, Any], str, "os.PathLike[str]"]
@@ -64,16 +67,29 @@ def _call(function: str, request: Json, progress: ProgressArgument = None) -> Js
         raise failure.error() from None
 
 
+@overload
+def merge(config: ConfigArgument, out: None, *, progress: ProgressArgument = None, set: SetArgument = None,
+          threads: int | None = None, memory_limit: int | str | None = None, strict: bool = False, allow_crimes: bool = False,
+          device: Device = "auto") -> HeldMerge: ...
+
+
+@overload
 def merge(config: ConfigArgument, out: PathArgument, *, progress: ProgressArgument = None, overwrite: bool = False,
           set: SetArgument = None, threads: int | None = None, memory_limit: int | str | None = None,
           max_shard_size: int | str | None = None, verify_after: bool = False, strict: bool = False,
-          allow_crimes: bool = False, dry_run: bool = False, device: Device = "auto") -> Merged:
+          allow_crimes: bool = False, dry_run: bool = False, device: Device = "auto") -> Merged: ...
+
+
+def merge(config: ConfigArgument, out: PathArgument | None, *, progress: ProgressArgument = None, overwrite: bool = False,
+          set: SetArgument = None, threads: int | None = None, memory_limit: int | str | None = None,
+          max_shard_size: int | str | None = None, verify_after: bool = False, strict: bool = False,
+          allow_crimes: bool = False, dry_run: bool = False, device: Device = "auto") -> Merged | HeldMerge:
     """Merges models into a checkpoint folder, with AIM when the config has an `aim` section: `aimerge merge`.
 
     The folder is complete or absent. Ctrl-C stops the job where the same call goes on from, and raises KeyboardInterrupt.
 
     config: a mapping, a path, or YAML text (docs/methods.md has the keys). Relative paths in it are relative to here.
-    out: folder to write; with several omegas, the folder of one folder each. overwrite: replace it when the new one is complete
+    out: folder to write; None for a `HeldMerge`, which keeps the merged model in memory; with several omegas, the folder of one folder each. overwrite: replace it when the new one is complete
     progress: a function of a `Progress`; True for bars of tqdm; "auto": where tqdm is there and somebody looks
     set: values in the place of the config's, {"aim.omega": 0.2}
     threads: default all CPUs that this process may use
@@ -84,6 +100,12 @@ def merge(config: ConfigArgument, out: PathArgument, *, progress: ProgressArgume
 
     @raises UsageError, InputError, RuntimeFault, DamageFound (verify_after)
     """
+    if out is None:
+        if overwrite or verify_after or dry_run or max_shard_size is not None:
+            raise UsageError("overwrite, verify_after, dry_run and max_shard_size are about a folder: give out, or use HeldMerge.save")
+        from ._held import HeldMerge
+        return HeldMerge(config, set=set, threads=threads, memory_limit=memory_limit, strict=strict, allow_crimes=allow_crimes,
+                         device=device, progress=progress)
     return _merged(_call("merge", {
         "config": _config(config), "out": _path(out), "overwrite": overwrite, "set": _overrides(set), "threads": threads,
         "memory_limit": memory_limit, "verify_after": verify_after, "strict": strict, "allow_crimes": allow_crimes,
@@ -144,13 +166,21 @@ def evaluate(model: PathArgument, suites: PathArgument | Sequence[PathArgument],
 
     @raises UsageError, InputError, RuntimeFault
     """
-    files = [suites] if isinstance(suites, (str, os.PathLike)) else list(suites)
     result = _call("evaluate", {
-        "model": _path(model), "suites": [os.fspath(file) for file in files], "dtype": dtype,
-        "multiple_choice": multiple_choice, "block_length": block_length, "samples": samples, "threads": threads,
-        "memory_limit": memory_limit, "device": device}, progress)
-    return Evaluation(_path(model), dtype, tuple(TaskScore(**task) for task in result["tasks"]), result["tokens"],
-                      result["seconds"], tuple(result["samples"]))
+        "model": _path(model), "threads": threads, "memory_limit": memory_limit, "device": device,
+        **_scoring(suites, dtype, multiple_choice, block_length, samples)}, progress)
+    return _evaluation(_path(model), dtype, result)
+
+
+def _scoring(suites: PathArgument | Sequence[PathArgument], dtype: str, multiple_choice: str, block_length: int, samples: bool) -> Json:
+    files = [suites] if isinstance(suites, (str, os.PathLike)) else list(suites)
+    return {"suites": [os.fspath(file) for file in files], "dtype": dtype, "multiple_choice": multiple_choice,
+            "block_length": block_length, "samples": samples}
+
+
+def _evaluation(model: str, dtype: str, result: Json) -> Evaluation:
+    return Evaluation(model, dtype, tuple(TaskScore(**task) for task in result["tasks"]), result["tokens"], result["seconds"],
+                      tuple(result["samples"]))
 
 
 def sweep(config: ConfigArgument, *, only: str | Sequence[str] | None = None, progress: ProgressArgument = None,
