@@ -24,10 +24,14 @@ void note(int signal) {
     requested = 1;
 }
 
+bool isStopAsked() {
+    return ofThisThread != nullptr && ofThisThread->isAsked();
+}
+
+/// Another rank may have had the signal.
 [[noreturn]] void stop() {
-    if (requested != 0)
-        throw Interrupted("interrupted by a signal; what is finished is kept, run the same command again to continue");
-    throw Interrupted("stopped; what is finished is kept, the same call goes on from there");
+    if (isStopAsked()) throw Interrupted("stopped; what is finished is kept, the same call goes on from there");
+    throw Interrupted("interrupted by a signal; what is finished is kept, run the same command again to continue");
 }
 
 }  // namespace
@@ -53,7 +57,7 @@ StopRequest::~StopRequest() {
 }
 
 bool interruptionRequested() {
-    return requested != 0 || (ofThisThread && ofThisThread->isAsked());
+    return requested != 0 || isStopAsked();
 }
 
 bool askedToEnd() {

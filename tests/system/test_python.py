@@ -169,9 +169,14 @@ except aimerge.UsageError:
 with aimerge.merge({**config, "dtype": "bfloat16"}, out=None, threads=1) as rounded:
     assert rounded.dtype(name) == "bfloat16" and rounded[name].dtype == np.float32
     np.save("rounded.npy", rounded[name])
+    if sys.argv[2] == "torch":
+        import torch
+        tensor = rounded.torch(name)
+        assert tensor.dtype == torch.bfloat16 and np.array_equal(tensor.float().numpy(), rounded[name])
+        assert tensor.data_ptr() == rounded.torch(name).data_ptr()  # the engine's own memory
 """
         config = self.config(self.aim_config())
-        self.python(code, self.suite())
+        self.python(code, self.suite(), "torch" if HAS_TORCH else "")
         self.aimerge("merge", config, "--out", "built", "--threads", 1)
         changed = ("--set", "models.0.parameters.weight=0.2", "--set", "aim.omega=0.1", "--threads", 1)
         self.aimerge("merge", config, "--out", "built-second", *changed)
