@@ -71,7 +71,7 @@ void rotateAsText(const KeyReader& /*config*/, const ModelConfig& /*sizes*/, Dec
         if (rotation.scaling.type == "mrope") rotation.scaling.type = "default";
 }
 
-/// Of model types whose default, where it is missing, is more than a theta.
+/// For model types whose default, where it is missing, is more than a theta.
 const Json* requiredScaling(const KeyReader& config, const char* modelType) {
     const Json* parameters = config.find("rope_parameters");
     if (parameters == nullptr) parameters = config.find("rope_scaling");

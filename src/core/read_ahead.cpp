@@ -89,7 +89,7 @@ private:
     std::vector<Buffer> free_;
 };
 
-/// The same file, opened once more: past the page cache, or through it without the kernel's own reading ahead.
+/// A file that is open already, opened once more: past the page cache, or through it without the kernel's own reading ahead.
 class Descriptor {
 public:
     Descriptor() = default;

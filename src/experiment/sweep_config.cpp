@@ -20,7 +20,7 @@ const std::vector<std::string> kMergeKeys{"dtype",     "out_dtype",     "tokeniz
                                           "tokenizer", "chat_template", "unsafe_truncate_embeddings",
                                           "seed",      "calibration"};
 
-/// Of 255 bytes, less what the folder's name ends with while it is written.
+/// 255 bytes, less what the folder's name ends with while it is written.
 constexpr std::size_t kLongestFolderName = 240;
 
 /// One for all points, unless a method has its own.

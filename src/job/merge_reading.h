@@ -21,7 +21,7 @@ using Batches = std::vector<std::vector<std::vector<std::size_t>>>;
 inline constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 
 struct MergeReading {
-    /// Of one tensor in one pass, in `pieces`.
+    /// One tensor's pieces in one pass.
     struct Range {
         std::size_t begin = 0, end = 0;
         bool endsWithOnePass = false;  // InputReading's
@@ -33,7 +33,7 @@ struct MergeReading {
     std::vector<ByName> ranges;     // per pass, by the tensor's name
 };
 
-/// Of all tensors of all models.
+/// All tensors of all models.
 std::uint64_t bytesOf(const ModelSet& models);
 
 /// Memory in which stays what the job reads several times, so that it is read from the disk once; besides what else is on its

@@ -86,7 +86,7 @@ private:
 
     // ---- projections
 
-    /// Of queries (0), keys (1) or values (2): a part of the matrix where it has them one after another. Three products:
+    /// For queries (0), keys (1) or values (2): a part of the matrix where it has them one after another. Three products:
     /// one product over joined weights is no faster (within 3 %).
     at::Tensor product(BlockWeights weights, std::size_t number, const at::Tensor& x) const {
         if (attention_.fusion == Fusion::None)
@@ -163,7 +163,7 @@ private:
 
     // ---- heads
 
-    /// Of queries or keys, as rows of a norm's channels: [sequences, rows, channels].
+    /// Queries or keys, as rows of a norm's channels: [sequences, rows, channels].
     static at::Tensor rowsOf(const HeadNorm& norm, const at::Tensor& x) {
         return x.narrow(-1, norm.first, norm.channels).contiguous().view({x.size(0), -1, norm.norm.channels});
     }

@@ -93,7 +93,7 @@ public:
 private:
     enum Slot { kEntering, kUp, kGate, kKeptTensors };  // of what is kept
 
-    /// Of gate (0) or up (1): a part of the matrix where both are in one.
+    /// For gate (0) or up (1): a part of the matrix where both are in one.
     at::Tensor project(BlockWeights weights, std::size_t number, const at::Tensor& x) const {
         if (!isFused_)
             return at::linear(x, outputsFirst(mlp_.projections[number], weights[number].weight), weights[number].bias);

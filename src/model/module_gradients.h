@@ -30,7 +30,7 @@ private:
 /// With respect to a module's input, [.., in]. @param weight [out, in]
 at::Tensor inputGradient(const at::Tensor& weight, const at::Tensor& gradient);
 
-/// Of the modules of one block. Without an observer, gradients with respect to parameters are not computed.
+/// For the modules of one block. Without an observer, gradients with respect to parameters are not computed.
 class ModuleGradients {
 public:
     using NameOf = std::function<std::string(std::size_t module)>;
@@ -41,10 +41,10 @@ public:
     /// @param input of a linear layer @param gradient with respect to its output @return with respect to its input
     at::Tensor linear(std::size_t number, const ModuleWeights& weights, const at::Tensor& input,
                       const at::Tensor& gradient) const;
-    /// Of a single number.
+    /// For a single number.
     void observeNumber(std::size_t number, const ModuleWeights& weights, const at::Tensor& gradient) const;
     bool isObserved() const { return observer_ != nullptr; }
-    /// Of a norm; `byBias` only where it has a bias.
+    /// For a norm; `byBias` only where it has a bias.
     void observe(std::size_t number, const ModuleWeights& weights, const at::Tensor& byWeight,
                  const at::Tensor& byBias) const;
 

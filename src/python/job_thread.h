@@ -36,7 +36,7 @@ public:
     /// `log`, lists of what is new; once it has ended `ended`, `result` and `error`, each perhaps null.
     const std::string& wait(std::chrono::milliseconds patience);
 
-    /// Of a job that has ended.
+    /// When the job has ended.
     const std::vector<float>& values() const { return result_.values; }
     const std::byte* bytes() const { return result_.bytes.get(); }
 

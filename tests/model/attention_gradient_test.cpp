@@ -132,7 +132,7 @@ TEST(RmsNormGradient, IsThatOfAutograd) {
 }
 
 TEST(RmsNormGradient, OfBf16IsRoundedOnce) {
-    // Of a row (2, -2) with eps 0 the scale is 1/2: the gradient along the row vanishes, that across it is halved.
+    // For a row (2, -2) with eps 0 the scale is 1/2: the gradient along the row vanishes, that across it is halved.
     const std::vector<kernels::Bf16> x{bf16FromFloat(2), bf16FromFloat(-2)}, gradient{bf16FromFloat(3), bf16FromFloat(3)};
     const std::vector<float> factors{1, 1 + 0x1p-8f};  // in float32: a BF16 has no such number
     std::vector<kernels::Bf16> byX(2);

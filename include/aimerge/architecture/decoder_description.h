@@ -163,7 +163,7 @@ struct DecoderDescription {
     /// Whole names of the modules that share an input.
     std::vector<std::string> modulesAt(const ModuleInput& input) const;
     bool isNormAt(const ModuleInput& input) const;
-    /// Of the weights there, counted from the end: -1 ([out, in]) or -2 ([in, out]).
+    /// In the weights there, counted from the end: -1 ([out, in]) or -2 ([in, out]).
     int inputAxisAt(const ModuleInput& input) const;
 
     /// The most of any layer.

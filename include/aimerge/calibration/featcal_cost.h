@@ -34,7 +34,7 @@ struct FeatcalGroup {
     double products() const { return static_cast<double>(inputs) * static_cast<double>(inputs + outputs); }
 };
 
-/// Of a layer of a model that the decoder runs.
+/// For a layer of a model that the decoder runs.
 inline std::vector<FeatcalGroup> featcalGroups(const ModelConfig& config) {
     const LayerDescription& layer = config.decoder->layers.front();
     const std::vector<ModuleDescription> modules = layer.modules();

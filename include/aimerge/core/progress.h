@@ -20,7 +20,7 @@ struct ProgressState {
     double seconds = 0;  // since the phase began
     bool last = false;
 
-    /// Of the last while, by which rate and time left are estimated; with recentSeconds 0, of the whole phase. What lay in
+    /// For the last while, by which rate and time left are estimated; with recentSeconds 0, of the whole phase. What lay in
     /// the page cache at the beginning says nothing of the disk.
     std::uint64_t recentDone = 0, recentBytes = 0;
     double recentSeconds = 0;

@@ -8,7 +8,7 @@ namespace aimerge {
 
 class World;
 
-/// Of a process that runs jobs on several threads: asking it ends the job of the thread that has made it known, at its next
+/// For a process that runs jobs on several threads: asking it ends the job of the thread that has made it known, at its next
 /// safe point, as a signal would. The constructor is called on the thread that runs the job; ask() on any.
 class StopRequest {
 public:

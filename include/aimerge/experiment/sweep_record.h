@@ -53,7 +53,7 @@ private:
     std::map<std::string, PointResult> results_;
 };
 
-/// Of the column in points.csv and its value there: 0 to 100, or a perplexity.
+/// The column in points.csv and its value there: 0 to 100, or a perplexity.
 std::string columnName(const TaskScore& score);
 double shownValue(const TaskScore& score);
 

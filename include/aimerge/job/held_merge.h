@@ -31,7 +31,7 @@ public:
     /// Who hears of progress from now on.
     void reportTo(ProgressListener listener);
 
-    /// Of the merged model, in its order.
+    /// Those of the merged model, in its order.
     const std::vector<OutputTensor>& tensors() const;
 
     /// The tensor's bytes, in its dtype and order of elements (row-major). They stay as they are after set().
