@@ -76,7 +76,7 @@ extern const DecoderFamily kStarcoder2, kStableLm, kPhi, kNeoX, kGpt2, kOpt, kFa
 /// Null for others.
 const DecoderFamily* findDecoderFamily(std::string_view modelType);
 
-/// Among the values of one rope_scaling or rope_parameters.
+/// @param reader of the values of one rope_scaling or rope_parameters
 void readScaling(const KeyReader& reader, RopeScaling& rope);
 
 /// @param config that of the text @throws InputError: what the decoder does not run
