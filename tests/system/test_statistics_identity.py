@@ -56,8 +56,8 @@ class StatisticsIdentity(AimergeTest):
         yarn, said = self.calibrate(self.model("yarn", **YARN))
         self.assertNotIn("reused", said)
         self.assertGreater(np.abs(self.values(plain) - self.values(yarn)).max(), 1e-3)
-        _, refused = self.calibrate(self.model("helium", model_type="helium"), expect=3)
-        self.assertIn('model_type is "helium"', refused)
+        _, refused = self.calibrate(self.model("olmo", model_type="olmo"), expect=3)
+        self.assertIn('model_type is "olmo"', refused)
 
     def test_both_styles_and_keys_without_effect_are_one_config(self):
         plain, _ = self.calibrate(self.model("plain"))

@@ -244,8 +244,8 @@ class Identity(FamilyTest):
 
     def test_another_model_type_is_refused_in_spite_of_the_cache(self):
         self.calibrate(self.plain)
-        other = self.changed("other", model_type="helium", architectures=["HeliumForCausalLM"])
-        self.assertIn("helium", self.calibrate(other, expect=3).stderr)
+        other = self.changed("other", model_type="olmo", architectures=["OlmoForCausalLM"])
+        self.assertIn("olmo", self.calibrate(other, expect=3).stderr)
 
     def test_another_model_type_of_the_same_tensors_has_statistics_of_its_own(self):
         plain = self.means(self.calibrate(self.plain))
