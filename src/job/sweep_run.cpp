@@ -351,7 +351,7 @@ private:
                     names = ownTensors(*setting->job, *plan);
                     room = pointsInMemory(*setting->job);
                 }
-                SettingPoints& some = together.emplace_back(&*setting);
+                SettingPoints& some = together.emplace_back(SettingPoints{&*setting, {}});
                 for (; number < room && setting->done < setting->points.size(); ++number)
                     some.points.push_back(setting->points[setting->done++]);
                 if (number == room) break;

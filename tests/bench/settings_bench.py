@@ -42,11 +42,13 @@ def by_commands(family, suite, wanted, folder):
     program, path = ROOT / "build/aimerge", folder / "merge.yaml"
     path.write_text(json.dumps(config(family)))
     scores = []
+    variables = {name: value for name, value in os.environ.items() if name != "AIMERGE_PYTHON"}  # which the package sets for itself
     for values in wanted:
         changes = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
         for command in (["merge", path, "--out", folder / "out", "--overwrite", *changes],
                         ["evaluate", folder / "out", "--suite", suite, "--json"]):
-            result = subprocess.run([program, *command, "--threads", str(THREADS), "--progress", "none"], check=True, capture_output=True, text=True)
+            result = subprocess.run([program, *command, "--threads", str(THREADS), "--progress", "none"], check=True, capture_output=True,
+                                    text=True, env=variables)
         scores.append(json.loads(result.stdout)["tasks"]["math"]["score"])
     return scores
 
