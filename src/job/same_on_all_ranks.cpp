@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -38,9 +39,11 @@ std::string digestOfThisLibrary() {
         };
         if (std::ranges::none_of(segments, holdsThisCode)) return 0;
         for (const ElfW(Phdr) & segment : segments)
-            if (segment.p_type == PT_LOAD && (segment.p_flags & PF_W) == 0)
-                found.hasher.update(std::as_bytes(
-                    std::span(reinterpret_cast<const char*>(object->dlpi_addr + segment.p_vaddr), segment.p_filesz)));
+            if (segment.p_type == PT_LOAD && (segment.p_flags & PF_W) == 0) {
+                // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what the loader gives
+                const auto* const begin = reinterpret_cast<const std::byte*>(object->dlpi_addr + segment.p_vaddr);
+                found.hasher.update(std::span(begin, segment.p_filesz));
+            }
         return 1;
     };
     dl_iterate_phdr(visit, &search);
