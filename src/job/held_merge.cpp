@@ -66,7 +66,6 @@ struct HeldMerge::Impl : PointStore, WeightSource {
     Impl(World& inWorld, JobOptions ofJob, ConfigText ofMerge)
         : world(inWorld), options(std::move(ofJob)), config(std::move(ofMerge)), threads(threadsPerRank(world, options)) {
         if (world.size() > 1) throw UsageError("a merge in memory runs on one rank, not on {}", world.size());
-        options.computesOn = chooseDevice(world, options);
         open({});
     }
 
@@ -78,7 +77,8 @@ struct HeldMerge::Impl : PointStore, WeightSource {
             throw UsageError("{}: has {} documents; a merge in memory has one", config.name, documents.size());
         MergeJob next = openMergeJob(std::move(documents.front()), options.maxShardSize);
         requireHeld(next);
-        const bool isSameButForValues = job && otherOverrides(overrides) == otherOverrides(given);
+        const bool isSameButForValues = job && otherOverrides(overrides) == otherOverrides(given) &&
+                                        job->config.aim.has_value() == next.config.aim.has_value();
         std::optional<HeldStatistics> nextStatistics;
         if (!isSameButForValues) nextStatistics.emplace(provide(next));
 

@@ -114,6 +114,14 @@ class AimergeTest(unittest.TestCase):
         self.cache = self.folder / "cache"
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
+    def likelihood_suite(self):
+        """A task of ready token ids, and a text, for models of the golden family."""
+        path = self.folder / "suite.jsonl"
+        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
+        path.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
+                                for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
+        return path
+
     def aimerge(self, *arguments, ranks=0, expect=0, timeout=120, **variables):
         """@param expect the exit code; None: any"""
         result = subprocess.run([*launcher(ranks), BINARY, *map(str, arguments)], cwd=self.folder, text=True,

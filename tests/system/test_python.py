@@ -70,13 +70,6 @@ class Package(AimergeTest):
                 "aim": {"omega": 0.4, "calibration": {"corpus": str(self.folder / "corpus.txt"), "sequences": 8, "sequence_length": 32}},
                 **changes}
 
-    def suite(self):
-        path = self.folder / "suite.jsonl"
-        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
-        path.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
-                                for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
-        return path
-
     def test_importing_is_quick_and_brings_no_libtorch(self):
         code = """
 import time
@@ -176,7 +169,7 @@ with aimerge.merge({**config, "dtype": "bfloat16"}, out=None, threads=1) as roun
         assert tensor.data_ptr() == rounded.torch(name).data_ptr()  # the engine's own memory
 """
         config = self.config(self.aim_config())
-        self.python(code, self.suite(), "torch" if HAS_TORCH else "")
+        self.python(code, self.likelihood_suite(), "torch" if HAS_TORCH else "")
         self.aimerge("merge", config, "--out", "built", "--threads", 1)
         changed = ("--set", "models.0.parameters.weight=0.2", "--set", "aim.omega=0.1", "--threads", 1)
         self.aimerge("merge", config, "--out", "built-second", *changed)
@@ -187,7 +180,7 @@ with aimerge.merge({**config, "dtype": "bfloat16"}, out=None, threads=1) as roun
             for name, values in written.items():
                 np.testing.assert_array_equal(arrays[name], values, name)
             self.assertEqual(file_bytes(self.folder / saved), file_bytes(self.folder / built))
-        scores = json.loads(self.aimerge("evaluate", "built-second", "--suite", self.suite(), "--json").stdout)["tasks"]
+        scores = json.loads(self.aimerge("evaluate", "built-second", "--suite", self.likelihood_suite(), "--json").stdout)["tasks"]
         self.assertEqual(json.loads((self.folder / "scores.json").read_text()),
                          [[task, entry["metric"], entry["score"]] for task, entry in scores.items()])
         self.aimerge("merge", config, "--out", "built-rounded", "--threads", 1, "--set", "dtype=bfloat16")
@@ -335,7 +328,7 @@ except aimerge.RuntimeFault as error:
     failed = error.result.frame().set_index("model")["error"].dropna()
     assert "1 of" in str(error) and error.result.failed == 1 and list(failed.index) == ["slerp-a+b-omega-1.0"] and "slerp" in failed.iloc[0], failed
 """
-        suite, model = self.suite(), FAMILY / "expert_a"
+        suite, model = self.likelihood_suite(), FAMILY / "expert_a"
         sweep = {"base_model": str(FAMILY / "base"), "experts": {"a": str(FAMILY / "expert_a"), "b": str(FAMILY / "expert_b")},
                  "methods": ["task_arithmetic"], "omega": [1.0, 0.4],
                  "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},

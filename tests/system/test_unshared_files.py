@@ -78,16 +78,9 @@ class UnsharedFiles(AimergeTest):
                          **self.hidden(GOLDENS, adapter, self.folder / "out"))
         self.assertEqual(file_bytes(out), file_bytes(alone))
 
-    def suite(self):
-        path = self.folder / "suite.jsonl"
-        requests = json.loads((GOLDENS / "loglikelihood.json").read_text())
-        path.write_text("".join(json.dumps({"task": "t", "context_ids": r["context"], "continuation_ids": r["continuation"]}) + "\n"
-                                for r in requests) + json.dumps({"task": "text", "text_ids": list(range(2, 120))}) + "\n")
-        return path
-
     def test_a_model_is_scored(self):
         model = GOLDENS / "family_f32/expert_a"
-        options = ("evaluate", model, "--suite", self.suite(), "--block-length", 32, "--threads", 1, "--json")
+        options = ("evaluate", model, "--suite", self.likelihood_suite(), "--block-length", 32, "--threads", 1, "--json")
         alone = self.aimerge(*options).stdout
         self.assertEqual(self.aimerge(*options, "--io", "scatter", ranks=3, **self.hidden(GOLDENS)).stdout, alone)
         self.assertEqual(list(self.scratch().iterdir()), [])
@@ -98,7 +91,7 @@ class UnsharedFiles(AimergeTest):
             config = {"base_model": str(family / "base"), "experts": {name: str(family / f"expert_{name}") for name in "ab"},
                       "methods": ["task_arithmetic", "ties"], "grid": {"density": [0.2, 0.5]}, "omega": [1.0, 0.4], "dtype": "bfloat16",
                       "aim": {"calibration": {"token_ids": str(self.blocks()), "sequences": 8, "dtype": "float32"}},
-                      "evaluation": {"suites": [str(self.suite())], "block_length": 32},
+                      "evaluation": {"suites": [str(self.likelihood_suite())], "block_length": 32},
                       "output": {"directory": folder, "keep": keep}}
             self.aimerge("sweep", self.config(config, f"{folder}.yaml"), "--threads", 1, *options,
                          AIMERGE_CACHE_DIR=str(self.folder / f"cache-{folder}"), **keywords)
