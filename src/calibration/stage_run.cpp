@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <span>
 #include <type_traits>
@@ -41,8 +42,7 @@ public:
     /// All layers in memory, micro-batch after micro-batch.
     void runResident() {
         std::vector<LoadedLayer> layers;
-        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
-            layers.push_back(reading([&] { return decoder_.loadLayer(layer); }));
+        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) layers.push_back(loadLayer(layer));
 
         constexpr std::size_t kReceivingComputingSending = 3;
         StageLink link(transport_, stage_, steps_.shapes(job_.blocks.length), decoder_, kReceivingComputingSending);
@@ -65,7 +65,7 @@ public:
             link, steps_.count(), group, stage_.firstLayer, stage_.endLayer,
             [&](std::int64_t layer) {
                 weights = {};  // before the next one comes into memory
-                weights = reading([&] { return decoder_.loadLayer(layer); });
+                weights = loadLayer(layer);
             },
             [&](std::int64_t layer, std::int64_t step) {
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
@@ -79,7 +79,7 @@ public:
     void runOneAtATime() {
         passAll([&](StageLink& link) {
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-                const LoadedLayer weights = reading([&] { return decoder_.loadLayer(layer); });
+                const LoadedLayer weights = loadLayer(layer);
                 for (std::int64_t step = 0; step < steps_.count(); ++step) {
                     at::Tensor& hidden = layer == stage_.firstLayer ? enter(link, step) : resume(link, step);
                     const ProfilerRange range("micro-batch through a layer");
@@ -96,7 +96,7 @@ public:
         passAll([&](StageLink& link) {
             if (stage_.first()) embedMerged(link);
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) {
-                LoadedLayer weights = reading([&] { return decoder_.loadLayer(layer); });
+                LoadedLayer weights = loadLayer(layer);
                 for (std::int64_t step = 0; step < steps_.count(); ++step) {
                     at::Tensor measured = resume(link, step).clone();
                     decoder_.runLayer(layer, weights, measured, &observer_);
@@ -136,6 +136,11 @@ private:
         const std::unique_ptr<WeightSource> source = job_.merged->embedding();
         const Decoder merged(*source, job_.config.dtype, job_.blocks.length, job_.device);
         for (std::int64_t step = 0; step < steps_.count(); ++step) merged.embed(idsOf(step), link.take(step));
+    }
+
+    LoadedLayer loadLayer(std::int64_t layer) {
+        decoder_.startLoading(layer, std::min(layer + 2, stage_.endLayer));  // the next one while this one is run
+        return reading([&] { return decoder_.loadLayer(layer); });
     }
 
     LoadedLayer mergedLayer(std::int64_t layer) const {

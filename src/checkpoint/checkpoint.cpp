@@ -221,6 +221,10 @@ void Checkpoint::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
     files_.at(tensor.fileIndex).readAt(tensor.bytes.begin + offset, out);
 }
 
+void Checkpoint::startReading(const TensorInfo& tensor) const {
+    files_.at(tensor.fileIndex).startReading(tensor.bytes);
+}
+
 std::vector<PieceAhead> Checkpoint::piecesOf(const TensorInfo& tensor, Reading reading) const {
     std::vector<PieceAhead> pieces;
     addPieces(pieces, files_.at(tensor.fileIndex), tensor.bytes, reading);

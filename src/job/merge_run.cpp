@@ -294,7 +294,9 @@ void MergeRun::takeOverFinished() {
     const std::string claims = world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : "");
     ThreadPool threads(threadsPerRank(world_, options_));
     const auto adopt = [&] {
-        if (!writers_.empty()) remaining_ = adoptFinished(job_, looked, parseJournal(claims), writers_, threads);
+        if (!writers_.empty())
+            remaining_ =
+                adoptFinished(looked, parseJournal(claims), writers_, threads, readAheadBytes(world_, options_, job_));
     };
     scope_ == FailureScope::Work ? shareFailures(world_, adopt) : adopt();
     std::ranges::copy_if(remaining_, std::inserter(unfitted_, unfitted_.end()), isFitted);

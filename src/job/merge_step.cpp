@@ -18,6 +18,7 @@
 #include <span>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace aimerge {
 namespace {
@@ -182,26 +183,16 @@ void WriterStore::finish(const std::string& tensor) {
     for (const auto& writer : writers_) writer->finishTensor(tensor);
 }
 
-std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
-                                       const std::vector<FinishedTensor>& claims, PointWriters& writers,
-                                       ThreadPool& threads) {
-    std::unordered_map<std::string, std::size_t> numbers;
-    for (std::size_t i = 0; i < mine.size(); ++i) numbers[mine[i]] = i;
-    std::vector<const FinishedTensor*> ours;
-    for (const FinishedTensor& claim : claims) {
-        if (numbers.contains(claim.tensor)) ours.push_back(&claim);
-    }
-    std::vector<std::atomic<std::size_t>> adopted(mine.size());
-    threads.forEach(ours.size(), [&](std::size_t i, int) {
-        const auto point = std::ranges::find(job.points, ours[i]->folder, &OutputPoint::folder);
-        if (point == job.points.end()) return;
-        const auto& writer = writers[static_cast<std::size_t>(point - job.points.begin())];
-        if (writer->adopt(ours[i]->tensor, ours[i]->digest)) ++adopted[numbers.at(ours[i]->tensor)];
-    });
+std::vector<std::string> adoptFinished(const std::vector<std::string>& mine, std::vector<FinishedTensor> claims,
+                                       PointWriters& writers, ThreadPool& threads, std::uint64_t readAheadBytes) {
+    const std::unordered_set<std::string_view> isMine(mine.begin(), mine.end());
+    std::erase_if(claims, [&](const FinishedTensor& claim) { return !isMine.contains(claim.tensor); });
+    std::unordered_map<std::string, std::size_t> adopted;  // by so many writers
+    for (const auto& writer : writers)
+        for (const std::string& name : writer->adopt(claims, threads, readAheadBytes)) ++adopted[name];
     std::vector<std::string> remaining;
-    for (std::size_t i = 0; i < mine.size(); ++i) {
-        if (adopted[i] < writers.size()) remaining.push_back(mine[i]);
-    }
+    for (const std::string& name : mine)
+        if (adopted[name] < writers.size()) remaining.push_back(name);
     return remaining;
 }
 

@@ -37,10 +37,10 @@ public:
 };
 
 /// Local. Takes over what an earlier run has finished of this rank's tensors, as far as the bytes on disk bear it out.
+/// @param writers of all points
 /// @return names of the tensors that are still to be merged, in order
-std::vector<std::string> adoptFinished(const MergeJob& job, const std::vector<std::string>& mine,
-                                       const std::vector<FinishedTensor>& claims, PointWriters& writers,
-                                       ThreadPool& threads);
+std::vector<std::string> adoptFinished(const std::vector<std::string>& mine, std::vector<FinishedTensor> claims,
+                                       PointWriters& writers, ThreadPool& threads, std::uint64_t readAheadBytes);
 
 /// Into files.
 class WriterStore : public PointStore {

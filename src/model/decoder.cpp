@@ -79,6 +79,7 @@ void Decoder::addPositions(at::Tensor& hidden) const {
 
 at::Tensor Decoder::load(const TensorInfo& tensor) const {
     bytesRead_ += tensor.bytes.size();
+    weights_.startReading(tensor);
     return loadTensor(weights_, tensor, scalarType_, device_);
 }
 
@@ -87,6 +88,16 @@ ModuleWeights Decoder::load(const std::string& module, const Shape& shape, std::
     weights.weight = load(requireTensor(weights_, module + ".weight", shape));
     if (weights_.find(module + ".bias")) weights.bias = load(requireTensor(weights_, module + ".bias", {biases}));
     return weights;
+}
+
+void Decoder::startLoading(std::int64_t first, std::int64_t end) const {
+    for (std::int64_t number = first; number < end; ++number)
+        for (const ModuleDescription& module : layer(number).modules()) {
+            const std::string name = description().moduleName(number, module);
+            // What is absent is found when it is loaded.
+            if (const TensorInfo* tensor = weights_.find(module.isNumber ? name : name + ".weight"))
+                weights_.startReading(*tensor);
+        }
 }
 
 LoadedLayer Decoder::loadLayer(std::int64_t number) const {

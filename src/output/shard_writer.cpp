@@ -1,9 +1,11 @@
 #include "aimerge/output/shard_writer.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/read_ahead.h"
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace aimerge {
 namespace {
@@ -45,14 +47,28 @@ ShardWriter::ShardWriter(const std::filesystem::path& buildFolder, std::string f
     }
 }
 
-bool ShardWriter::adopt(const std::string& tensor, const Digest& digest) {
-    const auto found = tensors_.find(tensor);
-    if (found == tensors_.end()) return false;
-    const TensorInfo& info = *found->second.info;
-    const File file = File::openForReading(checkpointFolder_ / layout_.shards[info.fileIndex].fileName);
-    if (tensorDigest(file, info.bytes) != digest) return false;
-    remember(tensor, digest);
-    return true;
+std::set<std::string> ShardWriter::adopt(std::span<const FinishedTensor> claims, ThreadPool& threads,
+                                         std::uint64_t readAheadBytes) {
+    std::map<std::size_t, File> files;  // by their number
+    std::vector<std::pair<const FinishedTensor*, const TensorInfo*>> ours;
+    std::vector<PieceAhead> pieces;
+    for (const FinishedTensor& claim : claims) {
+        const auto found = tensors_.find(claim.tensor);
+        if (claim.folder != folder_ || found == tensors_.end()) continue;
+        const TensorInfo& info = *found->second.info;
+        const auto [file, isNew] = files.try_emplace(info.fileIndex);
+        if (isNew) file->second = File::openForReading(checkpointFolder_ / layout_.shards[info.fileIndex].fileName);
+        ours.emplace_back(&claim, &info);
+        addPieces(pieces, file->second, info.bytes, Reading::Once);
+    }
+    const ReadAhead ahead(std::move(pieces), readAheadBytes);
+    threads.forEach(ours.size(), [&](std::size_t i, int) {
+        const auto& [claim, info] = ours[i];
+        if (tensorDigest(files.at(info->fileIndex), info->bytes) == claim->digest) remember(claim->tensor, claim->digest);
+    });
+    std::set<std::string> adopted;
+    for (const auto& [name, digest] : finished_) adopted.insert(name);
+    return adopted;
 }
 
 void ShardWriter::write(const std::string& tensor, std::uint64_t offset, std::span<const std::byte> bytes) {

@@ -1,12 +1,16 @@
 #include "aimerge/core/file.h"
 
 #include "aimerge/core/error.h"
+#include "core/page_cache.h"
 
 #include <gmock/gmock.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
+#include <thread>
 
 namespace aimerge {
 namespace {
@@ -77,6 +81,25 @@ TEST_F(FileTest, WritesAtOffsetsAppendsAndKeepsWhatWasThere) {
 
     File::openForWriting(path).resize(3);
     EXPECT_EQ(readTextFile(path), "01a");
+}
+
+TEST_F(FileTest, StartReadingBringsAllOfALongRange) {
+    constexpr std::uint64_t kBytes = std::uint64_t{24} << 20;  // more than a kernel reads ahead by itself
+    const std::filesystem::path path = given("long", std::string(kBytes, 'x'));
+    File::openForWriting(path).sync();
+    const File file = File::openForReading(path);
+    ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_DONTNEED);
+    if (inPageCache(file, {0, kBytes}) != InPageCache::No) GTEST_SKIP() << "files here do not leave the page cache";
+
+    file.startReading({0, 0});
+    EXPECT_EQ(inPageCache(file, {0, kBytes}), InPageCache::No);
+    file.startReading({0, kBytes});
+    constexpr std::uint64_t kPart = std::uint64_t{128} << 10;
+    for (std::uint64_t part = 0; part < kBytes; part += kPart) {
+        for (int tries = 0; tries < 1000 && inPageCache(file, {part, part + kPart}) != InPageCache::Yes; ++tries)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        ASSERT_EQ(inPageCache(file, {part, part + kPart}), InPageCache::Yes) << part;
+    }
 }
 
 TEST_F(FileTest, AFullDiskIsReportedWithOffsetAndRemedy) {

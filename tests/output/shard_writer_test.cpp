@@ -1,9 +1,11 @@
 #include "aimerge/output/shard_writer.h"
 
+#include "aimerge/core/read_ahead.h"
 #include "aimerge/core/thread_pool.h"
 #include "output/small_output.h"
 #include "support/temp_folder.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::contentsOf;
+using testing::ElementsAre;
 
 constexpr std::uint64_t kBlock = ShardWriter::kDigestBlockBytes;
 
@@ -81,9 +84,12 @@ TEST(ShardWriter, AdoptsOnlyWhatIsReallyInTheFile) {
     Journal journal(temp.path(), 0);
     ShardWriter second(temp.path(), "omega-0.4", layout, journal);
 
-    EXPECT_FALSE(second.adopt(claims[0].tensor, claims[0].digest));
-    EXPECT_TRUE(second.adopt(claims[1].tensor, claims[1].digest));
-    EXPECT_FALSE(second.adopt("unknown", claims[1].digest));
+    std::vector<FinishedTensor> all = claims;
+    all.push_back({"omega-0.4", "unknown", claims[1].digest});
+    all.push_back({"omega-0.7", claims[0].tensor, claims[0].digest});
+    all.push_back(claims[1]);  // twice: it was written again after an earlier interruption
+    ThreadPool threads(2);
+    EXPECT_THAT(second.adopt(all, threads, kReadAheadBytes), ElementsAre(claims[1].tensor));
     ASSERT_EQ(second.finished().size(), 1u);
     EXPECT_EQ(second.finished()[0], claims[1]);
     EXPECT_EQ(claims[1].tensor, "model.norm.weight");

@@ -86,6 +86,8 @@ public:
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
 
+    void startReading(const TensorInfo& tensor) const override;
+
     /// Where the tensor's data lie, for a ReadAhead.
     std::vector<PieceAhead> piecesOf(const TensorInfo& tensor, Reading reading) const;
 

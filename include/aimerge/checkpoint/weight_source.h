@@ -25,6 +25,9 @@ public:
 
     /// Copies bytes [offset, offset + out.size()) of the tensor's data.
     virtual void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const = 0;
+
+    /// The tensor will be read soon: what lies on a disk begins to come into the page cache. Does not wait.
+    virtual void startReading(const TensorInfo& /*tensor*/) const {}
 };
 
 }  // namespace aimerge

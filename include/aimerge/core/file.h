@@ -36,6 +36,8 @@ public:
     void readAt(std::uint64_t offset, std::span<std::byte> out) const;
     /// Lets readAt() take what this object has read ahead; null: no longer. Called by the object itself, while nobody reads.
     void readThrough(ReadAhead* ahead) const { ahead_ = ahead; }
+    /// Asks the kernel to bring the range into the page cache, without waiting: a later readAt() then has less to wait for.
+    void startReading(ByteRange range) const;
     void writeAt(std::uint64_t offset, std::span<const std::byte> bytes);
     void append(std::string_view text);
     void resize(std::uint64_t bytes);

@@ -26,6 +26,7 @@ public:
     /// @pre of a changed tensor: offset and out.size() are those of whole elements
     /// @throws InputError naming file and tensor: a factor, or the sum, is NaN or infinite
     void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
+    void startReading(const TensorInfo& tensor) const override { model_.startReading(tensor); }
 
 private:
     std::shared_ptr<const TensorSource> sourceOf(const TensorInfo& tensor) const;

@@ -50,6 +50,9 @@ public:
     /// Bytes of weights that the loads so far have read.
     std::uint64_t bytesRead() const { return bytesRead_; }
 
+    /// Asks for the weights of layers [first, end), which will be loaded soon. Does not wait.
+    void startLoading(std::int64_t first, std::int64_t end) const;
+
     /// Reads the layer's weights and converts them to the compute dtype.
     /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
     LoadedLayer loadLayer(std::int64_t layer) const;

@@ -7,6 +7,7 @@
 //                 writer.write(...) ... writer.finishTensor(...)      for the others it owns
 //                 writer.sync()                                       then a barrier, and rank 0 publishes
 
+#include "aimerge/core/thread_pool.h"
 #include "aimerge/output/journal.h"
 #include "aimerge/safetensors/shard_layout.h"
 #include "aimerge/safetensors/tensor_digest.h"
@@ -16,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -35,9 +37,11 @@ public:
     /// @param layout, journal must outlive the writer
     ShardWriter(const std::filesystem::path& buildFolder, std::string folder, const ShardLayout& layout, Journal& journal);
 
-    /// Re-reads a tensor that an earlier run says it finished. True: it has that digest and counts as finished. False: it
-    /// must be written again, as is a tensor the layout does not have. Thread-safe for different tensors.
-    bool adopt(const std::string& tensor, const Digest& digest);
+    /// Re-reads tensors that an earlier run says it finished: those of this folder that have the digest count as finished.
+    /// The others must be written again, as must claims of tensors that the layout does not have.
+    /// @param readAheadBytes of memory, for reading ahead
+    /// @return names of the finished ones
+    std::set<std::string> adopt(std::span<const FinishedTensor> claims, ThreadPool& threads, std::uint64_t readAheadBytes);
 
     /// Writes bytes [offset, offset + bytes.size()) of the tensor's data and starts their way to the disk. Thread-safe for
     /// different bytes.
