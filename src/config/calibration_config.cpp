@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <string_view>
 
 namespace aimerge {
 namespace {
@@ -39,6 +40,17 @@ std::vector<CorpusSource> readCorpus(const YamlEntry& entry, const std::string& 
     return sources;
 }
 
+/// What is not written of them is as the file has it; what shapes a text has no effect on them.
+void takeReadySequences(CalibrationConfig& calibration, const MappingReader& reader) {
+    calibration.sequences = reader.wholeNumber("sequences", 1).value_or(0);
+    calibration.sequenceLength = reader.wholeNumber("sequence_length", 1).value_or(0);
+    for (const char* key : {"text_key", "chat_template", "packing", "seed", "shuffle"}) {
+        const YamlEntry* entry = reader.find(key);
+        if (entry == nullptr || (std::string_view(key) == "shuffle" && !calibration.shuffle)) continue;
+        throw UsageError("{}: '{}' is for a 'corpus'; ready 'token_ids' are run as they stand", entry->mark.text(), key);
+    }
+}
+
 }  // namespace
 
 std::string CalibrationConfig::inputName() const {
@@ -66,6 +78,7 @@ void readCalibration(CalibrationConfig& calibration, const YamlEntry& section, c
     assignIfGiven(calibration.dtype, reader.choice<Dtype>("dtype", {{"bfloat16", Dtype::BF16}, {"float32", Dtype::F32}}));
     assignIfGiven(calibration.microBatch, reader.wholeNumber("micro_batch", 1));
     assignIfGiven(calibration.sequential, reader.boolean("sequential"));
+    if (!calibration.tokenIds.empty()) takeReadySequences(calibration, reader);
     if (!calibration.corpus.empty() && !calibration.tokenIds.empty())
         throw UsageError("{}: 'token_ids' and 'corpus' exclude each other: ready token ids need no text",
                          reader.find("token_ids")->mark.text());

@@ -207,6 +207,21 @@ void requireWithinVocabulary(const TokenBlocks& blocks, std::int64_t vocabSize, 
                 blocks.ids[index], vocabSize - 1);
 }
 
+TokenBlocks readySequences(const CalibrationConfig& config, std::int64_t vocabSize) {
+    TokenBlocks blocks = readTokenIds(config.tokenIds, vocabSize);
+    if (config.sequenceLength > 0 && config.sequenceLength != blocks.length)
+        throw InputError("{}: has sequences of {} tokens, calibration.sequence_length is {}; leave it out or cut the ids",
+                         config.tokenIds, blocks.length, config.sequenceLength);
+    if (config.sequences > blocks.blocks)
+        spdlog::warn("{}: has {} sequences, fewer than the {} asked for; all of them are used", config.tokenIds,
+                     blocks.blocks, config.sequences);
+    if (config.sequences > 0 && config.sequences < blocks.blocks) {
+        blocks.blocks = config.sequences;
+        blocks.ids.resize(static_cast<std::size_t>(blocks.blocks * blocks.length));
+    }
+    return blocks;
+}
+
 }  // namespace
 
 Digest digestOf(const TokenBlocks& blocks) {
@@ -216,7 +231,7 @@ Digest digestOf(const TokenBlocks& blocks) {
 
 TokenBlocks loadTokenBlocks(const CalibrationConfig& config, const Checkpoint& base) {
     const std::int64_t vocabSize = base.modelConfig().vocabSize;
-    if (!config.tokenIds.empty()) return readTokenIds(config.tokenIds, vocabSize);
+    if (!config.tokenIds.empty()) return readySequences(config, vocabSize);
 
     const std::vector<Source> sources = sourcesOf(config);
     const std::string chatTemplate = chatTemplateFor(config, base.folder());

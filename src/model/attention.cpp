@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -17,21 +18,29 @@ at::Tensor unseen(std::int64_t length, std::int64_t window, at::Device device) {
     return window > 0 ? at::logical_or(after, back >= window) : after;
 }
 
-/// As transformers' eager attention, one key's heads at a time: the scores of a long sequence are large.
+/// Scores in memory at once, unless those of one head are more: the scores of a long sequence are large, and those of a
+/// short one too few for a product or for the threads.
+constexpr std::int64_t kScoresAtOnce = std::int64_t{1} << 20;
+
+/// As transformers' eager attention, for some heads at a time.
 at::Tensor cappedAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, double scale, double cap,
                            const at::Tensor& mask) {
-    const std::int64_t queriesPerKey = query.size(1) / key.size(1);
+    const std::int64_t heads = query.size(1), queriesPerKey = heads / key.size(1);
+    const std::int64_t ofOne = query.size(0) * mask.numel(),
+                       atOnce = std::clamp(kScoresAtOnce / ofOne, std::int64_t{1}, heads);
     std::vector<at::Tensor> mixed;
-    for (std::int64_t head = 0; head < query.size(1); ++head) {
-        const std::int64_t shared = head / queriesPerKey;
-        at::Tensor scores = at::matmul(query.select(1, head), key.select(1, shared).transpose(1, 2)) * scale;
-        scores = at::tanh(scores / cap) * cap;
+    for (std::int64_t first = 0; first < heads; first += atOnce) {
+        const std::int64_t end = std::min(first + atOnce, heads);
+        const at::Tensor shared =
+            at::arange(first, end, at::TensorOptions(at::kLong).device(key.device())).floor_divide_(queriesPerKey);
+        at::Tensor scores = at::matmul(query.narrow(1, first, end - first), key.index_select(1, shared).transpose(2, 3));
+        scores = at::tanh(scores.mul_(scale).div_(cap)) * cap;
         const at::Tensor weights =
-            at::softmax(scores.masked_fill(mask, -std::numeric_limits<float>::infinity()), -1, at::kFloat)
+            at::softmax(scores.masked_fill_(mask, -std::numeric_limits<float>::infinity()), -1, at::kFloat)
                 .to(query.scalar_type());
-        mixed.push_back(at::matmul(weights, value.select(1, shared)));
+        mixed.push_back(at::matmul(weights, value.index_select(1, shared)));
     }
-    return at::stack(mixed, 1);
+    return at::cat(mixed, 1);
 }
 
 }  // namespace

@@ -42,11 +42,28 @@ at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
     return out;
 }
 
+template <typename Element>
+void scaleRowsOnHost(const at::Tensor& x, const at::Tensor& scales, const at::Tensor& factors, at::Tensor& out) {
+    const std::int64_t channels = x.size(-1);
+    const auto* in = static_cast<const Element*>(x.const_data_ptr());
+    const auto *ofRows = scales.const_data_ptr<float>(), *ofChannels = factors.const_data_ptr<float>();
+    auto* result = static_cast<Element*>(out.data_ptr());
+    overRows(scales.numel(), channels, [&](std::int64_t first, std::int64_t count) {
+        kernels::scaleRows(in + first * channels, ofRows + first, ofChannels, result + first * channels, count, channels);
+    });
+}
+
 /// One rounding, behind the multiplication by the factors, float32.
 at::Tensor rmsNormRoundedOnce(const at::Tensor& x, const at::Tensor& factors, double eps) {
     const at::Tensor wide = x.to(at::kFloat);
-    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
-    return (wide * scale * factors).to(x.scalar_type());
+    const at::Tensor scales = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+    if (!x.is_cpu()) return (wide * scales * factors).to(x.scalar_type());
+    at::Tensor out = at::empty_like(x);
+    if (x.scalar_type() == at::kFloat)
+        scaleRowsOnHost<float>(x, scales, factors, out);
+    else
+        scaleRowsOnHost<kernels::Bf16>(x, scales, factors, out);
+    return out;
 }
 
 // ---- backward

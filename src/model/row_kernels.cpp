@@ -44,6 +44,13 @@ AIMERGE_BODY void rmsNormBody(const Element* x, const Element* weight, Element* 
 }
 
 template <typename Element>
+AIMERGE_BODY void scaleRowsBody(const Element* x, const float* scales, const float* factors, Element* out, std::int64_t rows,
+                                std::int64_t channels) {
+    for (std::int64_t row = 0; row < rows; ++row, x += channels, out += channels)
+        for (std::int64_t c = 0; c < channels; ++c) out[c] = narrow<Element>(widen(x[c]) * scales[row] * factors[c]);
+}
+
+template <typename Element>
 AIMERGE_BODY void rmsNormGradientBody(const Element* x, const float* factors, const Element* gradient, Element* byX,
                                       float* __restrict byFactors, std::int64_t rows, std::int64_t channels, float eps) {
     std::fill(byFactors, byFactors + channels, 0.0f);
@@ -91,6 +98,16 @@ AIMERGE_CPU_CLONES void rmsNorm(const float* x, const float* weight, float* out,
 AIMERGE_CPU_CLONES void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels,
                                 float eps) {
     rmsNormBody(x, weight, out, rows, channels, eps);
+}
+
+AIMERGE_CPU_CLONES void scaleRows(const float* x, const float* scales, const float* factors, float* out, std::int64_t rows,
+                                  std::int64_t channels) {
+    scaleRowsBody(x, scales, factors, out, rows, channels);
+}
+
+AIMERGE_CPU_CLONES void scaleRows(const Bf16* x, const float* scales, const float* factors, Bf16* out, std::int64_t rows,
+                                  std::int64_t channels) {
+    scaleRowsBody(x, scales, factors, out, rows, channels);
 }
 
 AIMERGE_CPU_CLONES void rmsNormGradient(const float* x, const float* factors, const float* gradient, float* byX,

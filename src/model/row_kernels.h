@@ -13,6 +13,12 @@ namespace aimerge::kernels {
 void rmsNorm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t channels, float eps);
 void rmsNorm(const Bf16* x, const Bf16* weight, Bf16* out, std::int64_t rows, std::int64_t channels, float eps);
 
+/// out = x * scale * factor, rounded once. scales: [rows]; factors: [channels]
+void scaleRows(const float* x, const float* scales, const float* factors, float* out, std::int64_t rows,
+               std::int64_t channels);
+void scaleRows(const Bf16* x, const float* scales, const float* factors, Bf16* out, std::int64_t rows,
+               std::int64_t channels);
+
 /// The gradients of rmsNorm with these factors [channels], from the gradient with respect to its output [rows, channels]:
 /// with respect to x, rounded once, and with respect to the factors [channels], summed over the rows in their order.
 void rmsNormGradient(const float* x, const float* factors, const float* gradient, float* byX, float* byFactors,

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 
@@ -13,7 +14,9 @@ template <typename Work>
 void overParts(const at::Tensor& x, const Work& work) {
     constexpr std::int64_t kElementsAtOnce = 1 << 14;
     if (!x.is_cpu()) return work(0, x.numel());
+    const bool isInference = c10::InferenceMode::is_enabled();  // a mode of this thread alone
     at::parallel_for(0, (x.numel() + kElementsAtOnce - 1) / kElementsAtOnce, 1, [&](std::int64_t begin, std::int64_t end) {
+        const c10::InferenceMode inference(isInference);
         for (std::int64_t part = begin; part < end; ++part) {
             const std::int64_t first = part * kElementsAtOnce;
             work(first, std::min(kElementsAtOnce, x.numel() - first));

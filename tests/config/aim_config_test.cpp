@@ -85,7 +85,7 @@ TEST(AimConfig, ReadsEveryKey) {
   relax_tied_head: yes
   round_before_relaxing: true
   calibration:
-    token_ids: ids.npy
+    corpus: texts.jsonl
     text_key: body
     chat_template: chatml
     sequences: 8
@@ -105,7 +105,7 @@ TEST(AimConfig, ReadsEveryKey) {
     EXPECT_EQ(aim.scope, AimScope::Linear);
     EXPECT_TRUE(aim.relaxTiedHead);
     EXPECT_TRUE(aim.roundBeforeRelaxing);
-    EXPECT_EQ(aim.calibration.tokenIds, "ids.npy");
+    EXPECT_EQ(aim.calibration.inputName(), "texts.jsonl");
     EXPECT_EQ(aim.calibration.textKeys, std::vector<std::string>{"body"});
     EXPECT_EQ(aim.calibration.chatTemplate, "chatml");
     EXPECT_EQ(aim.calibration.sequences, 8);
@@ -115,6 +115,20 @@ TEST(AimConfig, ReadsEveryKey) {
     EXPECT_EQ(aim.calibration.packing, Packing::Lines);
     EXPECT_EQ(aim.calibration.dtype, Dtype::F32);
     EXPECT_EQ(aim.calibration.microBatch, 4);
+}
+
+TEST(AimConfig, ReadySequencesAreAllOrTheFirst) {
+    const auto calibrationOf = [](const std::string& more) {
+        return aimOf("{omega: 0.4, calibration: {token_ids: ids.npy" + more + "}}").calibration;
+    };
+    EXPECT_EQ(calibrationOf("").tokenIds, "ids.npy");
+    EXPECT_EQ(calibrationOf("").sequences, 0);
+    EXPECT_EQ(calibrationOf("").sequenceLength, 0);
+    EXPECT_EQ(calibrationOf(", sequences: 3, sequence_length: 8, shuffle: no").sequences, 3);
+    EXPECT_EQ(calibrationOf(", sequences: 3, sequence_length: 8, shuffle: no").sequenceLength, 8);
+    for (const std::string key : {"text_key: body", "chat_template: chatml", "packing: lines", "seed: 1", "shuffle: yes"})
+        EXPECT_THAT([&] { calibrationOf(", " + key); }, testing::ThrowsMessage<UsageError>(testing::HasSubstr(
+                                                            "'" + key.substr(0, key.find(':')) + "' is for a 'corpus'")));
 }
 
 TEST(AimConfig, AListOfOneIsStillAList) {

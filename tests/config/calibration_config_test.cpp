@@ -46,9 +46,9 @@ TEST(ExpertCalibration, IsNotThatOfAnAimSectionWithAGivenLog) {
 }
 
 TEST(ExpertCalibration, HasTheKeysAndDefaultsOfAims) {
-    const MergeConfig config = parsed(kThreeLines + "calibration: {token_ids: ids.npy, dtype: float32, micro_batch: 3}\n");
+    const MergeConfig config = parsed(kThreeLines + "calibration: {corpus: texts.txt, dtype: float32, micro_batch: 3}\n");
 
-    EXPECT_EQ(config.calibration->tokenIds, "ids.npy");
+    EXPECT_EQ(config.calibration->inputName(), "texts.txt");
     EXPECT_EQ(config.calibration->dtype, Dtype::F32);
     EXPECT_EQ(config.calibration->microBatch, 3);
     EXPECT_EQ(config.calibration->sequences, 256);

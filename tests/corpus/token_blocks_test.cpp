@@ -134,13 +134,27 @@ TEST_F(LoadTokenBlocks, EncodesAgainWhenTheCacheEntryIsDamaged) {
 
 TEST_F(LoadTokenBlocks, TakesReadyIdsAsTheyAre) {
     SafetensorsBuilder()
-        .add("input_ids", "I64", {1, 3}, bytesOf<std::int64_t>({319, 0, 5}))
+        .add("input_ids", "I64", {2, 3}, bytesOf<std::int64_t>({319, 0, 5, 6, 7, 8}))
         .write(folder_ / "ids.safetensors");
     CalibrationConfig config;
     config.tokenIds = (folder_ / "ids.safetensors").string();
+    const TokenBlocks all{.blocks = 2, .length = 3, .ids = {319, 0, 5, 6, 7, 8}};
 
+    config.sequences = config.sequenceLength = 0;
+    EXPECT_EQ(loadTokenBlocks(config, base_), all);
+    config.sequenceLength = 3;
+    for (const std::int64_t sequences : {2, 8}) {
+        config.sequences = sequences;
+        EXPECT_EQ(loadTokenBlocks(config, base_), all) << sequences;
+    }
+    config.sequences = 1;
     EXPECT_EQ(loadTokenBlocks(config, base_), (TokenBlocks{.blocks = 1, .length = 3, .ids = {319, 0, 5}}));
     EXPECT_EQ(cacheEntries(), 0u);
+
+    config.sequenceLength = 4;
+    EXPECT_THAT([&] { loadTokenBlocks(config, base_); },
+                testing::ThrowsMessage<InputError>(
+                    testing::HasSubstr("has sequences of 3 tokens, calibration.sequence_length is 4")));
 }
 
 TEST_F(LoadTokenBlocks, RefusesIdsBeyondTheVocabulary) {

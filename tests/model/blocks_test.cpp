@@ -3,10 +3,13 @@
 
 #include "aimerge/model/gradient.h"
 #include "model/layer.h"
+#include "model/xielu.h"
 
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -409,6 +412,26 @@ TEST(Layer, OutputsAreWhatTheModulesGave) {
                 EXPECT_TRUE(at::allclose(output, linearOf(entering, weights[module++]), 1e-5, 1e-5)) << block.name;
         }
     }
+}
+
+TEST(Layer, XieluRunsInInferenceModeOnSeveralThreads) {
+    at::manual_seed(7);
+    const int before = at::get_num_threads();
+    at::set_num_threads(2);
+    LoadedLayer numbers;
+    Leaves leaves;
+    for (const double number : {0.8, 0.6, 0.5, -1e-6}) {
+        leaves.push_back({at::full({1}, number, at::kDouble), {}});
+        numbers.push_back({leaves.back().weight.to(at::kFloat), {}});
+    }
+    const c10::InferenceMode inference;
+    const at::Tensor entering = draw({64, 1024});  // several parts for each thread
+    at::Tensor x = entering.to(at::kFloat);
+
+    Xielu(numbers).apply(x);
+
+    EXPECT_TRUE(at::allclose(x.to(at::kDouble), xielu(entering, leaves), 1e-5, 1e-5));
+    at::set_num_threads(before);
 }
 
 TEST(Layer, MatricesStoredInputFirstGiveTheSame) {

@@ -21,6 +21,20 @@ std::vector<float> toFloat(const std::vector<Bf16>& values) {
     return result;
 }
 
+TEST(ScaleRows, RoundsOnce) {
+    const std::vector<float> scales{1.25f, 2}, factors{1.25f, 3};
+    const std::vector<Bf16> x = toBf16({1.0078125f, 2, -3, 4});
+    std::vector<Bf16> out(4);
+    scaleRows(x.data(), scales.data(), factors.data(), out.data(), 2, 2);
+    // With a rounding behind the first product it would begin with 1.5703125.
+    EXPECT_EQ(toFloat(out), (std::vector<float>{1.578125f, 7.5f, -7.5f, 24}));
+
+    std::vector<float> wide(4);
+    const std::vector<float> values{1.0078125f, 2, -3, 4};
+    scaleRows(values.data(), scales.data(), factors.data(), wide.data(), 2, 2);
+    EXPECT_EQ(wide, (std::vector<float>{1.57470703125f, 7.5f, -7.5f, 24}));
+}
+
 TEST(RmsNorm, DividesByTheRootMeanSquareAndScales) {
     // mean of squares 4, so the row is halved
     const std::vector<float> x{2, -2, 2, -2}, weight{1, 2, 3, 4};

@@ -78,8 +78,8 @@ struct CalibrationConfig {
     std::vector<std::string> textKeys;  // columns; a document is what stands under them, one after another. Empty: by layout
     std::string chatTemplate;           // of conversations, as MergeConfig::chatTemplate; empty: the model's own
     std::string tokenIds;               // path to .safetensors (tensor input_ids) or .npy; int64 or int32 [blocks, length]
-    std::int64_t sequences = 256;
-    std::int64_t sequenceLength = 2048;  // 512 under the reference-code preset
+    std::int64_t sequences = 256;       // of ready token ids: the first ones; 0 = all
+    std::int64_t sequenceLength = 2048;  // 512 under the reference-code preset; of ready token ids: 0 = as they are
     std::uint64_t seed = 42;
     bool shuffle = true;  // order of documents (Stream) or lines (Lines)
     Packing packing = Packing::Stream;
