@@ -20,7 +20,7 @@ at::Tensor unseen(std::int64_t length, std::int64_t window, at::Device device) {
 
 /// Scores in memory at once, unless those of one head are more: the scores of a long sequence are large, and those of a
 /// short one too few for a product or for the threads.
-constexpr std::int64_t kScoresAtOnce = std::int64_t{1} << 20;
+constexpr std::int64_t kScoresAtOnce = std::int64_t{1} << 19;
 
 /// As transformers' eager attention, for some heads at a time.
 at::Tensor cappedAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, double scale, double cap,
