@@ -13,7 +13,6 @@
 #include "aimerge/core/thread_pool.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/job/same_on_all_ranks.h"
-#include "aimerge/merge/coverage.h"
 #include "aimerge/merge/tensor_assembly.h"
 
 #include <algorithm>
@@ -116,9 +115,7 @@ struct HeldMerge::Impl : PointStore, WeightSource {
             else
                 log = readGivenStatistics(aim.statisticsPath, next.base(), threads.threads());
             found.activity = activityStatistics(aim, std::move(log.modules));
-            const Coverage coverage = coverageOf(next.models, next.tensors, aim, found.activity.front());
-            coverage.requireStacks();
-            coverage.warn();
+            requiredCoverage(next, found.activity.front()).warn();
         }
         found.provided = provideExpertStatistics(world, options, next);
         return found;

@@ -239,9 +239,7 @@ void requireNoSharedModels(const MergeJob& job) {
 /// Now everything is known that decides the output's bytes.
 void MergeRun::takeOver() {
     if (world_.isRoot() && job_.config.aim) {
-        coverage_ = coverageOf(job_.models, job_.tensors, *job_.config.aim,
-                               activityStatistics(*job_.config.aim, root_.statistics->modules).front());
-        coverage_->requireStacks();
+        coverage_ = requiredCoverage(job_, activityStatistics(*job_.config.aim, root_.statistics->modules).front());
         coverage_->warn();
     }
     provided_ = provideExpertStatistics(world_, options_, job_);

@@ -124,14 +124,19 @@ std::uint64_t readAheadBytes(const World& world, const JobOptions& options, cons
     return passes > 1 && !options.readAhead ? usefulReadAhead(world, job, settings, passes) : settings.readAheadBytes;
 }
 
+Coverage requiredCoverage(const MergeJob& job, const StatisticsByModule& statistics) {
+    const Coverage coverage = coverageOf(job.models, job.tensors, *job.config.aim, statistics);
+    coverage.requireStacks();
+    return coverage;
+}
+
 std::optional<Coverage> plannedCoverage(const MergeJob& job) {
     if (!job.config.aim) return std::nullopt;
     const AimConfig& aim = *job.config.aim;
     const StatisticsByModule statistics = aim.statisticsPath.empty()
                                               ? modulesToMeasure(job.base())
                                               : lookAtGivenStatistics(aim.statisticsPath, job.base()).modules;
-    Coverage coverage = coverageOf(job.models, job.tensors, aim, statistics);
-    coverage.requireStacks();
+    const Coverage coverage = requiredCoverage(job, statistics);
     coverage.warn();
     return coverage;
 }

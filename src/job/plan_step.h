@@ -35,6 +35,9 @@ PlanSettings planSettings(const World& world, const JobOptions& options, const C
 /// @param passes over the same models, of which the job is the first one's
 std::uint64_t readAheadBytes(const World& world, const JobOptions& options, const MergeJob& job, std::size_t passes = 1);
 
+/// What the job's AIM relaxes with these statistics of its base. @throws InputError when a stack has none
+Coverage requiredCoverage(const MergeJob& job, const StatisticsByModule& statistics);
+
 /// What the job's AIM would relax, by the log that the config names, else by what a calibration measures. Warns of what has
 /// no statistic. @throws InputError as the merge would: a log that is not this model's, a stack without any statistic
 std::optional<Coverage> plannedCoverage(const MergeJob& job);

@@ -1,7 +1,8 @@
 #include "job/sweep_statistics.h"
 
+#include "job/plan_step.h"
+
 #include "aimerge/architecture/decoder_family.h"
-#include "aimerge/merge/coverage.h"
 #include "aimerge/output/output_folder.h"
 #include "aimerge/statistics/statistics_log.h"
 
@@ -43,8 +44,7 @@ std::span<const StatisticsByModule> SweepStatistics::of(const MergeJob& job, con
 /// What the job needs is there; what is missing is said once.
 std::span<const StatisticsByModule> SweepStatistics::covering(const MergeJob& job, const std::string& key) {
     const std::vector<StatisticsByModule>& statistics = statistics_[key];
-    const Coverage coverage = coverageOf(job.models, job.tensors, *job.config.aim, statistics.front());
-    coverage.requireStacks();
+    const Coverage coverage = requiredCoverage(job, statistics.front());
     if (world_.isRoot() && covered_.insert(key).second) coverage.warn();
     return statistics;
 }
