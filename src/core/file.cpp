@@ -109,8 +109,8 @@ void File::startReading(ByteRange range) const {
     for (std::uint64_t begin = range.begin; begin < range.end; begin += kMostAtOnce) {
         const std::uint64_t bytes = std::min(kMostAtOnce, range.end - begin);
         // A hint only, as in startWriteback(): read errors surface in readAt().
-        static_cast<void>(::posix_fadvise(descriptor_, static_cast<off_t>(begin), static_cast<off_t>(bytes),
-                                          POSIX_FADV_WILLNEED));
+        static_cast<void>(
+            ::posix_fadvise(descriptor_, static_cast<off_t>(begin), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED));
     }
 }
 

@@ -3,8 +3,8 @@
 #include "aimerge/core/error.h"
 #include "core/page_cache.h"
 
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
