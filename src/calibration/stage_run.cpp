@@ -8,7 +8,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <chrono>
 #include <span>
 #include <type_traits>
@@ -139,8 +138,7 @@ private:
     }
 
     LoadedLayer loadLayer(std::int64_t layer) {
-        decoder_.startLoading(layer, std::min(layer + 2, stage_.endLayer));  // the next one while this one is run
-        return reading([&] { return decoder_.loadLayer(layer); });
+        return reading([&] { return decoder_.loadLayer(layer, stage_.endLayer); });
     }
 
     LoadedLayer mergedLayer(std::int64_t layer) const {

@@ -104,7 +104,7 @@ void File::readPlainly(std::uint64_t offset, std::span<std::byte> out) const {
 }
 
 void File::startReading(ByteRange range) const {
-    // Of a longer range, Linux reads the beginning alone: as much as the device reads ahead, 128 KiB where nobody changed it.
+    // One call reads no more than the device reads ahead, which is 128 KiB where nobody changed it.
     constexpr std::uint64_t kMostAtOnce = std::uint64_t{128} << 10;
     for (std::uint64_t begin = range.begin; begin < range.end; begin += kMostAtOnce) {
         const std::uint64_t bytes = std::min(kMostAtOnce, range.end - begin);

@@ -289,12 +289,13 @@ void MergeRun::takeOverFinished() {
     }
     if (world_.isRoot() && job_.featcal)
         looked.insert(looked.end(), job_.featcal->tensors.begin(), job_.featcal->tensors.end());
-    const std::string claims = world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : "");
+    const std::vector<FinishedTensor> claims =
+        parseJournal(world_.broadcast(world_.isRoot() ? journalText(readJournals(partialFolder_)) : ""));
     ThreadPool threads(threadsPerRank(world_, options_));
     const auto adopt = [&] {
-        if (!writers_.empty())
-            remaining_ =
-                adoptFinished(looked, parseJournal(claims), writers_, threads, readAheadBytes(world_, options_, job_));
+        if (writers_.empty()) return;
+        const std::uint64_t memory = claims.empty() ? 0 : readAheadBytes(world_, options_, job_);
+        remaining_ = adoptFinished(looked, claims, writers_, threads, memory);
     };
     scope_ == FailureScope::Work ? shareFailures(world_, adopt) : adopt();
     std::ranges::copy_if(remaining_, std::inserter(unfitted_, unfitted_.end()), isFitted);

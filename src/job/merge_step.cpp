@@ -12,8 +12,6 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
-#include <atomic>
 #include <set>
 #include <span>
 #include <string_view>
@@ -188,8 +186,10 @@ std::vector<std::string> adoptFinished(const std::vector<std::string>& mine, std
     const std::unordered_set<std::string_view> isMine(mine.begin(), mine.end());
     std::erase_if(claims, [&](const FinishedTensor& claim) { return !isMine.contains(claim.tensor); });
     std::unordered_map<std::string, std::size_t> adopted;  // by so many writers
-    for (const auto& writer : writers)
-        for (const std::string& name : writer->adopt(claims, threads, readAheadBytes)) ++adopted[name];
+    for (const auto& writer : writers) {
+        writer->adopt(claims, threads, readAheadBytes);
+        for (const FinishedTensor& finished : writer->finished()) ++adopted[finished.tensor];
+    }
     std::vector<std::string> remaining;
     for (const std::string& name : mine)
         if (adopted[name] < writers.size()) remaining.push_back(name);

@@ -18,7 +18,7 @@ struct LayerGradient {
 
     at::Tensor& at(Stream stream) { return stream == Stream::Hidden ? hidden : stream == Stream::Input ? input : kept; }
     /// @param gradient a tensor of the caller's own
-    void add(Stream stream, at::Tensor gradient) {
+    void add(Stream stream, const at::Tensor& gradient) {
         at::Tensor& sum = at(stream);
         sum = stream != Stream::Input && sum.defined() ? gradient.add_(sum) : gradient;
     }

@@ -90,17 +90,17 @@ ModuleWeights Decoder::load(const std::string& module, const Shape& shape, std::
     return weights;
 }
 
-void Decoder::startLoading(std::int64_t first, std::int64_t end) const {
-    for (std::int64_t number = first; number < end; ++number)
-        for (const ModuleDescription& module : layer(number).modules()) {
-            const std::string name = description().moduleName(number, module);
-            // What is absent is found when it is loaded.
-            if (const TensorInfo* tensor = weights_.find(module.isNumber ? name : name + ".weight"))
-                weights_.startReading(*tensor);
-        }
+void Decoder::startLoading(std::int64_t number) const {
+    for (const ModuleDescription& module : layer(number).modules()) {
+        const std::string name = description().moduleName(number, module);
+        // What is absent is found when it is loaded.
+        if (const TensorInfo* tensor = weights_.find(module.isNumber ? name : name + ".weight"))
+            weights_.startReading(*tensor);
+    }
 }
 
-LoadedLayer Decoder::loadLayer(std::int64_t number) const {
+LoadedLayer Decoder::loadLayer(std::int64_t number, std::int64_t end) const {
+    if (number + 1 < end) startLoading(number + 1);
     LoadedLayer weights;
     for (const ModuleDescription& module : layer(number).modules()) {
         const std::string name = description().moduleName(number, module);

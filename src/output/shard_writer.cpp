@@ -47,8 +47,7 @@ ShardWriter::ShardWriter(const std::filesystem::path& buildFolder, std::string f
     }
 }
 
-std::set<std::string> ShardWriter::adopt(std::span<const FinishedTensor> claims, ThreadPool& threads,
-                                         std::uint64_t readAheadBytes) {
+void ShardWriter::adopt(std::span<const FinishedTensor> claims, ThreadPool& threads, std::uint64_t readAheadBytes) {
     std::map<std::size_t, File> files;  // by their number
     std::vector<std::pair<const FinishedTensor*, const TensorInfo*>> ours;
     std::vector<PieceAhead> pieces;
@@ -66,9 +65,6 @@ std::set<std::string> ShardWriter::adopt(std::span<const FinishedTensor> claims,
         const auto& [claim, info] = ours[i];
         if (tensorDigest(files.at(info->fileIndex), info->bytes) == claim->digest) remember(claim->tensor, claim->digest);
     });
-    std::set<std::string> adopted;
-    for (const auto& [name, digest] : finished_) adopted.insert(name);
-    return adopted;
 }
 
 void ShardWriter::write(const std::string& tensor, std::uint64_t offset, std::span<const std::byte> bytes) {

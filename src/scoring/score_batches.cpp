@@ -65,7 +65,8 @@ private:
 
     void runResident() {
         std::vector<LoadedLayer> layers;
-        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer) layers.push_back(loadLayer(layer));
+        for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
+            layers.push_back(decoder_.loadLayer(layer, stage_.endLayer));
         passStepByStep(link_, steps(), [&](std::int64_t step) {
             at::Tensor& hidden = enter(step);
             for (std::int64_t layer = stage_.firstLayer; layer < stage_.endLayer; ++layer)
@@ -81,18 +82,13 @@ private:
             link_, steps(), steps(), stage_.firstLayer, stage_.endLayer,
             [&](std::int64_t layer) {
                 weights = {};  // before the next one comes into memory
-                weights = loadLayer(layer);
+                weights = decoder_.loadLayer(layer, stage_.endLayer);
             },
             [&](std::int64_t layer, std::int64_t step) {
                 at::Tensor& hidden = layer == stage_.firstLayer ? enter(step) : resume(step);
                 decoder_.runLayer(layer, weights, hidden, nullptr);
                 if (layer + 1 == stage_.endLayer) leave(step);
             });
-    }
-
-    LoadedLayer loadLayer(std::int64_t layer) const {
-        decoder_.startLoading(layer, std::min(layer + 2, stage_.endLayer));  // the next one while this one is run
-        return decoder_.loadLayer(layer);
     }
 
     at::Tensor& resume(std::int64_t step) {

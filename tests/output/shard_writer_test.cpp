@@ -5,7 +5,6 @@
 #include "output/small_output.h"
 #include "support/temp_folder.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::contentsOf;
-using testing::ElementsAre;
 
 constexpr std::uint64_t kBlock = ShardWriter::kDigestBlockBytes;
 
@@ -89,7 +87,7 @@ TEST(ShardWriter, AdoptsOnlyWhatIsReallyInTheFile) {
     all.push_back({"omega-0.7", claims[0].tensor, claims[0].digest});
     all.push_back(claims[1]);  // twice: it was written again after an earlier interruption
     ThreadPool threads(2);
-    EXPECT_THAT(second.adopt(all, threads, kReadAheadBytes), ElementsAre(claims[1].tensor));
+    second.adopt(all, threads, kReadAheadBytes);
     ASSERT_EQ(second.finished().size(), 1u);
     EXPECT_EQ(second.finished()[0], claims[1]);
     EXPECT_EQ(claims[1].tensor, "model.norm.weight");

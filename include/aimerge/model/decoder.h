@@ -50,12 +50,11 @@ public:
     /// Bytes of weights that the loads so far have read.
     std::uint64_t bytesRead() const { return bytesRead_; }
 
-    /// Asks for the weights of layers [first, end), which will be loaded soon. Does not wait.
-    void startLoading(std::int64_t first, std::int64_t end) const;
-
     /// Reads the layer's weights and converts them to the compute dtype.
+    /// @param end of the layers that are loaded one after another: the next one's weights begin to come from the disk
     /// @throws InputError naming the tensor: absent, of another shape, not of a floating type that can be converted
-    LoadedLayer loadLayer(std::int64_t layer) const;
+    LoadedLayer loadLayer(std::int64_t layer, std::int64_t end) const;
+    LoadedLayer loadLayer(std::int64_t layer) const { return loadLayer(layer, layer + 1); }
 
     /// What enters the modules of the input that the state stands at.
     at::Tensor inputAt(std::int64_t layer, const LayerState& state) const;
@@ -90,6 +89,7 @@ public:
 private:
     at::Tensor load(const TensorInfo& tensor) const;
     ModuleWeights load(const std::string& module, const Shape& shape, std::int64_t biases) const;
+    void startLoading(std::int64_t layer) const;
     const Layer& layer(std::int64_t number) const { return *layers_[static_cast<std::size_t>(number)]; }
     void addPositions(at::Tensor& hidden) const;
     const TensorInfo& embeddingTensor() const;

@@ -17,7 +17,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -40,8 +39,7 @@ public:
     /// Re-reads tensors that an earlier run says it finished: those of this folder that have the digest count as finished.
     /// The others must be written again, as must claims of tensors that the layout does not have.
     /// @param readAheadBytes of memory, for reading ahead
-    /// @return names of the finished ones
-    std::set<std::string> adopt(std::span<const FinishedTensor> claims, ThreadPool& threads, std::uint64_t readAheadBytes);
+    void adopt(std::span<const FinishedTensor> claims, ThreadPool& threads, std::uint64_t readAheadBytes);
 
     /// Writes bytes [offset, offset + bytes.size()) of the tensor's data and starts their way to the disk. Thread-safe for
     /// different bytes.
