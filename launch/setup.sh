@@ -130,7 +130,7 @@ has_cuda_compiler() {
 if [[ $with_slurm == yes ]]; then packages+=("${slurm_packages[@]}"); fi
 if [[ $with_lint == yes ]]; then packages+=(clang); fi
 if [[ $with_sanitizers == yes ]]; then
-    packages+=(clang llvm)
+    packages+=(clang llvm lld)
     # In Ubuntu 22.04 clang's runtime is no package of its own.
     grep -qs '^VERSION_ID="22.04"' /etc/os-release || packages+=(libclang-rt-dev)
 fi

@@ -3,6 +3,7 @@
 #include "aimerge/core/error.h"
 #include "aimerge/experiment/point_filter.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <stdexcept>
@@ -199,7 +200,7 @@ TEST(SweepConfig, MoreValuesLeaveTheOtherPointsAsTheyAre) {
 }
 
 TEST(SweepConfig, ANameThatNoFolderCanHaveIsRefused) {
-    const std::string text = with("code: c", std::string(230, 'x') + ": c");
+    const std::string text = with("code: c", fmt::format("{:x>230}: c", ""));
     EXPECT_THAT([&] { parsed(text); }, ThrowsMessage<UsageError>(HasSubstr("is too long for a folder's name")));
 }
 

@@ -3,6 +3,7 @@
 Environment (set by CTest): AIMERGE_BINARY, AIMERGE_TEST_DATA, MPIEXEC; AIMERGE_TEST_ON_GPU where commands are to compute on a GPU, which a
 CUDA build does by itself: there tests are skipped where there is none, and ranks share it.
 """
+import functools
 import json
 import os
 import pathlib
@@ -34,6 +35,7 @@ def environment(cache, **extra):
             "AIMERGE_CACHE_DIR": str(cache), **extra}
 
 
+@functools.cache
 def why_no_gpu():
     """What aimerge says of it; empty where there is a GPU."""
     result = subprocess.run([BINARY, "evaluate", "model", "--suite", "s", "--device", "cuda"], text=True, capture_output=True)

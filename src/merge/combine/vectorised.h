@@ -4,7 +4,8 @@
 //
 //     vectorised([=]() AIMERGE_INLINE_BODY { for (std::size_t i = 0; i < count; ++i) out[i] = f(in[i]); });
 //
-// Captures are copies, so that the loop's pointers and coefficients are in registers.
+// Captures are copies, so that the loop's pointers and coefficients are in registers. With sanitizers there is one of the three:
+// they check the memory accesses of the text, which the others share, and three would take three times as long to compile.
 
 #include "aimerge/merge/instruction_set.h"
 
@@ -37,6 +38,7 @@ __attribute__((noinline)) auto runBaseline(Body body) {
 
 template <typename Body>
 auto vectorised(Body body) {
+#ifndef AIMERGE_ONE_INSTRUCTION_SET
     switch (instructionSet()) {
         case InstructionSet::Avx512:
             return runAvx512(body);
@@ -45,6 +47,7 @@ auto vectorised(Body body) {
         case InstructionSet::Baseline:
             break;
     }
+#endif
     return runBaseline(body);
 }
 
