@@ -44,12 +44,10 @@ function(aimerge_test name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
   target_link_libraries(${name} PRIVATE ${arg_USES} aimerge_flags GTest::gmock ${arg_LINKS})
   target_compile_options(${name} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>) # a test is compiled more often than it runs
-  set(_with_headers core_test)
   if(arg_USES MATCHES "aimerge::(model|calibration|scoring)")
-    set(_with_headers model_test) # with libtorch's, and for OpenMP
-  endif()
-  if(NOT name STREQUAL _with_headers)
-    target_precompile_headers(${name} REUSE_FROM ${_with_headers})
+    target_precompile_headers(${name} REUSE_FROM aimerge_headers_of_torch_tests)
+  else()
+    target_precompile_headers(${name} REUSE_FROM aimerge_headers_of_tests)
   endif()
   target_compile_definitions(${name} PRIVATE
     AIMERGE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
