@@ -86,7 +86,7 @@ Identity withoutOtherKeys(const Config& value) {
     return section;
 }
 
-/// What the type goes by; of a type that is not known, everything.
+/// The values that the rope type uses; for an unknown type, all of them.
 Identity ropeIdentity(const ModelConfig& config) {
     const RopeScaling& rope = config.rope;
     const bool isYarn = rope.type == "yarn", isLongrope = rope.type == "longrope", isLlama3 = rope.type == "llama3";

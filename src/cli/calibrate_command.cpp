@@ -1,5 +1,5 @@
 // aimerge calibrate CONFIG --out stats.h5: the activation statistics of the config's base model, and the sensitivity of its
-// parameters where the config goes by it.
+// parameters where AIM uses it.
 
 #include "cli/options.h"
 

@@ -53,7 +53,8 @@ void declareComputeOptions(CLI::App& app, Options& options) {
     app.add_option("--threads", options.threads, "Threads per rank (default: this rank's share of the CPUs)")
         ->check(CLI::Range(1, 1024));
     declareSize(app, "--memory-limit", options.memoryLimit,
-                "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit)");
+                "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit; on GPUs 85 % of the "
+                "GPU's memory)");
     app.add_option("--log-dir", options.logDirectory,
                    "Folder for a log file per rank, with everything that --log-level debug would print (appended)");
     options.progress = ProgressMode::Auto;
@@ -73,7 +74,7 @@ void declareShardSize(CLI::App& app, Options& options) {
 
 void declareReadAhead(CLI::App& app, Options& options) {
     declareSize(app, "--read-ahead", options.readAhead,
-                "Memory per rank in which weights are read before they are needed; 0: they are read when they are (default: "
+                "Memory per rank for weights that are read before they are needed; 0 reads nothing ahead (default: "
                 "chosen by models, method and threads, within --memory-limit)");
 }
 
@@ -111,8 +112,8 @@ void declareJobOptions(CLI::App& app, Options& options) {
                  "Keys and parameters of the config that nothing reads are errors, not warnings");
     app.add_flag(
         "--allow-crimes", options.allowsCrimes,
-        "Merge models of other architectures or sizes by config.json, where tensors fit, and tensors that only some "
-        "models have");
+        "Merge models although their config.json names another architecture or size, if names and shapes of tensors fit, "
+        "and although some models lack a tensor");
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }
 

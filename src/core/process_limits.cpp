@@ -65,7 +65,7 @@ std::vector<int> usableProcessors() {
     return {0};
 }
 
-/// The groups that a controller goes by, from this process's own up to the root.
+/// The groups whose limits a controller applies, from this process's own up to the root.
 struct ControlGroups::Hierarchy {
     bool isVersion1 = false;
     std::vector<fs::path> groups;

@@ -33,7 +33,7 @@ struct GridDimension {
     std::string nameInFile() const;  // "grid.weight.code"
 };
 
-/// A method of the sweep, as far as the grid goes by it.
+/// A method of the sweep, as far as the grid uses it.
 struct GridMethod {
     std::string label;
     const MethodInfo* info = nullptr;

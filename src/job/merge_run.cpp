@@ -34,7 +34,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The base's activations are what AIM goes by.
+/// AIM uses the base's activations.
 bool measuresBase(const MergeJob& job) {
     return job.config.aim && job.config.aim->source == ActivationSource::Base;
 }

@@ -69,7 +69,7 @@ StatisticsLog provideStatistics(World& world, const JobOptions& options, const C
 /// Collective. What rank 0 reads of a log, on every rank.
 StatisticsByModule broadcastStatistics(World& world, const std::filesystem::path& log);
 
-/// What a log has, as a merge goes by it: Activity::statistics.
+/// What a log has, in the form that a merge uses: Activity::statistics.
 std::vector<StatisticsByModule> activityStatistics(const AimConfig& aim, StatisticsByModule logged);
 
 /// Collective. The statistics of the experts, combined as aim.source says; complete on rank 0 alone. The log's origin names

@@ -1,5 +1,5 @@
 #pragma once
-// What the AIM of a sweep's points goes by: measured once, kept for all of them.
+// The statistics that the AIM of a sweep's points uses: measured once, kept for all of them.
 
 #include "job/expert_statistics_step.h"
 #include "job/merge_job.h"
@@ -26,7 +26,7 @@ public:
     /// @param staged as provideStatistics()
     void provideOfBase(const Checkpoint& base, StagedModels* staged);
 
-    /// Collective. What the job's AIM goes by: the base's activations, or those of its experts. Empty without AIM.
+    /// Collective. What the job's AIM uses: the base's activations, or those of its experts. Empty without AIM.
     std::span<const StatisticsByModule> of(const MergeJob& job, const std::string& combination);
 
     /// Collective. Null when the job's AIM does not go by it.

@@ -98,8 +98,8 @@ IDEFICS3_PARTS = dict(loader=IMAGE_TEXT, slices=MODULES, other_modules=VISION, b
 T5 = dict(vocab_size=VOCABULARY, d_model=32, d_ff=56, d_kv=8, num_layers=3, num_decoder_layers=2, num_heads=4, decoder_start_token_id=0)
 T5_PARTS = dict(loader=SEQ2SEQ, stacks=("encoder.block.", "decoder.block."), slices=MODULES)
 TWO_TOWERS = dict(loader="AutoModel", stacks=("text_model.encoder.layers.", "vision_model.encoder.layers."), slices=MODULES, recordable=False)
-KINDS_BY_NUMBER = "the kind of a layer goes by its number"
-PER_LAYER = Slices("refused", "per_layer|shared", "embed_tokens_per_layer is as wide as layers are many")
+KINDS_BY_NUMBER = "the kind of a layer follows from its number"
+PER_LAYER = Slices("refused", "per_layer|shared", "the width of embed_tokens_per_layer depends on the number of layers")
 LLAMA4_SLICES = Slices("refused", r"modules|llama4[\s\S]*number|moe_layers|interleave_moe_layer_step", KINDS_BY_NUMBER)
 EXPERTS_INPUT_FIRST = r"\.experts\.(gate_up_proj|down_proj)$"
 

@@ -188,6 +188,30 @@ with aimerge.merge({**config, "dtype": "bfloat16"}, out=None, threads=1) as roun
         with safe_open(self.folder / "built-rounded/model.safetensors", "pt") as rounded:
             np.testing.assert_array_equal(np.load(self.folder / "rounded.npy"), rounded.get_tensor(name).float().numpy())
 
+    def test_aim_comes_and_goes_with_a_setting(self):
+        code = """
+import json, numpy as np, aimerge
+config = json.load(open("merge.yaml"))
+aim = config.pop("aim")
+with aimerge.merge(config, out=None, threads=1) as held:
+    np.savez("plain.npz", **held)
+    held.set({"aim": aim})
+    np.savez("relaxed.npz", **held)
+    held.set({})
+    np.savez("plain-again.npz", **held)
+"""
+        config = self.aim_config()
+        self.config(config)
+        self.python(code)
+        self.aimerge("merge", self.config(config), "--out", "relaxed", "--threads", 1)
+        del config["aim"]
+        self.aimerge("merge", self.config(config), "--out", "plain", "--threads", 1)
+        for held, built in (("plain", "plain"), ("relaxed", "relaxed"), ("plain-again", "plain")):
+            written, arrays = load_file(self.folder / built / "model.safetensors"), np.load(self.folder / f"{held}.npz")
+            self.assertEqual(set(arrays), set(written))
+            for name, values in written.items():
+                np.testing.assert_array_equal(arrays[name], values, f"{held} {name}")
+
     def test_errors_have_their_kind_and_the_line_of_the_command(self):
         code = """
 import sys, aimerge

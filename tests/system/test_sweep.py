@@ -192,7 +192,11 @@ class Sweep(AimergeTest):
                                        cwd=self.folder, env=environment(self.cache), stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL, start_new_session=True)
             time.sleep(chance.uniform(0.2, 2.5))
-            subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+            for _ in range(100):  # a rank may just be starting
+                if subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False).returncode:
+                    break
+                process.poll()
+                time.sleep(0.05)
             process.wait()
         self.aimerge("sweep", config, "--threads", 1)
         self.assertEqual(self.scores(), self.scores("whole"))

@@ -111,7 +111,7 @@ struct LayerKinds {
     std::vector<std::string> tensors;  // of every layer: names and shapes of its tensors
     std::vector<std::string> listed;   // of every layer: what the lists of config.json say about it
     std::int64_t differentFirst = 0;   // so many layers at the beginning may differ from the others: config.json counts them
-    std::string byNumber;              // why the kind of a layer goes by its number; empty: it does not
+    std::string byNumber;              // why the kind of a layer follows from its number; empty: it does not
 };
 
 /// Which axis of a tensor with Parameter::hasVocabularyRows has the tokens: 0, but for a bias that is stored as [1,

@@ -50,7 +50,7 @@ struct Family {
     ExpertLayout expertLayout = ExpertLayout::OutIn;
     std::vector<std::string_view> behindLayers = {};  // modules whose names would tell otherwise
     std::int64_t differentFirst = 0;  // so many layers at the beginning have tensors that the others have not
-    std::string_view byNumber = {};   // why the kind of a layer goes by its number
+    std::string_view byNumber = {};   // why the kind of a layer follows from its number
 };
 
 /// Null for a type that is not known.

@@ -54,11 +54,11 @@ struct ModelSet {
     /// version or tool named otherwise get the reference's names, with a notice. Differences that the merge survives
     /// (rope_theta, rms_norm_eps, rope type) are warnings. A module may take models of another class that have the same
     /// stack: a text model gives the text decoder of a multimodal one. With MergeConfig::allowsCrimes other classes and
-    /// sizes in config.json are warnings, and what fits goes by the tensors.
+    /// sizes in config.json are warnings: names and shapes of the tensors decide what fits.
     /// @pre the config has at least one slice
     /// @throws InputError naming the model, the key, and both values; UsageError with the mark: a layer_range beyond the
     ///         model, sources of one slice with different numbers of layers, slices of a model with several stacks, an
-    ///         unknown module, layers whose kind goes by their number
+    ///         unknown module, layers whose kind follows from their number
     static ModelSet open(const MergeConfig& config);
 
     /// The model that gives the output its config, its tensor names and its unmerged tensors: the base, else the first

@@ -69,7 +69,7 @@ std::vector<PlannedMerge> plan(World& world, const JobOptions& options, const Co
 enum class CalibrationSource { Measured, Cached, Present };
 
 /// Measures the activation statistics of a config's base into options.out (HDF5), and the sensitivity of its parameters where
-/// the config goes by it. @return on rank 0; nothing after a dry run
+/// AIM uses it. @return on rank 0; nothing after a dry run
 std::optional<CalibrationSource> calibrate(World& world, const JobOptions& options, const ConfigText& config);
 
 /// On rank 0.
