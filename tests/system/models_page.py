@@ -20,7 +20,7 @@ numpy. Do not edit the table; write it again with
 | --- | --- |
 | merge | two merges have the right values in all tensors: task_arithmetic with weights that change over the layers, each layer at its own depth of its own stack; and ties with density 0.5, for mixtures of experts per expert |
 | slices | layers [0, n − 1) of one expert and [1, n) of another give a model that transformers loads without a missing or an unexpected tensor, with the right layers. `modules`: so for its text decoder, under `modules: {{text_decoder: {{slices: …}}}}`. Refused: the command ends with a message that says why |
-| tokenizers | an expert whose tokens have other ids is merged row by row of the same token, with `tokenizer_source: base`; – has no vocabulary |
+| tokenizers | an expert whose tokens have other ids is merged row by row of the same token, with `tokenizer_source: base`. "–": the model has no vocabulary |
 | AIM | native: `aim.calibration` runs the model by itself. Recorded: with the statistics of `src/tools/record_statistics.py`, every matrix that the model multiplies by is relaxed as the formula says, or named in the output as one that is not (image towers, which token ids do not run) |
 
 "no" means that the test's comparison fails. A model type that is not listed is merged, too: names
