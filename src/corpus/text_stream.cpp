@@ -193,7 +193,7 @@ bool JsonListReader::next(std::string& element) {
     int byte = peekBehindSpace();
     if (byte == ',' && number_ > 0) {
         take();
-        byte = peekBehindSpace();
+        peekBehindSpace();
     } else if (byte == ']') {
         take();
         if (peekBehindSpace() != -1) fail("something follows it");

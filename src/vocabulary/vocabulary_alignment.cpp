@@ -62,7 +62,7 @@ struct OutputVocabulary {
 
     /// The owner's trained token with this id becomes an added one.
     void mark(const Token& token, std::int64_t id, bool normalized) {
-        if (marked.insert(token.text).second) tokenizer.marked.push_back(asAdded(token, id, normalized));
+        if (marked_.insert(token.text).second) tokenizer.marked.push_back(asAdded(token, id, normalized));
     }
 
 private:
@@ -73,7 +73,7 @@ private:
         return token;
     }
 
-    std::unordered_set<std::string_view> marked;
+    std::unordered_set<std::string_view> marked_;
 };
 
 OutputVocabulary vocabularyOfOwner(const Inputs& inputs, std::size_t owner) {
