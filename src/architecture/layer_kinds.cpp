@@ -47,9 +47,8 @@ bool hasList(const Stack& stack, std::string_view key) {
 /// Keys by which the number of a layer says what the layer computes, where no list says it.
 std::string byNumber(const Json& section, const Stack& stack) {
     if (wholeNumber(section, "hidden_size_per_layer_input") > 0)
-        return "the width of its table embed_tokens_per_layer depends on the number of layers (hidden_size_per_layer_input "
-               "in "
-               "config.json)";
+        return "the width of its table embed_tokens_per_layer depends on the number of layers "
+               "(hidden_size_per_layer_input in config.json)";
     if (wholeNumber(section, "num_kv_shared_layers") > 0)
         return "its last layers take keys and values from earlier ones (num_kv_shared_layers in config.json)";
     if (isTrue(section, "scale_attn_by_inverse_layer_idx"))
