@@ -9,13 +9,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 preset=cpu
-if (($#)) && [[ $1 != -* ]]; then
-    preset="$1"
-    shift
-fi
-case "$preset" in
-    cpu | cuda | asan | tsan) ;;
-    *) printf "build: unknown preset '%s': choose cpu, cuda, asan or tsan\n" "$preset" >&2; exit 1 ;;
+case "${1:-}" in
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
+    cpu | cuda | asan | tsan) preset="$1"; shift ;;
+    "" | -*) ;;
+    *) printf "build: unknown preset '%s': choose cpu, cuda, asan or tsan\n" "$1" >&2; exit 1 ;;
 esac
 
 say() { printf 'build: %s\n' "$*"; }

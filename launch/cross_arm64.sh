@@ -20,6 +20,7 @@ tests=yes
 case "${1:-}" in
     "") ;;
     --build-only) tests=no ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
     *) fail "unknown option '$1'; usage: launch/cross_arm64.sh [--build-only]" ;;
 esac
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release || fail "made for Debian 12, whose compiler fits its libraries for ARM64"

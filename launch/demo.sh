@@ -15,7 +15,7 @@ omegas=()
 case "${1:-}" in
     "") ;;
     --full) omegas=(--set "omega=[1.0, 0.8, 0.6, 0.4, 0.2, 0.0]") ;;
-    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
     *) printf "demo: unknown option '%s'; usage: launch/demo.sh [--full]\n" "$1" >&2; exit 1 ;;
 esac
 

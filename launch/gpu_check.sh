@@ -16,6 +16,7 @@ while (($#)); do
     case "$1" in
         --seconds) limit="${2:?gpu_check: --seconds needs a number}"; shift ;;
         --build-only) build_only=yes ;;
+        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
         *) printf "gpu_check: unknown option '%s'; usage: launch/gpu_check.sh [--seconds N] [--build-only]\n" "$1" >&2; exit 1 ;;
     esac
     shift

@@ -12,6 +12,7 @@ fix=no base=""
 for argument in "$@"; do
     case "$argument" in
         --fix) fix=yes ;;
+        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
         -*) printf "lint: unknown option '%s'; usage: launch/lint.sh [--fix] [BASE]\n" "$argument" >&2; exit 1 ;;
         *) base="$argument" ;;
     esac

@@ -15,7 +15,7 @@ check=no
 case "${1:-}" in
     "") ;;
     --check) check=yes ;;
-    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
     *) fail "unknown option '$1'; usage: launch/package.sh [--check]" ;;
 esac
 

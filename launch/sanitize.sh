@@ -14,6 +14,7 @@ while (($#)); do
     case "$1" in
         --all) all=yes ;;
         --fuzz) seconds="${2:?sanitize: --fuzz needs seconds}"; shift ;;
+        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
         *) printf "sanitize: unknown option '%s'; usage: launch/sanitize.sh [--all] [--fuzz SECONDS]\n" "$1" >&2; exit 1 ;;
     esac
     shift

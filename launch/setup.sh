@@ -40,7 +40,7 @@ for argument in "$@"; do
         --sanitizers) with_sanitizers=yes ;;
         --lint) with_lint=yes ;;
         --no-packages) with_packages=no ;;
-        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
         *) fail "unknown option '$argument'; see launch/setup.sh --help" ;;
     esac
 done

@@ -15,6 +15,7 @@ for argument in "$@"; do
         --quick) quick=yes ;;
         --slurm) options+=(--slurm) ;;
         --sanitizers) sanitizers=yes options+=(--sanitizers) ;;
+        -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
         *) printf "test: unknown option '%s'; usage: launch/test.sh [--quick] [--slurm] [--sanitizers]\n" "$argument" >&2; exit 1 ;;
     esac
 done

@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { printf 'wheel: %s\n' "$*" >&2; exit 1; }
 case "${1:-}" in
     "") ;;
-    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "launch/${0##*/}"; exit 0 ;;
     *) fail "unknown option '$1'; usage: launch/wheel.sh" ;;
 esac
 

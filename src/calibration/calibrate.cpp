@@ -1,12 +1,12 @@
 #include "aimerge/calibration/calibrate.h"
 
 #include "aimerge/architecture/decoder_family.h"
+#include "aimerge/calibration/hidden_transport.h"
+#include "aimerge/calibration/stage_link.h"
+#include "aimerge/calibration/torch_threads.h"
 #include "aimerge/distributed/stage.h"
-#include "calibration/hidden_transport.h"
-#include "calibration/stage_link.h"
 #include "calibration/stage_report.h"
 #include "calibration/stage_run.h"
-#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>

@@ -1,6 +1,7 @@
 #include "aimerge/calibration/featcal.h"
 
 #include "aimerge/calibration/featcal_cost.h"
+#include "aimerge/calibration/torch_threads.h"
 #include "aimerge/core/error.h"
 #include "aimerge/device/profiler_range.h"
 #include "aimerge/model/decoder.h"
@@ -8,7 +9,6 @@
 #include "calibration/feature_passes.h"
 #include "calibration/feature_system.h"
 #include "calibration/text_parts.h"
-#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>

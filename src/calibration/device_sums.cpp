@@ -1,6 +1,6 @@
 #include "calibration/device_sums.h"
 
-#include "device/cuda_call.h"
+#include "aimerge/device/cuda_call.h"
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAStream.h>

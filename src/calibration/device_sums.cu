@@ -1,7 +1,7 @@
 #include "aimerge/core/bfloat.h"
+#include "aimerge/device/cuda_call.h"
 #include "calibration/channel_sums.h"
 #include "calibration/raw_channel_sums.h"
-#include "device/cuda_call.h"
 
 namespace aimerge {
 namespace {

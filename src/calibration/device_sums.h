@@ -1,9 +1,9 @@
 #pragma once
 // ChannelSums on a GPU: the same sums in the same order, so the same bits for the same rows. Built with AIMERGE_CUDA.
 
+#include "aimerge/device/cuda_memory.h"
 #include "calibration/channel_sums.h"
 #include "calibration/raw_channel_sums.h"
-#include "device/cuda_memory.h"
 
 #include <ATen/core/Tensor.h>
 

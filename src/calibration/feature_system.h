@@ -19,8 +19,8 @@ public:
     /// @param weight at least 0 @pre all sums are finite
     void add(const FeatureSums& sums, const at::Tensor& biases, double weight);
 
-    /// The weights, [outputs, inputs]. Once. @param towards rho W_merged + (1 - rho) W_base of each layer, [its outputs,
-    /// inputs]
+    /// The weights, [outputs, inputs]. Once. @param towards rho W_merged + (1 - rho) W_base of each
+    /// layer, [its outputs, inputs]
     /// @return nothing when the system cannot be solved: lambda is too small beside the inputs
     std::optional<at::Tensor> solveWeights(double lambda, std::span<const at::Tensor> towards);
     /// The biases for these weights, [outputs].

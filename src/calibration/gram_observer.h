@@ -1,8 +1,8 @@
 #pragma once
-// Gram matrices sum x x^T / tokens of what enters every linear layer; inputs that several layers share once. A micro-batch's
-// product is float32, the sum over micro-batches float64: a float32 sum of 256 of them could lose 8 of its 24 bits where
-// terms are alike, while within a product libtorch already adds in blocks. Matrices are written out when their layer is
-// finished.
+// Gram matrices sum x x^T / tokens of what enters every linear layer; inputs that several layers share once. A
+// micro-batch's product is float32, the sum over micro-batches float64: a float32 sum of 256 of them could lose 8 of
+// its 24 bits where terms are alike, while within a product libtorch already adds in blocks. Matrices are written out
+// when their layer is finished.
 
 #include "calibration/bad_activation.h"
 #include "calibration/stage_observer.h"

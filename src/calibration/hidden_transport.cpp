@@ -1,4 +1,4 @@
-#include "calibration/hidden_transport.h"
+#include "aimerge/calibration/hidden_transport.h"
 
 #include "calibration/tensor_bytes.h"
 

@@ -2,14 +2,14 @@
 
 #include "aimerge/architecture/decoder_family.h"
 #include "aimerge/calibration/gradient_memory.h"
+#include "aimerge/calibration/stage_link.h"
+#include "aimerge/calibration/torch_threads.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/stage.h"
 #include "aimerge/model/gradient.h"
 #include "calibration/magnitude_sum.h"
-#include "calibration/stage_link.h"
 #include "calibration/statistic_file.h"
 #include "calibration/tensor_bytes.h"
-#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,10 +1,10 @@
 #include "aimerge/calibration/measure_experts.h"
 
 #include "aimerge/architecture/decoder_family.h"
+#include "aimerge/calibration/stage_link.h"
+#include "aimerge/calibration/torch_threads.h"
 #include "calibration/gram_observer.h"
-#include "calibration/stage_link.h"
 #include "calibration/stage_run.h"
-#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>

@@ -2,8 +2,8 @@
 
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
-#include "device/cuda_call.h"
-#include "distributed/patience.h"
+#include "aimerge/device/cuda_call.h"
+#include "aimerge/distributed/patience.h"
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAStream.h>

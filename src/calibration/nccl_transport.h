@@ -1,7 +1,7 @@
 #pragma once
 // Hidden states between GPUs, by NCCL on a stream of its own. Built with AIMERGE_CUDA.
 
-#include "calibration/hidden_transport.h"
+#include "aimerge/calibration/hidden_transport.h"
 
 namespace aimerge {
 

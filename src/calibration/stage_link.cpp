@@ -1,4 +1,4 @@
-#include "calibration/stage_link.h"
+#include "aimerge/calibration/stage_link.h"
 
 #include <ATen/ATen.h>
 

@@ -1,10 +1,10 @@
 #include "calibration/stage_run.h"
 
+#include "aimerge/calibration/stage_link.h"
 #include "aimerge/device/profiler_range.h"
 #include "aimerge/distributed/pipeline.h"
 #include "aimerge/model/decoder.h"
 #include "calibration/group_size.h"
-#include "calibration/stage_link.h"
 
 #include <ATen/ATen.h>
 

@@ -2,9 +2,9 @@
 // One rank's part of a calibration: the micro-batches of its replica through the layers of its stage.
 
 #include "aimerge/calibration/calibrate.h"
+#include "aimerge/calibration/hidden_transport.h"
 #include "aimerge/distributed/stage.h"
 #include "aimerge/statistics/statistics.h"
-#include "calibration/hidden_transport.h"
 #include "calibration/stage_observer.h"
 
 namespace aimerge {

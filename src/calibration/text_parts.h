@@ -18,8 +18,8 @@ struct TextPart {
     std::int64_t firstStep = 0, endStep = 0;  // [firstStep, endStep)
 };
 
-/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, each of at least fewestTokensOfPart() where there are
-/// several.
+/// All parts of all teachers, in order: of a teacher 1, 2, 4 or 8, each of at least
+/// fewestTokensOfPart() where there are several.
 std::vector<TextPart> textParts(std::span<const FeatcalTeacher> teachers, bool onGpu);
 
 std::int64_t tokensOf(std::span<const FeatcalTeacher> teachers);

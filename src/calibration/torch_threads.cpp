@@ -1,4 +1,4 @@
-#include "calibration/torch_threads.h"
+#include "aimerge/calibration/torch_threads.h"
 
 #include <ATen/Parallel.h>
 

@@ -6,7 +6,7 @@
 #include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/checkpoint/weight_header.h"
 #include "aimerge/core/error.h"
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include <spdlog/spdlog.h>
 

@@ -3,7 +3,7 @@
 #include "aimerge/checkpoint/peft_merge.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "safetensors/strict_json.h"
+#include "aimerge/safetensors/strict_json.h"
 
 #include <algorithm>
 #include <cmath>

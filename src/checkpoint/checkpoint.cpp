@@ -6,9 +6,9 @@
 #include "aimerge/core/environment.h"
 #include "aimerge/core/error.h"
 #include "aimerge/core/python_json.h"
+#include "aimerge/safetensors/strict_json.h"
 #include "aimerge/safetensors/tensor_digest.h"
-#include "safetensors/strict_json.h"
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

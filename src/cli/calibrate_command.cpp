@@ -16,6 +16,7 @@ void declareCalibrate(CLI::App& app, Options& options) {
     declareScatter(app, options);
     declareTimesAsJson(app, options);
     declareJobOptions(app, options);
+    declarePipeline(app, options);
 }
 
 void runCalibrate(World& world, const Options& options) {

@@ -11,7 +11,7 @@ constexpr const char* kInPlaceOfConfig = "In place of a config";
 
 /// --method and what goes with it, all but the options of AIM.
 void declareMethodOptions(CLI::App& app, MethodArguments& arguments) {
-    CLI::Option* method = app.add_option("--method", arguments.method, "Merge by this method (aimerge methods lists them)");
+    CLI::Option* method = app.add_option("--method", arguments.method, "Merge method (see aimerge methods)");
     const auto add = [&](const char* name, auto& value, const char* description) {
         return app.add_option(name, value, description)->group(kInPlaceOfConfig)->needs(method);
     };
@@ -21,7 +21,8 @@ void declareMethodOptions(CLI::App& app, MethodArguments& arguments) {
     add("--weight", arguments.weight, "One value, or one for each model")->delimiter(',');
     add("--density", arguments.density, "Share of each change that is kept: one value, or one for each model")
         ->delimiter(',');
-    add("--param", arguments.parameters, "NAME=VALUE of any parameter of the method; NAME=VALUE,VALUE for each model");
+    add("--param", arguments.parameters,
+        "Other method parameter: NAME=VALUE, or NAME=VALUE,VALUE with one value per model (repeatable)");
     add("--dtype", arguments.dtype, "Data type of the output: float32, float16 or bfloat16 (default: the models')");
 }
 
@@ -29,14 +30,14 @@ void declareMethodOptions(CLI::App& app, MethodArguments& arguments) {
 
 CLI::Option* declareAimOptions(CLI::App& app, AimArguments& arguments) {
     CLI::Option* omega = app.add_option("--omega", arguments.omegas,
-                                        "How much of the change the most active channels keep, in [0, 1]; several values "
-                                        "(0.2,0.4) give a folder each")
+                                        "Share of the change that the most active channels keep, 0 to 1; several values "
+                                        "(0.2,0.4) write one folder each")
                              ->delimiter(',');
     app.add_option("--corpus", arguments.corpus,
                    "Text on which the base's activations are measured (default: a general text that comes with aimerge)");
-    app.add_option("--text-key", arguments.textKeys, "Columns whose texts are joined")->delimiter(',');
+    app.add_option("--text-key", arguments.textKeys, "Columns to join into one text")->delimiter(',');
     app.add_option("--preset", arguments.preset, "paper, or reference-code: the arithmetic of the AIM authors' code");
-    app.add_option("--statistics", arguments.statistics, "A log of aimerge calibrate, in place of a text");
+    app.add_option("--statistics", arguments.statistics, "Statistics log of aimerge calibrate, instead of measuring");
     return omega;
 }
 

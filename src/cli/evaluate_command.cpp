@@ -21,10 +21,10 @@ void declareEvaluate(CLI::App& app, Options& options) {
     app.add_option("--dtype", options.computeDtype, "Data type in which the model runs")
         ->check(CLI::IsMember({"float32", "bfloat16"}))
         ->capture_default_str();
-    app.add_option("--multiple-choice", options.choiceMetric, "The score of tasks with choices")
+    app.add_option("--multiple-choice", options.choiceMetric, "Metric of multiple-choice tasks")
         ->check(CLI::IsMember({"acc", "acc_norm"}))
         ->capture_default_str();
-    app.add_option("--block-length", options.blockLength, "Tokens of a block of text, for perplexity")
+    app.add_option("--block-length", options.blockLength, "Tokens per block for perplexity")
         ->check(CLI::Range(2, 1 << 20))
         ->capture_default_str();
     app.add_option("--samples", options.samples, "Write the result of every item to this file (.jsonl)");

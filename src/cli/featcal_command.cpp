@@ -17,13 +17,13 @@ void declareFeatcal(CLI::App& app, Options& options) {
         ->required();
     app.add_option("--base", arguments.base,
                    "The model that the experts were fine-tuned from; --rho and --base-text need it");
-    app.add_option("--base-text", arguments.baseText, "A text for which the base counts as one more expert");
-    app.add_option("--lambda", arguments.lambda, "How strongly weights stay near the merge: above 0");
+    app.add_option("--base-text", arguments.baseText, "Text on which the base's outputs are kept, too");
+    app.add_option("--lambda", arguments.lambda, "Regularisation towards the merged weights (see --rho), above 0");
     app.add_option("--rho", arguments.rho,
                    "1: towards the merged weights; 0: towards the base's; above 1: beyond the merged");
     app.add_option("--alpha", arguments.alpha,
-                   "Share of the expert's own input, the rest being the merged model's, when its output is computed");
-    app.add_option("--text-key", arguments.textKeys, "Columns whose texts are joined")->delimiter(',');
+                   "Target outputs are computed on: 1 the expert's own inputs, 0 the merged model's, between them a mix");
+    app.add_option("--text-key", arguments.textKeys, "Columns to join into one text")->delimiter(',');
     app.add_option("--sequences", arguments.sequences, "Sequences of each text, at most")->check(CLI::PositiveNumber);
     app.add_option("--sequence-length", arguments.sequenceLength, "Tokens of a sequence")->check(CLI::PositiveNumber);
     app.add_option("--dtype", arguments.dtype, "Data type in which the models run: float32 or bfloat16");
@@ -40,8 +40,8 @@ void runFeatcalCommand(World& world, const Options& options) {
 }  // namespace
 
 const Command kFeatcalCommand{"featcal", "Fit a merged model to what its experts compute on examples",
-                              "aimerge featcal merged/ --expert math=math/:math.jsonl --expert code=code/:code.jsonl "
-                              "--text-key prompt,target --out fitted/",
+                              "aimerge featcal merged/ --expert math=math/:math.jsonl --expert code=code/:code.jsonl \\\n"
+                              "    --text-key prompt,target --out fitted/",
                               declareFeatcal, runFeatcalCommand};
 
 }  // namespace aimerge

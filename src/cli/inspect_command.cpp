@@ -40,10 +40,10 @@ void printExperts(const ordered_json& modules, std::size_t width) {
 
 void printStatistics(const ordered_json& statistics) {
     const ordered_json& origin = statistics["origin"];
-    fmt::print("statistics of {}: {} tokens in {} blocks of {}, {}, taken {}\n", origin["base_model"].get<std::string>(),
-               origin["tokens"].get<std::int64_t>(), origin["blocks"].get<std::int64_t>(),
-               origin["block_length"].get<std::int64_t>(), origin["dtype"].get<std::string>(),
-               origin["created"].get<std::string>());
+    fmt::print("statistics of {}: {} tokens in {} token blocks of {}, {}, taken {}\n",
+               origin["base_model"].get<std::string>(), origin["tokens"].get<std::int64_t>(),
+               origin["blocks"].get<std::int64_t>(), origin["block_length"].get<std::int64_t>(),
+               origin["dtype"].get<std::string>(), origin["created"].get<std::string>());
     if (const auto machines = origin["machines"].get<std::string>(); !machines.empty()) fmt::print("{}\n", machines);
     std::size_t width = 6;
     for (const auto& module : statistics["modules"])
@@ -149,7 +149,7 @@ void runInspect(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kInspectCommand{"inspect", "Show the tensors, shards and statistics of a checkpoint folder or a log",
+const Command kInspectCommand{"inspect", "Show tensors, shards and statistics of a checkpoint folder or a log",
                               "aimerge inspect merged/aimerge_statistics.h5", declareInspect, runInspect};
 
 }  // namespace aimerge

@@ -1,4 +1,4 @@
-// aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors are caught here and nowhere else.
+// aimerge: the command line. Every rank runs the same command; rank 0 speaks, and errors that nobody handled end here.
 
 #include "cli/bad_command_line.h"
 #include "cli/logging.h"
@@ -20,6 +20,8 @@
 #include <array>
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <string>
 
 using namespace aimerge;
 
@@ -35,6 +37,23 @@ struct Request {
     bool computes = false;  // the command takes --device
     Options options;
     int exitCode = 0;  // of a command line that asks for no command: 0 after --help and --version
+};
+
+/// Help with no line above 100 columns; CLI11 2.1 does not wrap descriptions.
+class HelpFormatter : public CLI::Formatter {
+    std::string make_option_desc(const CLI::Option* option) const override {
+        const std::string text = option->get_description();
+        const std::size_t width = 100 - get_column_width();
+        std::string lines;
+        std::size_t begin = 0;
+        while (text.size() - begin > width) {
+            const std::size_t blank = text.rfind(' ', begin + width);
+            if (blank == std::string::npos || blank <= begin) break;  // a longer word
+            lines += text.substr(begin, blank - begin) + '\n';
+            begin = blank + 1;
+        }
+        return lines + text.substr(begin);
+    }
 };
 
 /// Collective. What the job took: a table on rank 0's standard error, with --json an object on its standard output.
@@ -89,7 +108,9 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
     CLI::App app{
         "aimerge merges fine-tuned language models with Activation-Informed Merging.\n"
         "Start it alone, or on several ranks with mpirun or srun:\n"
-        "  mpirun -n 4 aimerge merge configs/smollm2-ties-aim.yaml --out merged/"};
+        "  mpirun -n 4 aimerge merge configs/smollm2-ties-aim.yaml --out merged/",
+        "aimerge"};
+    app.formatter(std::make_shared<HelpFormatter>());
     app.set_version_flag("--version", fmt::format("aimerge {}", kVersion));
     app.require_subcommand(1);
     for (const Command* command : kCommands) {
@@ -103,8 +124,8 @@ Request parseCommandLine(int argc, char** argv, bool speaks) {
         });
     }
     app.footer(
-        "Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running; 6 verify found damage;\n"
-        "75 interrupted, run the same command again to continue.");
+        "Exit codes: 0 done; 2 bad usage or config; 3 bad input; 4 a fault while running;\n"
+        "6 verify found damage; 75 interrupted, run the same command again to continue.");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

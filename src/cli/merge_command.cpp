@@ -17,6 +17,7 @@ void declareMerge(CLI::App& app, Options& options) {
     declareScatter(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);
+    declarePipeline(app, options);
     declareReadAhead(app, options);
 }
 
@@ -44,7 +45,7 @@ void declareOutput(CLI::App& app, Options& options) {
     declareTimesAsJson(app, options);
 }
 
-const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM when the config has an aim section",
+const Command kMergeCommand{"merge", "Merge models into a checkpoint, with AIM if the config asks for it",
                             "mpirun -n 4 --bind-to none aimerge merge configs/smollm2-ties-aim.yaml --out merged/",
                             declareMerge, runMerge};
 

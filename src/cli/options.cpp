@@ -55,8 +55,7 @@ void declareComputeOptions(CLI::App& app, Options& options) {
     declareSize(app, "--memory-limit", options.memoryLimit,
                 "Memory per rank, e.g. 24GB: layers that do not fit are streamed (default: no limit; on GPUs 85 % of the "
                 "GPU's memory)");
-    app.add_option("--log-dir", options.logDirectory,
-                   "Folder for a log file per rank, with everything that --log-level debug would print (appended)");
+    app.add_option("--log-dir", options.logDirectory, "Append to a debug-level log file per rank in this folder");
     options.progress = ProgressMode::Auto;
     const std::map<std::string, ProgressMode> modes{{"auto", ProgressMode::Auto},
                                                     {"bar", ProgressMode::Bar},
@@ -74,46 +73,47 @@ void declareShardSize(CLI::App& app, Options& options) {
 
 void declareReadAhead(CLI::App& app, Options& options) {
     declareSize(app, "--read-ahead", options.readAhead,
-                "Memory per rank for weights that are read before they are needed; 0 reads nothing ahead (default: "
-                "chosen by models, method and threads, within --memory-limit)");
+                "Read-ahead memory per rank; 0 disables it (default: chosen by models, method and threads, within "
+                "--memory-limit)");
 }
 
 void declareScatter(CLI::App& app, Options& options) {
     declareAlternative(
         app, "--io", options.scattersInputs, "scatter",
-        "How ranks get the models' weights: `direct` from files that all see, or by `scatter`: rank 0 reads them and sends "
-        "them into AIMERGE_SCRATCH_DIR of each machine (default: direct)");
+        "direct: every rank reads the model files. scatter: rank 0 reads them and sends each rank its share, kept in "
+        "AIMERGE_SCRATCH_DIR (default: direct)");
 }
 
 void declareGather(CLI::App& app, Options& options) {
     declareAlternative(
         app, "--gather", options.gathersAtRoot, "root",
-        "How merged tensors reach their files: `direct` from every rank, or through rank 0, the `root`, which "
-        "then alone sees the output's folder (default: direct)");
+        "direct: every rank writes to the output folder. root: ranks send merged tensors to rank 0, which writes them "
+        "(default: direct)");
 }
 
 void declareTimesAsJson(CLI::App& app, Options& options) {
     app.add_flag("--json", options.timesAsJson, "Print the times of every phase and rank as JSON when the job has ended");
 }
 
+void declarePipeline(CLI::App& app, Options& options) {
+    app.add_option("--stages", options.stages, "Pipeline stages of a calibration (default: ranks / replicas)")
+        ->check(CLI::Range(1, 65536));
+    app.add_option("--replicas", options.replicas,
+                   "Pipeline replicas, each on a share of the corpus (default: the fastest number that fits the memory "
+                   "limit; 1 without a limit)")
+        ->check(CLI::Range(1, kMostReplicas));
+}
+
 void declareJobOptions(CLI::App& app, Options& options) {
     declareComputeOptions(app, options);
     app.add_option("--set", options.overrides,
-                   "Override a config value: --set aim.omega=0.2 (repeatable); with several documents, in the result's")
+                   "Override a config value: --set aim.omega=0.2 (repeatable); with several documents, it changes the "
+                   "one that gives the output")
         ->type_name("path.to.key=value");
-    app.add_option("--stages", options.stages, "Stages of the pipeline that calibrates (default: all ranks / --replicas)")
-        ->check(CLI::Range(1, 65536));
-    app.add_option(
-           "--replicas", options.replicas,
-           "Replicas of that pipeline, each on its share of the corpus (default: as many as calibrate fastest within "
-           "the memory limit; without one 1)")
-        ->check(CLI::Range(1, kMostReplicas));
-    app.add_flag("--strict", options.strict,
-                 "Keys and parameters of the config that nothing reads are errors, not warnings");
-    app.add_flag(
-        "--allow-crimes", options.allowsCrimes,
-        "Merge models although their config.json names another architecture or size, if names and shapes of tensors fit, "
-        "and although some models lack a tensor");
+    app.add_flag("--strict", options.strict, "Treat unused config keys and parameters as errors");
+    app.add_flag("--allow-crimes", options.allowsCrimes,
+                 "Merge models whose config.json names another architecture or size, if tensor names and shapes match; "
+                 "models may lack tensors");
     app.add_flag("--dry-run", options.dryRun, "Validate everything, show the plan, write nothing");
 }
 

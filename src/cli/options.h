@@ -62,6 +62,8 @@ void declareConfig(CLI::App& app, Options& options);
 void declareShardSize(CLI::App& app, Options& options);
 /// --read-ahead, of the commands that merge files.
 void declareReadAhead(CLI::App& app, Options& options);
+/// --stages and --replicas, of the commands that may calibrate with AIM.
+void declarePipeline(CLI::App& app, Options& options);
 /// --io, for ranks that do not see the models.
 void declareScatter(CLI::App& app, Options& options);
 /// --gather, for ranks that do not see the output.

@@ -21,6 +21,7 @@ void declarePlan(CLI::App& app, Options& options) {
                    "YAML file such as those of configs/hardware");
     app.add_flag("--json", options.json, "Print JSON to standard output");
     declareJobOptions(app, options);
+    declarePipeline(app, options);
     declareReadAhead(app, options);
 }
 

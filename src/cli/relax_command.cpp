@@ -17,6 +17,7 @@ void declareRelax(CLI::App& app, Options& options) {
     declareScatter(app, options);
     declareGather(app, options);
     declareJobOptions(app, options);
+    declarePipeline(app, options);
     declareReadAhead(app, options);
 }
 

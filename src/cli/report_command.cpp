@@ -35,9 +35,9 @@ void declareReport(CLI::App& app, Options& options) {
                    "Add scores of lm-eval: a folder with one folder of results per model")
         ->type_name("FOLDER");
     app.add_option("--scale", options.report.scale,
-                   "Scores are from 0 to 1 or to 100 (default: 100 if one is above 1, and of a sweep)")
+                   "Scores range from 0 to 1 or from 0 to 100 (default: 100 for a sweep, or if one is above 1)")
         ->check(CLI::IsMember({1, 100}));
-    app.add_option("--population", options.report.population, "Models over whose hypervolume a merge's gain is computed")
+    app.add_option("--population", options.report.population, "Models that HV gain is measured against")
         ->check(CLI::IsMember({"stated", "as-printed", "all"}))
         ->capture_default_str();
     app.add_option("--compare-paper", options.report.comparePaper,
@@ -69,8 +69,7 @@ void runReport(World& world, const Options& options) {
 
 }  // namespace
 
-const Command kReportCommand{"report",
-                             "Tables and figures of merges from their scores: HV gain, Pareto fronts, AIM against no AIM",
-                             "aimerge report sweeps/table1", declareReport, runReport};
+const Command kReportCommand{"report", "Tables and figures of scores: HV gain, Pareto fronts, effect of AIM",
+                             "aimerge report build/demo/table1", declareReport, runReport};
 
 }  // namespace aimerge

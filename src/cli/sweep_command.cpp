@@ -28,6 +28,7 @@ void declareSweep(CLI::App& app, Options& options) {
                  "Print the combinations of experts, a line each, and do nothing else");
     declareTimesAsJson(app, options);
     declareJobOptions(app, options);
+    declarePipeline(app, options);
     declareReadAhead(app, options);
 }
 

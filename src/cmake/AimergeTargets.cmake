@@ -3,16 +3,21 @@
 # aimerge_room(checkpoint SOURCES a.cpp b.cpp USES core LINKS PkgConfig::xxhash)
 #   USES    other rooms: their headers and libraries are part of this one's interface
 #   LINKS   third-party targets, private
+#   LIGHT   does not go through weights: compiled with aimerge_light_flags
 #   CUDA    sources (.cu, or .cpp that call the CUDA runtime) that are built where AIMERGE_CUDA is ON. Such a room alone has
 #           AIMERGE_HAS_CUDA (0 or 1): the objects of the others are the same in every build, so ccache has them already
 function(aimerge_room room)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES;LINKS;CUDA")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "LIGHT" "" "SOURCES;USES;LINKS;CUDA")
+  set(_flags aimerge_flags)
+  if(arg_LIGHT)
+    set(_flags aimerge_light_flags)
+  endif()
   add_library(aimerge_${room} STATIC ${arg_SOURCES})
   add_library(aimerge::${room} ALIAS aimerge_${room})
   set_property(GLOBAL APPEND PROPERTY AIMERGE_ROOMS aimerge_${room})
   target_include_directories(aimerge_${room} PUBLIC "${PROJECT_SOURCE_DIR}/include" PRIVATE "${PROJECT_SOURCE_DIR}/src")
   list(TRANSFORM arg_USES PREPEND aimerge::)
-  target_link_libraries(aimerge_${room} PUBLIC ${arg_USES} fmt::fmt nlohmann_json::nlohmann_json PRIVATE aimerge_flags ${arg_LINKS})
+  target_link_libraries(aimerge_${room} PUBLIC ${arg_USES} fmt::fmt nlohmann_json::nlohmann_json PRIVATE ${_flags} ${arg_LINKS})
   if(arg_CUDA)
     target_compile_definitions(aimerge_${room} PRIVATE AIMERGE_HAS_CUDA=$<BOOL:${AIMERGE_CUDA}>)
   endif()

@@ -43,8 +43,8 @@ void addOmega(AimConfig& aim, const YamlNode& node) {
     aim.omegas.push_back(omega + 0.0);  // -0 is 0
 }
 
-/// As mergekit's parameters: the first entry whose filter is in the tensor's name, a list of values as a gradient over
-/// depth.
+/// As mergekit's parameters: the first entry whose filter is in the tensor's name, a list of
+/// values as a gradient over depth.
 ParameterSetting omegaByTensor(const YamlNode& node) {
     ParameterSetting setting = readSetting(node, "aim.omega");
     for (const ConditionalValue& condition : setting.conditions)

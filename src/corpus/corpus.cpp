@@ -1,7 +1,7 @@
 #include "corpus/corpus.h"
 
 #include "aimerge/core/error.h"
-#include "core/utf8.h"
+#include "aimerge/core/utf8.h"
 #include "corpus/chat_renderer.h"
 #include "corpus/row_file.h"
 #include "corpus/row_layout.h"

@@ -1,7 +1,7 @@
 #include "corpus/packing.h"
 
 #include "aimerge/core/error.h"
-#include "core/utf8.h"
+#include "aimerge/core/utf8.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,8 +1,8 @@
 #include "corpus/row_file.h"
 
 #include "aimerge/core/error.h"
+#include "aimerge/core/utf8.h"
 #include "aimerge/corpus/rows.h"
-#include "core/utf8.h"
 #include "corpus/text_stream.h"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "core/utf8.h"
+#include "aimerge/core/utf8.h"
 
 #include <nlohmann/json.hpp>
 

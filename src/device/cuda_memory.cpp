@@ -1,7 +1,7 @@
-#include "device/cuda_memory.h"
+#include "aimerge/device/cuda_memory.h"
 
 #include "aimerge/core/error.h"
-#include "device/cuda_call.h"
+#include "aimerge/device/cuda_call.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,8 +1,8 @@
 #include "aimerge/device/device.h"
 
 #if AIMERGE_HAS_CUDA
-#include "device/cuda_call.h"
-#include "device/cuda_memory.h"
+#include "aimerge/device/cuda_call.h"
+#include "aimerge/device/cuda_memory.h"
 
 #include <fmt/format.h>
 #endif

@@ -2,8 +2,8 @@
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/standard_streams.h"
+#include "aimerge/distributed/patience.h"
 #include "distributed/mpi_call.h"
-#include "distributed/patience.h"
 
 #include <fmt/core.h>
 
@@ -22,8 +22,8 @@ namespace {
 
 // With those below, a job whose network is cut has ended everywhere within 10 seconds of its deadline.
 constexpr double kMeetingSeconds = 3;
-// When rank 0 does not come, the lowest rank that is there ends the job: rank 1 waits so much longer, the last rank twice
-// that.
+// When rank 0 does not come, the lowest rank that is there ends the job: rank 1 waits so much
+// longer, the last rank twice that.
 constexpr double kTurnsSeconds = 1;
 // MPI_Abort asks the launcher, and its daemon may be as lost as the other ranks are.
 constexpr unsigned kAbortSeconds = 2;

@@ -15,17 +15,17 @@ namespace aimerge {
 /// belong to somebody else.
 class Launcher {
 public:
-    /// Local. Empty where the launcher is of another kind, and where all ranks are on one machine: there mpirun ends by
-    /// itself.
+    /// Local. Empty where the launcher is of another kind, and where all ranks are on one machine:
+    /// there mpirun ends by itself.
     static std::optional<Launcher> ofThisProcess();
 
     /// False where a script or a container lies between the launcher and this rank: the end of the rank need not be that of
     /// the job.
     bool isParent() const { return isParent_; }
 
-    /// Leaves a process behind that gives the launcher some time to end by itself, then asks it to (SIGTERM), and ends it by
-    /// force 3 s later. A launcher that had to be asked may leave its session folder, which is then removed. Returns at
-    /// once.
+    /// Leaves a process behind that gives the launcher some time to end by itself, then asks it to (SIGTERM),
+    /// and ends it by force 3 s later. A launcher that had to be asked may leave its session folder, which is
+    /// then removed. Returns at once.
     void endSoon(double patienceSeconds) const;
 
 private:
@@ -38,8 +38,8 @@ private:
     bool isParent_;
 };
 
-/// Removes the shared memory of this machine's ranks: without MPI_Finalize they leave that to the launcher, which may be
-/// gone.
+/// Removes the shared memory of this machine's ranks: without MPI_Finalize they leave that to the
+/// launcher, which may be gone.
 void removeSharedMemory();
 
 /// For a process that is about to end, in whatever state MPI is: sees to the launcher, and removes the shared memory.

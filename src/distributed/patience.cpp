@@ -1,4 +1,4 @@
-#include "distributed/patience.h"
+#include "aimerge/distributed/patience.h"
 
 #include <algorithm>
 #include <thread>

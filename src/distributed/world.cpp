@@ -4,11 +4,11 @@
 #include "aimerge/core/error.h"
 #include "aimerge/core/standard_streams.h"
 #include "aimerge/distributed/interruption.h"
+#include "aimerge/distributed/patience.h"
 #include "distributed/blocking_call.h"
 #include "distributed/job_control.h"
 #include "distributed/mpi_call.h"
 #include "distributed/node_ranks.h"
-#include "distributed/patience.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -2,8 +2,8 @@
 
 #include "aimerge/checkpoint/checkpoint.h"
 #include "aimerge/core/error.h"
+#include "aimerge/core/utf8.h"
 #include "aimerge/corpus/tokenizer.h"
-#include "core/utf8.h"
 
 #include <algorithm>
 #include <map>

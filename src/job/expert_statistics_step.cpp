@@ -187,7 +187,7 @@ fs::path provide(World& world, const JobOptions& options, const Measurement& mea
             partial = folder.string() + ".partial";
             fs::remove_all(partial);
             fs::create_directory(partial);
-            spdlog::info("measuring {} of {} over {} blocks of {} tokens", nameOf(measurement.kind),
+            spdlog::info("measuring {} of {} over {} token blocks of {} tokens", nameOf(measurement.kind),
                          measurement.expert.name(), blocks.blocks, blocks.length);
         } else {
             spdlog::info("{} of {} reused from {}: the model and the tokens are the same", nameOf(measurement.kind),

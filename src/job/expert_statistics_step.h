@@ -21,8 +21,8 @@ void requireExpertCalibration(const MergeJob& job);
 /// For --io scatter. @throws UsageError when the statistic is one of gradients, whose model every rank reads
 void refuseSensitivity(const AimConfig& aim);
 
-/// What measuring the experts takes, from headers and config alone: lines below the plan's table; none when nothing is
-/// needed.
+/// What measuring the experts takes, from headers and config alone: lines below the plan's table;
+/// none when nothing is needed.
 std::string expertStatisticsLines(const MergeJob& job, const PlanSettings& settings);
 
 /// The line for the sensitivity of a base.

@@ -1,6 +1,6 @@
 #pragma once
-// Feature calibration as a step of a merge (calibration/featcal.h): behind the method and AIM, before the output is
-// published.
+// Feature calibration as a step of a merge (calibration/featcal.h): behind the method and AIM,
+// before the output is published.
 
 #include "job/memory_points.h"
 #include "job/merge_job.h"

@@ -15,8 +15,8 @@ struct RankPlace {
     bool operator==(const RankPlace&) const = default;
 };
 
-/// A line for each run of ranks at the same place: "ranks 0-3: node1, AMD EPYC 9654 96-Core Processor, AVX-512, 16 threads
-/// each".
+/// A line for each run of ranks at the same place: "ranks 0-3: node1, AMD EPYC 9654 96-Core
+/// Processor, AVX-512, 16 threads each".
 std::string machinesText(const std::vector<RankPlace>& ranks);
 
 /// Collective. That text, on rank 0, which also says so when ranks compute in different ways.

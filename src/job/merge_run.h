@@ -52,8 +52,8 @@ public:
     MergeRun(const MergeRun&) = delete;
     MergeRun& operator=(const MergeRun&) = delete;
 
-    /// Collective. Opens and plans, makes the statistics and the partial output ready, takes over what an earlier run has
-    /// finished.
+    /// Collective. Opens and plans, makes the statistics and the partial output ready, takes over what
+    /// an earlier run has finished.
     void begin();
 
     /// Nothing is to be merged: a dry run, or a complete output was reused.

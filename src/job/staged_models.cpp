@@ -1,6 +1,6 @@
 #include "job/staged_models.h"
 
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include "aimerge/checkpoint/adapter.h"
 #include "aimerge/checkpoint/peft_merge.h"

@@ -36,8 +36,8 @@ StatisticsLog lookAtGivenStatistics(const std::filesystem::path& path, const Che
 /// @throws InputError when it was taken on another model, or with another forward pass by its config.json
 StatisticsLog readGivenStatistics(const std::filesystem::path& path, const Checkpoint& base, int threads);
 
-/// What a calibration would run on, and the log of an earlier one on the same base, tokens and settings, where the cache has
-/// it.
+/// What a calibration would run on, and the log of an earlier one on the same base, tokens and
+/// settings, where the cache has it.
 struct CalibrationInput {
     TokenBlocks blocks;
     StatisticsOrigin origin;          // all fields but those of the run itself

@@ -60,8 +60,8 @@ SweepLedger::SweepLedger(World& world, const JobOptions& options, const SweepCon
                                  fs::exists(folder_ / point.name / "config.json");
             const bool isDone = known && known->status == PointStatus::Done && isThere;
             PointResult& result = results_.emplace_back(known ? *known : PointResult{});
-            // Without suites of the sweep's own there is nothing to do for them; a report may have their scores from
-            // elsewhere.
+            // Without suites of the sweep's own there is nothing to do for them; a report may have
+            // their scores from elsewhere.
             if (point.kind != PointKind::Merged && sweep_.evaluation.suites.empty()) result.status = PointStatus::Done;
             const bool isWanted = point.kind == PointKind::Merged ? filter.passes(point) : scores() && scoresModels_;
             pending += isWanted && !isDone ? '1' : '0';

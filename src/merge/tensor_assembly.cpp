@@ -240,8 +240,8 @@ InputReading inputReading(const Method& method, const MergeConfig& config, const
     const bool takesBase = (readsBase(used.method->info().base) || config.aim) && slice.baseInput;
     if (takesBase && std::ranges::find(read.inputs, *slice.baseInput) == read.inputs.end())
         read.inputs.push_back(*slice.baseInput);
-    // An importance of single elements has a largest one, which is looked for first; an expert that is relaxed reads the
-    // base.
+    // An importance of single elements has a largest one, which is looked for first; an expert
+    // that is relaxed reads the base.
     const bool relaxesAgain = config.aim && (config.aim->relaxesExperts() || config.aim->isPerElement() ||
                                              config.aim->control == AimControl::Scale);
     const bool isAligned = alignment && matched.parameter.hasVocabularyRows &&

@@ -12,8 +12,8 @@ namespace {
 // Bodies are inlined into the clones below, so that each is compiled for its processor.
 #define AIMERGE_BODY [[gnu::always_inline]] inline
 
-/// Sum of term(0) to term(channels - 1) over 16 running sums, which a vector register or two hold, added up in a fixed
-/// order.
+/// Sum of term(0) to term(channels - 1) over 16 running sums, which a vector register or two
+/// hold, added up in a fixed order.
 template <typename Term>
 AIMERGE_BODY float sumOverChannels(std::int64_t channels, const Term& term) {
     constexpr std::int64_t kLanes = 16;

@@ -1,4 +1,4 @@
-#include "device/cuda_call.h"
+#include "aimerge/device/cuda_call.h"
 #include "model/row_arithmetic.h"
 #include "model/row_kernels.h"
 

@@ -1,7 +1,7 @@
 #pragma once
-// The decoder's row-wise arithmetic over raw memory: each call handles the rows it is given on the calling thread, and a
-// row's result depends on that row alone, so rows may be shared out over any number of threads. BF16 elements are their bit
-// patterns.
+// The decoder's row-wise arithmetic over raw memory: each call handles the rows it is given on the calling thread,
+// and a row's result depends on that row alone, so rows may be shared out over any number of threads. BF16
+// elements are their bit patterns.
 
 #include "model/row_arithmetic.h"
 

@@ -1,8 +1,8 @@
 #include "pytorch/pickle_machine.h"
 
 #include "aimerge/core/in_quotes.h"
+#include "aimerge/core/utf8.h"
 #include "aimerge/pytorch/torch_file.h"
-#include "core/utf8.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #pragma once
-// Exact hypervolumes for maximisation with reference point 0: the volume of the union of the boxes [0, p]. All in float64,
-// local.
+// Exact hypervolumes for maximisation with reference point 0: the volume of the union of the boxes
+// [0, p]. All in float64, local.
 //
 // A box is split at one of the points into the part that this point dominates and one box per dimension for the rest, and so
 // on with the points that reach into each (quick hypervolume, Russo and Francisco, IEEE Trans. Evol. Comput. 18(4), 2014).

@@ -1,8 +1,8 @@
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include "aimerge/core/error.h"
 #include "aimerge/core/file.h"
-#include "safetensors/strict_json.h"
+#include "aimerge/safetensors/strict_json.h"
 
 #include <spdlog/spdlog.h>
 

@@ -1,12 +1,12 @@
 #include "aimerge/scoring/score_batches.h"
 
+#include "aimerge/calibration/hidden_transport.h"
+#include "aimerge/calibration/stage_link.h"
+#include "aimerge/calibration/torch_threads.h"
 #include "aimerge/core/error.h"
 #include "aimerge/distributed/pipeline.h"
 #include "aimerge/distributed/stage.h"
 #include "aimerge/model/decoder.h"
-#include "calibration/hidden_transport.h"
-#include "calibration/stage_link.h"
-#include "calibration/torch_threads.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>

@@ -11,7 +11,10 @@ Prints a line per finding and ends with exit code 1 if there is any. It checks t
   a comment <!-- not in the repository: PATH PATH -->;
 - `aimerge COMMAND --option` exists, and so does every option that is named by itself;
 - prose has at most 100 columns; tables, code and lines of one long word may have more;
+- tests that are named in backticks (`core_test`, `system.test_docs`) are declared in a CMakeLists.txt below tests/;
+- names of packages (aimerge_1.2.3_amd64.deb) and docs/CITATION.cff have the version of CMakeLists.txt;
 - a row of figures in a table of README.md is also, word for word, in docs/benchmarks.md;
+- a time or size in README.md (4 GB, half a minute) is, word for word, in the section "The demo" of docs/benchmarks.md;
 - README.md has the right number of merge methods.
 """
 import argparse
@@ -24,6 +27,8 @@ import sys
 import unicodedata
 
 COLUMNS = 100
+KINDS = ("system", "gpu", "arm64", "package")  # of system tests (tests/system/CMakeLists.txt)
+QUANTITY = re.compile(r"\b(?:[\d.]+|half an?|two|three|four|five|six|seven|eight|nine|ten)\s+(?:[kMGT]B|(?:second|minute|hour)s?)\b")
 # Folders of the repository; what builds and runs make (build/, runs/, merged/) is not there to be checked.
 FOLDERS = ("configs", "docs", "include", "launch", "slurm", "src", "tests", ".ci")
 # Programs of the repository: an option that the docs name by itself may be one of theirs.
@@ -78,6 +83,29 @@ def anchors(path):
             found.add(f"{name}-{count[name]}" if name in count else name)
             count[name] = count.get(name, 0) + 1
     return found
+
+
+def declared_tests(root):
+    """Tests as CTest names them, but for the numbers of ranks, and those of the system tests also without their kind."""
+    names = set()
+    for path in root.glob("tests/**/CMakeLists.txt"):
+        text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+        names.update(re.findall(r"\baimerge_test\(\s*(\w+)", text))
+        for name, arguments in re.findall(r"\baimerge_system_test\(\s*(\w+)([^)]*)\)", text):
+            kinds = arguments.partition("KINDS")[2].split()
+            names.update([name, *(f"{kind}.{name}" for kind in KINDS if kind in (kinds or ["system"]))])
+    return names
+
+
+def version(root):
+    path = root / "CMakeLists.txt"
+    found = re.search(r"project\(\w+ VERSION ([\d.]+)", path.read_text(encoding="utf-8") if path.exists() else "")
+    return found[1] if found else None
+
+
+def quantities(text):
+    """(place, text) of times and sizes: `half a minute`."""
+    return [(found.start(), " ".join(found[0].split())) for found in QUANTITY.finditer(text)]
 
 
 def options_in(text):
@@ -179,6 +207,24 @@ class Page:
             if kind == "table" and sum(bool(re.fullmatch(r"\s*[\d.]+( ?[a-zA-Z%]+)?\s*", cell)) for cell in line.split("|")) > 1 and line not in rows:
                 self.say(number, "these figures are not in docs/benchmarks.md")
 
+    def check_tests(self, declared):
+        for number, code in self.code():
+            if re.fullmatch(rf"\w+_test|(?:(?:{'|'.join(KINDS)})\.)?test_\w+", code) and code not in declared:
+                self.say(number, f"there is no test {code}")
+
+    def check_version(self, version):
+        for number, line, _ in self.lines:
+            for named in re.findall(r"\baimerge[-_](\d+\.\d+\.\d+)", line):
+                if named != version:
+                    self.say(number, f"version {named}; CMakeLists.txt has {version}")
+
+    def check_quantities(self, benchmarks):
+        section = re.search(r"^## The demo$(.*?)(?=^## |\Z)", benchmarks, re.MULTILINE | re.DOTALL)
+        measured = {text for _, text in quantities(section[1])} if section else set()
+        for place, text in quantities(self.text):
+            if text not in measured:
+                self.say(self.text.count("\n", 0, place) + 1, f"{text} is not in the section \"The demo\" of docs/benchmarks.md")
+
     def check_method_count(self, program):
         for number, line, _ in self.lines:
             for count in re.findall(r"(\d+) merge methods", line):
@@ -186,20 +232,33 @@ class Page:
                     self.say(number, f"{count} merge methods; aimerge methods lists {program.methods}")
 
 
+def check_citation(root, version):
+    path = root / "docs/CITATION.cff"
+    cited = re.search(r"^version: *(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+    if cited and cited[1] != version:
+        return [f"docs/CITATION.cff: version {cited[1]}; CMakeLists.txt has {version}"]
+    return []
+
+
 def findings(root, binary):
     program = Program(binary)
     scripts = "\n".join(path.read_text(encoding="utf-8") for pattern in SCRIPTS for path in root.glob(pattern) if path.is_file())
     known_options = set().union(*program.options.values(), options_in(scripts), FOREIGN_OPTIONS)
-    benchmarks = root / "docs/benchmarks.md"
-    found = []
+    path = root / "docs/benchmarks.md"
+    benchmarks = path.read_text(encoding="utf-8") if path.exists() else ""
+    tests, built = declared_tests(root), version(root)
+    found = check_citation(root, built)
     for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         page = Page(root, path)
         page.check_links()
         page.check_paths()
         page.check_commands(program, known_options)
         page.check_columns()
+        page.check_tests(tests)
+        page.check_version(built)
         if path.name == "README.md":
-            page.check_figures(benchmarks.read_text(encoding="utf-8") if benchmarks.exists() else "")
+            page.check_figures(benchmarks)
+            page.check_quantities(benchmarks)
             page.check_method_count(program)
         found += page.findings
     return found

@@ -210,8 +210,8 @@ void collectDecoder(Collector& collector, const json& config, const std::filesys
     }
 }
 
-/// As in transformers, the decoder of tokenizer_config.json makes special_tokens_map.json and added_tokens.json count for
-/// nothing.
+/// As in transformers, the decoder of tokenizer_config.json makes special_tokens_map.json and
+/// added_tokens.json count for nothing.
 void collectBesideVocabJson(Collector& collector, json config, const std::filesystem::path& folder) {
     collector.readFrom(folder / "tokenizer_config.json");
     if (config.contains("added_tokens_decoder")) {

@@ -166,8 +166,8 @@ ResolvedOverride resolve(const Inputs& inputs, const VocabularyConfig& config, c
     return resolved;
 }
 
-/// The row for inputs without the token: that of its only holder, else the base's, else the mean of the holders; none:
-/// zeros.
+/// The row for inputs without the token: that of its only holder, else the base's, else the mean
+/// of the holders; none: zeros.
 std::vector<RowSource> defaultRow(const Inputs& inputs, std::size_t baseIndex, std::string_view text) {
     std::vector<RowSource> holders;
     for (std::size_t index = 0; index < inputs.size(); ++index) {

@@ -2,7 +2,7 @@
 // before is over, and is over when both of its messages have met their counterparts.
 
 #include "aimerge/distributed/pipeline.h"
-#include "calibration/stage_link.h"
+#include "aimerge/calibration/stage_link.h"
 #include "model/golden_model.h"
 
 #include <gtest/gtest.h>

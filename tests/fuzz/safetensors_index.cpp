@@ -2,7 +2,7 @@
 
 #include "fuzz_target.h"
 
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include <cstdlib>
 

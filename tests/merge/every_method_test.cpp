@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <limits>
 
 namespace aimerge {
@@ -73,6 +74,30 @@ TEST_P(EveryMethod, HasTheSameBitsForAnyThreadsAndInstructions) {
         }
         limitInstructionSet(best);
     }
+}
+
+/// Counts what a prepare pass reads.
+class CountingReader : public MemoryReader {
+public:
+    using MemoryReader::MemoryReader;
+    void visit(std::int64_t first, std::int64_t count, std::span<const std::size_t> wanted, int worker,
+               const Visit& visitChunk) override {
+        ++visits;
+        MemoryReader::visit(first, count, wanted, worker, visitChunk);
+    }
+    std::atomic<int> visits = 0;
+};
+
+TEST_P(EveryMethod, SaysWhetherItReadsBeforeItCombines) {
+    const MethodJob job(method_, {37, 53});
+    const TensorMerge merge = job.merge();
+    ThreadPool pool(2);
+    CountingReader reader(job.base, job.inputs, pool, 1000, job.shape);
+    reader.grams = merge.statistics;
+
+    const auto prepared = method_.prepare(reader, merge.parameters);
+
+    EXPECT_EQ(reader.visits > 0, method_.passesOver(merge.parameters));
 }
 
 TEST_P(EveryMethod, RoundsOnceToBfloat16) {

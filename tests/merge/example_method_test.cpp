@@ -68,8 +68,7 @@ public:
     }
 
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
-        std::vector<std::size_t> all(parameter.inputs());
-        std::iota(all.begin(), all.end(), std::size_t{0});
+        const std::vector<std::size_t> all = parameter.allInputs();
         std::vector<double> sums(parameter.spans());
         parameter.visitAll(all, [&](const ParameterChunk& chunk) {
             for (const float* input : chunk.inputs)

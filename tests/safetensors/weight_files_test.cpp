@@ -1,4 +1,4 @@
-#include "safetensors/weight_files.h"
+#include "aimerge/safetensors/weight_files.h"
 
 #include "aimerge/core/error.h"
 #include "support/expect_error.h"

@@ -33,6 +33,10 @@ This line of prose has more than a hundred columns: it goes on and on and on and
 | other | 1.5 | 3 |
 
 It has 7 merge methods, `aimerge methods` says another number; a message: `of aimerge than rank 0`.
+
+`there_test`, `no_test`, `system.test_there`, `gpu.test_there`, `test_there`, `test_none`.
+`aimerge_1.2.3_amd64.deb` and `aimerge-1.2.2-linux-x86_64.tar.gz`. It takes 90 seconds, 4.5 GB, half
+a minute or four minutes.
 """
 PAGE = """# Page
 
@@ -46,6 +50,24 @@ PAGE = """# Page
 | `aimerge replaces a folder` | no command, a message |
 
 | same | 1.5 | 2 |
+"""
+BENCHMARKS = """| same | 1.5 | 2 |
+| four minutes |
+
+## The demo
+
+| what | figure |
+| --- | --- |
+| all | 90 seconds |
+| some | half a minute |
+
+## Others
+
+| more | 4.5 GB |
+"""
+TESTS = """aimerge_test(there_test SOURCES there_test.cpp)
+# aimerge_test(no_test SOURCES no_test.cpp)
+aimerge_system_test(test_there KINDS system arm64 TIMEOUT 60)
 """
 METHODS = len(json.loads(subprocess.run([BINARY, "methods", "--json"], check=True, text=True, capture_output=True).stdout))
 BROKEN = [
@@ -61,6 +83,13 @@ BROKEN = [
     "README.md:15: 104 columns, at most 100",
     "README.md:20: these figures are not in docs/benchmarks.md",
     f"README.md:22: 7 merge methods; aimerge methods lists {METHODS}",
+    "README.md:24: there is no test no_test",
+    "README.md:24: there is no test gpu.test_there",
+    "README.md:24: there is no test test_none",
+    "README.md:25: version 1.2.2; CMakeLists.txt has 1.2.3",
+    'README.md:25: 4.5 GB is not in the section "The demo" of docs/benchmarks.md',
+    'README.md:26: four minutes is not in the section "The demo" of docs/benchmarks.md',
+    "docs/CITATION.cff: version 1.2.4; CMakeLists.txt has 1.2.3",
 ]
 
 
@@ -81,18 +110,21 @@ class Docs(unittest.TestCase):
 
         pieces = re.findall(r"^```cpp\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
-        self.assertEqual(len(pieces), 4)
+        self.assertEqual(len(pieces), 5)
         for piece in pieces:
             self.assertIn(piece, built)
 
     def test_what_is_not_there_is_found(self):
         with tempfile.TemporaryDirectory() as name:
             root = pathlib.Path(name)
-            for folder in ("docs", "configs", "src"):
-                (root / folder).mkdir()
+            for folder in ("docs", "configs", "src", "tests/there"):
+                (root / folder).mkdir(parents=True)
             (root / "README.md").write_text(README)
             (root / "docs/page.md").write_text(PAGE)
-            (root / "docs/benchmarks.md").write_text("| same | 1.5 | 2 |\n")
+            (root / "docs/benchmarks.md").write_text(BENCHMARKS)
+            (root / "docs/CITATION.cff").write_text("title: Small\nversion: 1.2.4\n")
+            (root / "CMakeLists.txt").write_text("project(aimerge VERSION 1.2.3 LANGUAGES CXX)\n")
+            (root / "tests/there/CMakeLists.txt").write_text(TESTS)
             (root / "configs/there.yaml").touch()
 
             checked = check(root)

@@ -258,7 +258,8 @@ except ZeroDivisionError:
 
     def test_control_c_stops_a_job_and_the_same_call_goes_on(self):
         code = """
-import sys, aimerge
+import signal, aimerge
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 omegas = [round(0.005 * (i + 1), 3) for i in range(150)]
 def merge(**keywords):
     return aimerge.merge("merge.yaml", "out", threads=1, set={"aim.omega": omegas}, **keywords)

@@ -3,6 +3,7 @@ import csv
 import html
 import io
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import unittest
 
 from aimerge_command import AimergeTest
 
+PRINTED = pathlib.Path(__file__).resolve().parents[2] / "configs" / "paper" / "printed"
 
 
 def find_chromium():
@@ -99,6 +101,22 @@ async function redrawn(action) { const before = drawings(); action(); await wait
 </script>
 """
 
+# What is wider than its frame, once the figures are drawn. Tables scroll in frames of their own.
+WIDTHS = """
+<pre id="found"></pre>
+<script>
+(async () => {
+  const figure = document.getElementById('figure'), root = document.documentElement;
+  while (!Number(figure.dataset.drawn || 0)) await new Promise(done => setTimeout(done, 50));
+  const drawn = [...document.querySelectorAll('#figure .plot svg')];
+  const right = element => Math.round(element.getBoundingClientRect().right);
+  return {width: window.innerWidth, page: root.scrollWidth - root.clientWidth, plots: drawn.length,
+          outside: drawn.filter(svg => right(svg) > right(figure) + 1).map(svg => svg.closest('.plot').id),
+          narrow: drawn.filter(svg => svg.getBoundingClientRect().width < 250).map(svg => svg.closest('.plot').id)};
+})().catch(error => ({error: String(error)})).then(found => { document.getElementById('found').textContent = JSON.stringify(found); });
+</script>
+"""
+
 
 @unittest.skipUnless(CHROMIUM, "there is no chromium: on Debian, launch/setup.sh --test installs it")
 class ReportPageTest(AimergeTest):
@@ -119,13 +137,19 @@ class ReportPageTest(AimergeTest):
         self.aimerge("report", sweep)
         self.page = sweep / "report" / "report.html"
 
-    def dom(self, page, fragment=""):
+    def dom(self, page, fragment="", width=800):
         result = subprocess.run(
             [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={self.folder / 'browser'}", "--virtual-time-budget=20000",
-             "--window-size=800,900", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom", f"file://{page}{fragment}"],
+             f"--window-size={width},900", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom", f"file://{page}{fragment}"],
             text=True, capture_output=True, timeout=200)
         self.assertEqual([], re.findall(r"CONSOLE.*(?:Uncaught|WARN|ERROR).*", result.stderr))
         return result.stdout
+
+    def found(self, page, script, **options):
+        """What a script finds in the page."""
+        scripted = page.with_name("scripted.html")
+        scripted.write_text(page.read_text(encoding="utf-8") + script, encoding="utf-8")
+        return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', self.dom(scripted, **options), re.DOTALL).group(1)))
 
     def merges(self, **wanted):
         return [row for row in self.points.values() if row["kind"] == "merged" and all(row[key] in values for key, values in wanted.items())]
@@ -135,10 +159,7 @@ class ReportPageTest(AimergeTest):
         return sorted(match.group(1) for label in labels if (match := re.search(name + r": ([^;]+)$", label)))
 
     def test_what_is_clicked_is_shown(self):
-        page = self.page.with_name("steps.html")
-        page.write_text(self.page.read_text(encoding="utf-8") + STEPS, encoding="utf-8")
-
-        found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', self.dom(page), re.DOTALL).group(1)))
+        found = self.found(self.page, STEPS)
 
         self.assertNotIn("error", found)
         self.assertEqual(found["loaded"], [])
@@ -193,6 +214,14 @@ class ReportPageTest(AimergeTest):
         self.assertRegex(plot("gain"), r"<text[^>]*>code</text>")
         curves = plot("curves")
         self.assertEqual(curves.count('aria-roledescription="line mark"'), len(METHODS))
+
+    def test_nothing_is_wider_than_the_page(self):
+        self.aimerge("report", "--scores", PRINTED / "table1.csv", "--compare-paper", "--out", "paper")
+        for page, plots in ((self.page, 3), (self.folder / "paper" / "report.html", 2)):  # the paper has one omega: no curves
+            for width in (800, 1400):
+                with self.subTest(page=page.parent.name, width=width):
+                    found = self.found(page, WIDTHS, width=width)
+                    self.assertEqual(found, {"width": width, "page": 0, "plots": plots, "outside": [], "narrow": []})
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ struct ModelSet {
     ///         unknown module, layers whose kind follows from their number
     static ModelSet open(const MergeConfig& config);
 
-    /// The model that gives the output its config, its tensor names and its unmerged tensors: the base, else the first
-    /// listed.
+    /// The model that gives the output its config, its tensor names and its unmerged tensors: the
+    /// base, else the first listed.
     std::size_t referenceIndex() const { return baseIndex.value_or(0); }
     const Checkpoint& reference() const { return models.at(referenceIndex()); }
 
@@ -80,8 +80,8 @@ struct ModelSet {
 /// The stack whose layers are called as those of another model's stack; null where there is none.
 const Stack* findStackLike(const Architecture& architecture, const Stack& other);
 
-/// The tensor that a model gives for a name: for the head of a model that stores none, its embedding. nullptr when it has
-/// none.
+/// The tensor that a model gives for a name: for the head of a model that stores none, its
+/// embedding. nullptr when it has none.
 const TensorInfo* storedTensor(const Checkpoint& model, const std::string& name);
 
 /// A tensor of a model of a ModelSet.

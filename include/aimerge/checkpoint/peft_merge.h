@@ -20,9 +20,9 @@ inline constexpr const char* kMergedSuffix = ".merged";
 /// True when PEFT has to merge the adapter in `folder`. @throws InputError for one that cannot be merged
 bool isMergedByPeft(const std::filesystem::path& folder);
 
-/// The folder with what PEFT makes of the base under the adapter; runs PEFT, which takes about as long as reading and
-/// writing the changed weights, where it is not there yet. Local: of several processes at once one runs PEFT, and the others
-/// wait.
+/// The folder with what PEFT makes of the base under the adapter; runs PEFT, which takes about as long as
+/// reading and writing the changed weights, where it is not there yet. Local: of several processes at once one
+/// runs PEFT, and the others wait.
 /// @pre isMergedByPeft(adapter)
 /// @throws InputError: the adapter does not fit the base, or PEFT refuses it; RuntimeFault: Python has no PEFT (names the
 ///         command to run where there is one)

@@ -1,7 +1,7 @@
 #pragma once
-// Reads one mapping of a config: refuses unknown keys with the nearest known one, or lists them, and gives typed values. A
-// key without a value (`dtype:` or `dtype: null`) counts as absent. Every message begins with the place and names the key in
-// full.
+// Reads one mapping of a config: refuses unknown keys with the nearest known one, or lists them, and gives typed
+// values. A key without a value (`dtype:` or `dtype: null`) counts as absent. Every message begins with the
+// place and names the key in full.
 
 #include "aimerge/config/unread_key.h"
 #include "aimerge/config/yaml_document.h"

@@ -18,8 +18,8 @@ struct TensorPlace {
     std::size_t slice = 0;  // in MergeConfig::slices
 };
 
-/// layer / (layers - 1), both of the slice; 1 for the only layer; 0 for tensors outside the layers (embeddings, final norm,
-/// lm_head).
+/// layer / (layers - 1), both of the slice; 1 for the only layer; 0 for tensors outside the layers
+/// (embeddings, final norm, lm_head).
 /// @pre 0 <= layer < layers where there is a layer
 double depthOfLayer(std::optional<int> layer, int layers);
 

@@ -57,8 +57,8 @@ int launchedProcessesHere();
 /// where unknown.
 std::string sessionFolderOfLauncher();
 
-/// OMPI_COMM_WORLD_RANK, else PMIX_RANK, else PMI_RANK: this process among them, for as long as MPI cannot be asked. Default
-/// 0.
+/// OMPI_COMM_WORLD_RANK, else PMIX_RANK, else PMI_RANK: this process among them, for as long as MPI
+/// cannot be asked. Default 0.
 int launchedRank();
 
 /// SLURM_STEP_NUM_TASKS: tasks of the srun step that this process is one of. Default 1.

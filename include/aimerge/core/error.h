@@ -1,6 +1,7 @@
 #pragma once
 // One exception type per exit code. A message is one line for the person who reads it at 3 a.m.: what was being done,
-// which file and key, what was expected, what was found, what to do. They are caught in one place, src/cli/main.cpp.
+// which file and key, what was expected, what was found, what to do. Callers of a job may catch them; in the program
+// src/cli/main.cpp does.
 
 #include <fmt/format.h>
 

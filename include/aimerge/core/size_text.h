@@ -29,13 +29,13 @@ std::string formatSeconds(double seconds);
 /// "1.25 T" for FLOP counts and other large numbers.
 std::string formatCount(double count);
 
-/// The candidate with the smallest edit distance to `word`, if it is at most a third of the word's length plus one; else
-/// empty.
+/// The candidate with the smallest edit distance to `word`, if it is at most a third of the word's
+/// length plus one; else empty.
 std::string nearestName(std::string_view word, const std::vector<std::string>& candidates);
 
-/// The candidate that `word` is a slip of: the same but for upper case and '-' in the place of '_', or one edit away, from
-/// six letters on two; two neighbours that changed places are one edit. Of up to two letters nothing is a slip. Empty when
-/// none.
+/// The candidate that `word` is a slip of: the same but for upper case and '-' in the place of '_', or one edit
+/// away, from six letters on two; two neighbours that changed places are one edit. Of up to two letters nothing
+/// is a slip. Empty when none.
 std::string misspeltName(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace aimerge

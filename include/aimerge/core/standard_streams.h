@@ -1,6 +1,6 @@
 #pragma once
-// Standard error and standard output where they take nothing: a log in a home over its quota, a closed descriptor, a full
-// disk.
+// Standard error and standard output where they take nothing: a log in a home over its quota, a
+// closed descriptor, a full disk.
 
 #include <fmt/format.h>
 

@@ -30,8 +30,8 @@ private:
 /// tokenizer.json is encoded by the Hugging Face `tokenizers` library in a Python process of its own, tokenizer.model by
 /// SentencePiece in this process; a folder with both uses the first, as transformers does. A folder with neither may have
 /// vocab.json and merges.txt, of which the Python process makes a tokenizer.
-/// @throws InputError when the folder has none of these or they are damaged; RuntimeFault when Python or the package is
-/// missing
+/// @throws InputError when the folder has none of these or they are damaged; RuntimeFault when
+/// Python or the package is missing
 std::unique_ptr<Tokenizer> openTokenizer(const std::filesystem::path& folder);
 
 }  // namespace aimerge

@@ -19,8 +19,8 @@ struct Hardware {
 /// A rank on so many threads of a server's processors: 40 GFLOP/s and 2 GB/s each.
 Hardware processorHardware(int threads);
 
-/// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of a node's storage of 12
-/// GB/s.
+/// A rank on a GPU of the kind of an H100: 400 TFLOP/s, four tenths of its 989, and a quarter of
+/// a node's storage of 12 GB/s.
 Hardware gpuHardware();
 
 }  // namespace aimerge

@@ -13,7 +13,8 @@
 
 namespace aimerge {
 
-/// Thrown out of a wait when another rank has failed; only main() catches it. The failing rank's own error is reported.
+/// Thrown out of a wait when another rank has failed. Code that catches it to clean up throws it again. The failing rank's
+/// own error is reported.
 class PeerFailed : public std::exception {
 public:
     PeerFailed(int rank, int exitCode, std::string message)

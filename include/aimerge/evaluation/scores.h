@@ -36,9 +36,9 @@ struct TaskScore {
 /// @param tokens one per target, sequence after sequence
 std::vector<RunScore> scoreRuns(const EvaluationRequests& requests, const std::vector<TokenScore>& tokens);
 
-/// Exact match and accuracies: mean over the items, and its standard error s / sqrt(n) with s^2 = sum (x - mean)^2 / (n -
-/// 1). Perplexity: exp of minus the mean log-probability of a task's tokens; its error to first order from the blocks'
-/// means.
+/// Exact match and accuracies: mean over the items, and its standard error s / sqrt(n) with s^2 = sum (x -
+/// mean)^2 / (n - 1). Perplexity: exp of minus the mean log-probability of a task's tokens; its error to first
+/// order from the blocks' means.
 std::vector<TaskScore> scoreTasks(const EvaluationRequests& requests, const std::vector<RunScore>& runs,
                                   ChoiceMetric choices);
 

@@ -45,7 +45,7 @@ struct MergeResult {
     std::optional<std::string> coverage;        // JSON: what AIM has relaxed; on rank 0, if this run has merged it
 };
 
-/// Merges all documents of a config, the last one into options.out (docs/architecture.md, "A merge, stage by stage").
+/// Merges all documents of a config, the last one into options.out (docs/architecture.md, "A merge, step by step").
 /// Nothing is published that is not complete.
 MergeResult merge(World& world, const JobOptions& options, const ConfigText& config);
 

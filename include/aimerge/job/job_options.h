@@ -39,8 +39,8 @@ struct JobOptions {
 int threadsPerRank(const World& world, const JobOptions& options);
 /// Bytes for what grows with the model, 0 = no limit: the limit given, or on a GPU most of its memory.
 std::uint64_t memoryLimitBytes(const JobOptions& options);
-/// The part of a GPU's memory that is for what grows with the model; the rest is for libraries and what they allocate at
-/// once.
+/// The part of a GPU's memory that is for what grows with the model; the rest is for libraries and
+/// what they allocate at once.
 std::uint64_t usableGpuMemory(std::uint64_t bytes);
 /// Nobody on ranks other than 0.
 ProgressListener progressListener(const World& world, const JobOptions& options);

@@ -101,8 +101,8 @@ class PreparedParameter {
 public:
     virtual ~PreparedParameter() = default;
 
-    /// Writes theta_merged for elements [first, first + out.size()). Any split of a parameter into such calls gives the same
-    /// bits.
+    /// Writes theta_merged for elements [first, first + out.size()). Any split of a parameter into
+    /// such calls gives the same bits.
     /// @param base that many values; null where ParameterReader::hasBase() said no
     /// @param inputs one pointer to that many values per input; behind them, for ExpertStatistic::Fisher, one per input to
     ///        its Fisher values
@@ -140,7 +140,7 @@ public:
     virtual std::uint64_t workingBytes(Role role, const Shape& shape, const ResolvedParameters& values) const;
 };
 
-/// All methods, in the order of the documentation.
+/// All methods, in the order of `aimerge methods`.
 const std::vector<const Method*>& methods();
 
 /// @throws UsageError with the mark and the nearest name

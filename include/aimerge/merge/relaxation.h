@@ -53,8 +53,8 @@ struct ChannelImportance {
 /// How AIM treats a tensor, and why.
 enum class Treatment {
     Relaxed,
-    OfAnotherKind,  // keeps its merged values as others of its role do: embeddings, biases, norms under AimScope::Linear,
-                    // ...
+    OfAnotherKind,  // keeps its merged values as others of its role do: embeddings, biases, norms under
+                    // AimScope::Linear, ...
     Unmeasured      // would be relaxed, but the statistics do not have its module
 };
 
@@ -77,8 +77,8 @@ void requireStatisticOf(const Architecture& architecture, const std::string& ten
 
 /// A of one output tensor, or nullopt when the tensor keeps its merged values. The experts of a mixture have A of their own:
 /// docs/methods.md has the rule for those to which few tokens came.
-/// @param shape of the tensor @throws InputError naming module and tensor: statistics of another length, or along another
-/// axis
+/// @param shape of the tensor @throws InputError naming module and tensor: statistics of another
+/// length, or along another axis
 std::optional<ChannelImportance> importanceOf(const Architecture& architecture, const std::string& tensor,
                                               const Shape& shape, const AimConfig& aim, const StatisticsByModule& statistics,
                                               bool headIsWritten);

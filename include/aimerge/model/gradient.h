@@ -17,8 +17,8 @@ public:
     virtual ~GradientObserver() = default;
     /// Gets rows [firstRow, firstRow + gradient.size(0)) of a parameter of these sizes: every row once per sequence; for one
     /// parameter, the sequences come in the order of their backward passes.
-    /// @param gradient of the parameter's shape but for the rows, in the compute dtype or float32; only valid during the
-    /// call
+    /// @param gradient of the parameter's shape but for the rows, in the compute dtype or
+    /// float32; only valid during the call
     virtual void observe(const std::string& parameter, at::IntArrayRef sizes, std::int64_t firstRow,
                          const at::Tensor& gradient) = 0;
     /// Gets, of an embedding of `vocabulary` rows, those of the sequence's tokens, once each, in float32, where many tokens

@@ -39,8 +39,8 @@ enum class Preparation { Fresh, Resumed };
 
 class OutputFolder {
 public:
-    /// Takes the lock and creates the parent folder. Leaves nothing else behind when it throws or the object goes before
-    /// prepare().
+    /// Takes the lock and creates the parent folder. Leaves nothing else behind when it throws or the
+    /// object goes before prepare().
     /// @throws UsageError: `target` exists and is not to be replaced, lies inside or is an input, holds an input, or is
     ///         being written by another job
     static OutputFolder acquire(const OutputRequest& request);

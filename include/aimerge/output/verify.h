@@ -1,6 +1,6 @@
 #pragma once
-// `aimerge verify`: is a checkpoint folder whole and unchanged? Damage is data, not an exception: all of it is found and
-// named.
+// `aimerge verify`: is a checkpoint folder whole and unchanged? Damage is data, not an exception:
+// all of it is found and named.
 
 #include "aimerge/core/byte_range.h"
 

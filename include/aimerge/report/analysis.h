@@ -15,8 +15,8 @@ namespace aimerge {
 /// Whose hypervolume a merged model adds to. Members are always models that are not merged.
 enum class Population {
     Stated,     // as the AIM paper's text says: of three or more experts they and the base, of two only the two
-    AsPrinted,  // as its Tables 1 and 3 were computed: code+instruct against code and math, instruct+math against code and
-                // instruct
+    AsPrinted,  // as its Tables 1 and 3 were computed: code+instruct against code and math,
+                // instruct+math against code and instruct
     All,        // the base and every expert
 };
 

@@ -50,8 +50,8 @@ std::string percentText(std::optional<double> percent);
 /// Marks the best cells of every numeric column among `rows`; equal ones all.
 void markBest(ReportTable& table, const std::vector<std::size_t>& rows, bool ReportCell::*mark);
 
-/// For a terminal: `*` after the best, `'` after the best of their part; a leading cell equal to the one above is left
-/// blank.
+/// For a terminal: `*` after the best, `'` after the best of their part; a leading cell equal to
+/// the one above is left blank.
 std::string terminalTable(const ReportTable& table);
 /// The caption with the meaning of marks and notes, for all other formats and for a terminal.
 std::string captionText(const ReportTable& table);

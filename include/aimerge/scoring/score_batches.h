@@ -1,6 +1,6 @@
 #pragma once
-// The pass over a model that gives the log-probabilities of wanted tokens: batches of sequences, as a pipeline over the
-// ranks.
+// The pass over a model that gives the log-probabilities of wanted tokens: batches of sequences,
+// as a pipeline over the ranks.
 
 #include "aimerge/checkpoint/weight_source.h"
 #include "aimerge/core/dtype.h"

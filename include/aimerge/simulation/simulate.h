@@ -1,7 +1,7 @@
 #pragma once
-// How long a plan takes on a machine, and where the time goes: every rank does what it would, in simulated time. The order
-// of a calibration is that of the pipeline itself (distributed/pipeline.h), over a transport that carries sizes. Pure
-// functions.
+// How long a plan takes on a machine, and where the time goes: every rank does what it would, in simulated time.
+// The order of a calibration is that of the pipeline itself (distributed/pipeline.h), over a transport that
+// carries sizes. Pure functions.
 
 #include "aimerge/distributed/plan.h"
 #include "aimerge/simulation/machine.h"

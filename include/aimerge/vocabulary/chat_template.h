@@ -21,9 +21,9 @@ namespace aimerge {
 std::optional<std::string> chatTemplateOf(const std::string& setting, const SourceMark& mark,
                                           std::span<const std::filesystem::path> folders);
 
-/// Makes the template the only one: in tokenizer_config.json, which is made where there is none and which every reader
-/// knows, and in chat_template.jinja, where processors of images and sound look. All other files of templates are taken
-/// away.
+/// Makes the template the only one: in tokenizer_config.json, which is made where there is none and which
+/// every reader knows, and in chat_template.jinja, where processors of images and sound look. All other files
+/// of templates are taken away.
 void setChatTemplate(std::vector<TokenizerFile>& files, const std::string& chatTemplate);
 
 /// The folder's own template, as transformers would take it; empty where it has none.

@@ -25,8 +25,8 @@ private:
 
 enum class Sign { Plus, Minus };
 
-/// sum += sign a b, tile by tile, row-major. The kTile products of an element are added up in Real, that sum to `sum` in
-/// float64.
+/// sum += sign a b, tile by tile, row-major. The kTile products of an element are added up in Real,
+/// that sum to `sum` in float64.
 /// @param transposed whether `a` points to the transpose of the left factor
 template <typename Real>
 void addProduct(const Real* a, Transposed transposed, const PackedTile<Real>& b, Sign sign, double* sum);

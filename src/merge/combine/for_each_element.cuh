@@ -6,7 +6,7 @@
 //
 // Compiled with -fmad=false, and with nvcc's IEEE division and subnormals, so that the bits are the CPU's.
 
-#include "device/cuda_call.h"
+#include "aimerge/device/cuda_call.h"
 #include "merge/device/device_walk.h"
 
 #include <algorithm>

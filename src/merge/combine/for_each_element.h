@@ -10,8 +10,8 @@
 
 namespace aimerge {
 
-/// Calls use(std::integral_constant<int, N>) with N = count, or N = kAnyNumber beyond the numbers that are compiled one by
-/// one.
+/// Calls use(std::integral_constant<int, N>) with N = count, or N = kAnyNumber beyond the numbers
+/// that are compiled one by one.
 template <typename Use>
 void withInputCount(std::size_t count, const Use& use) {
     switch (count) {

@@ -1,6 +1,6 @@
 #pragma once
-// A prepared parameter that is a linear combination of its inputs, with coefficients for the whole tensor, per row or per
-// column.
+// A prepared parameter that is a linear combination of its inputs, with coefficients for the whole
+// tensor, per row or per column.
 
 #include "aimerge/merge/method.h"
 #include "merge/algebra/inner_products.h"

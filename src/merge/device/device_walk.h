@@ -1,7 +1,7 @@
 #pragma once
 // Runs a StridedWalk on the device, without CUDA's headers. Built with AIMERGE_CUDA.
 
-#include "device/cuda_memory.h"
+#include "aimerge/device/cuda_memory.h"
 #include "merge/device/strided_walk.h"
 
 namespace aimerge {

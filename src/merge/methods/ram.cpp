@@ -111,6 +111,8 @@ public:
         return info;
     }
 
+    bool passesOver(const ResolvedParameters&) const override { return false; }
+
     std::unique_ptr<PreparedParameter> prepare(ParameterReader& parameter, const ResolvedParameters& values) const override {
         return std::make_unique<PreparedRam>(std::vector<float>(parameter.inputs(), 1.0f),
                                              static_cast<float>(values.shared[kEpsilon]));

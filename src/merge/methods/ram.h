@@ -1,8 +1,8 @@
 #pragma once
-// Reinforced Agent Merging. "Behavior Knowledge Merge in Reinforced Agentic Models", arXiv 2601.13572: reinforcement
-// learning changes few elements, so an average over all experts dilutes what one of them alone has learned. As mergekit has
-// it, with d_i = theta_i - theta_base, input i active where |d_i| > epsilon, and n the number of active inputs of an
-// element:
+// Reinforced Agent Merging. "Behavior Knowledge Merge in Reinforced Agentic Models", arXiv 2601.13572:
+// reinforcement learning changes few elements, so an average over all experts dilutes what one of them alone has
+// learned. As mergekit has it, with d_i = theta_i - theta_base, input i active where |d_i| > epsilon, and n the
+// number of active inputs of an element:
 //
 //     ram         theta = theta_base + 1/n sum over the active i of d_i        theta_base where n = 0
 //     ramplus_tl  likewise, but where n = 1 the one d_i is multiplied by

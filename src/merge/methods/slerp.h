@@ -5,8 +5,8 @@
 //     theta = sin((1-t) phi) / sin phi  a  +  sin(t phi) / sin phi  c          linear, (1-t) a + t c, where |cos phi| >
 //     0.9995
 //
-// The coefficients multiply the vectors as they are, not their directions. Norms below 1e-8 count as 1. t = 0 gives the
-// base.
+// The coefficients multiply the vectors as they are, not their directions. Norms below 1e-8
+// count as 1. t = 0 gives the base.
 
 #include "aimerge/merge/element_wise.h"
 #include "aimerge/merge/method.h"

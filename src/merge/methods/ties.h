@@ -1,6 +1,6 @@
 #pragma once
-// TIES-Merging. Yadav et al. 2023, "TIES-Merging: resolving interference when merging models", arXiv 2306.01708, in its
-// words:
+// TIES-Merging. Yadav et al. 2023, "TIES-Merging: resolving interference when merging models",
+// arXiv 2306.01708, in its words:
 //
 //   Trim:   of each task vector d_i = theta_i - theta_base "keep the top-k% values based on their magnitude, reset the
 //           rest to zero": the k = max(1, floor(density N)) largest |d_i|, of equal ones those at the lower index.

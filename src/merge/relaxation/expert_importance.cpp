@@ -64,8 +64,8 @@ public:
     std::vector<float> importance(std::int64_t expert, const std::string& name) const {
         const bool isUnseen = rowOf(statistics_.at(nameOf(expert)), expert, aim_.statistic).tokens == 0;
         if (isUnseen && (block_.empty() || aim_.expertPriorTokens == 0)) {
-            // Dealt out once, as its own: a mean of what was dealt out in many ways would be nearly the same on all
-            // channels.
+            // Dealt out once, as its own: a mean of what was dealt out in many ways would be
+            // nearly the same on all channels.
             const bool isShuffled = aim_.control == AimControl::Shuffled;
             AimConfig ordered = aim_;
             if (isShuffled) ordered.control = AimControl::None;

@@ -1,6 +1,6 @@
 #pragma once
-// A trim by magnitude: the elements from one cut on and below another, and the stretches in which that is one condition on
-// bits.
+// A trim by magnitude: the elements from one cut on and below another, and the stretches in which
+// that is one condition on bits.
 
 #include "merge/selection/selection.h"
 

@@ -33,8 +33,8 @@ AIMERGE_TARGET_AVX512 inline std::uint32_t sumOfLanes(__m512i lanes) {
 }
 #endif
 
-/// What a key is compared with. Ends are counted without a branch, because many elements may share them; few are strictly
-/// inside.
+/// What a key is compared with. Ends are counted without a branch, because many elements may share
+/// them; few are strictly inside.
 struct Comparands {
     explicit Comparands(KeyBracket bracket)
         : high(bracket.high),

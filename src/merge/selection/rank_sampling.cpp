@@ -30,8 +30,8 @@ unsigned shiftFor(std::size_t elements) {
 /// Neighbours count in different histograms, so that none waits for the one before.
 constexpr std::size_t kHistograms = 4;
 
-/// Ranks of up to so many different keys are counted by looking at the whole row, for a few at a time; for more, the row is
-/// sorted.
+/// Ranks of up to so many different keys are counted by looking at the whole row, for a few at a time;
+/// for more, the row is sorted.
 constexpr std::size_t kFewKeys = 64, kKeysAtOnce = 4;
 
 std::uint32_t largestOf(std::span<const std::uint32_t> keys) {

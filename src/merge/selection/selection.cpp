@@ -60,8 +60,8 @@ public:
     }
 
 private:
-    /// Twice a thread's share, because threads do not progress alike; and so much that narrow() can promise that a bracket
-    /// fits.
+    /// Twice a thread's share, because threads do not progress alike; and so much that narrow() can
+    /// promise that a bracket fits.
     std::size_t bufferKeys() const {
         const auto threads = static_cast<std::size_t>(parameter_.threads().threads());
         return 2 * (std::max<std::size_t>(settings_.collected / threads, ParameterReader::kSpanElements) + kCollectSlack);

@@ -10,8 +10,8 @@ namespace aimerge {
 
 class TensorReader : public ParameterReader {
 public:
-    /// @param part what of the tensor is the parameter @param windows one per thread, shared with whoever merges on these
-    /// threads
+    /// @param part what of the tensor is the parameter @param windows one per thread, shared with
+    /// whoever merges on these threads
     TensorReader(const TensorMerge& tensor, const MatrixPart& part, const TensorSources& sources, ThreadPool& threads,
                  std::span<SourceWindow> windows)
         : tensor_(tensor), part_(part), sources_(sources), threads_(threads), windows_(windows) {}

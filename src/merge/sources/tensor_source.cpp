@@ -25,8 +25,8 @@ private:
     InputView view_;
 };
 
-/// Rows of the output and where they come from: a stretch of rows of one model, or (model == kMean) rows that are means or
-/// zeros.
+/// Rows of the output and where they come from: a stretch of rows of one model, or (model == kMean)
+/// rows that are means or zeros.
 struct Stretch {
     static constexpr std::size_t kMean = ~std::size_t{0};
 

@@ -37,8 +37,8 @@ public:
         return chosen;
     }
 
-    /// Base and inputs among values of all sources: pointers, or others whose default is null. `base` is null when there is
-    /// none.
+    /// Base and inputs among values of all sources: pointers, or others whose default is null. `base`
+    /// is null when there is none.
     template <typename Value>
     Value baseOf(std::span<const Value> values) const {
         return baseSlot_ ? values[*baseSlot_] : Value{};

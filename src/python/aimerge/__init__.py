@@ -1,8 +1,8 @@
 """aimerge: merges fine-tuned language models, with Activation-Informed Merging.
 
-Each function is a command of the same name (`python -m aimerge --help`), with the same checks, messages and bytes. It runs on
-threads of the engine; the calling thread waits without the interpreter's lock, so that several threads can run several jobs.
-What the engine says goes to the logger "aimerge".
+The functions correspond to commands (`python -m aimerge --help`), with the same checks, messages and bytes, except `statistics`,
+which reads a log. They run on threads of the engine; the calling thread waits without the interpreter's lock, so that several
+threads can run several jobs. What the engine says goes to the logger "aimerge".
 """
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def merge(config: ConfigArgument, out: PathArgument | None, *, progress: Progres
 
     The folder is complete or absent. Ctrl-C stops the job where the same call goes on from, and raises KeyboardInterrupt.
 
-    config: a mapping, a path, or YAML text (docs/methods.md has the keys). Relative paths in it are relative to here.
+    config: a mapping, a path, or YAML text (docs/file-formats.md has the keys). Relative paths in it are relative to here.
     out: folder to write; None for a `HeldMerge`, which keeps the merged model in memory; with several omegas, the folder of one folder each. overwrite: replace it when the new one is complete
     progress: a function of a `Progress`; True for bars of tqdm; "auto": where tqdm is there and somebody looks
     set: values in the place of the config's, {"aim.omega": 0.2}

@@ -3,10 +3,10 @@
 // in the compute dtype.
 
 #include "aimerge/calibration/calibrate.h"
+#include "aimerge/calibration/hidden_transport.h"
 #include "aimerge/distributed/message_link.h"
 #include "aimerge/distributed/world.h"
 #include "aimerge/model/decoder.h"
-#include "calibration/hidden_transport.h"
 
 #include <vector>
 
