@@ -329,7 +329,7 @@ struct ReadAhead::Shared {
     bool isStopping = false;
 };
 
-ReadAhead::ReadAhead(std::vector<PieceAhead> pieces, std::uint64_t bytes) : shared_(std::make_unique<Shared>(bytes)) {
+ReadAhead::ReadAhead(const std::vector<PieceAhead>& pieces, std::uint64_t bytes) : shared_(std::make_unique<Shared>(bytes)) {
     if (bytes == 0 || pieces.empty()) return;
     shared_->pieces.reserve(pieces.size());
     for (const PieceAhead& piece : pieces) shared_->add(piece);

@@ -57,7 +57,7 @@ public:
     /// @param pieces in the order of their use; their files stay where they are as long as this object lives, and have no
     ///        other ReadAhead
     /// @param bytes of memory; 0: nothing is read ahead
-    ReadAhead(std::vector<PieceAhead> pieces, std::uint64_t bytes);
+    ReadAhead(const std::vector<PieceAhead>& pieces, std::uint64_t bytes);
     ~ReadAhead();
     ReadAhead(const ReadAhead&) = delete;
     ReadAhead& operator=(const ReadAhead&) = delete;
