@@ -3,8 +3,9 @@
 # differ from a commit in more than their includes (a file takes 10 to 40 seconds).
 #
 # usage: launch/lint.sh [--fix] [BASE]
-#   --fix   formats the files instead of reporting them
-#   BASE    commit that clang-tidy's files differ from (default: where this branch left origin/main, else the commit before HEAD)
+#   --fix   formats the files, and nothing else
+#   BASE    commit that clang-tidy's files differ from (default: where this branch left origin/main; on it HEAD, if files differ from it,
+#           else the commit before HEAD)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,18 +25,22 @@ readonly venv="$PWD/build/venv"
 git rev-parse --is-inside-work-tree &> /dev/null || { say "left out: this is no git checkout"; exit 0; }
 ./launch/setup.sh --lint
 
-mapfile -t sources < <(git ls-files --cached --others --exclude-standard --deduplicate -- '*.h' '*.cpp' '*.cu' '*.cuh')
+mapfile -t sources < <(git ls-files --cached --others --exclude-standard --deduplicate -- '*.h' '*.cpp' '*.cu' '*.cuh' |
+    while read -r file; do if [[ -e $file ]]; then printf '%s\n' "$file"; fi; done)
 if [[ $fix == yes ]]; then
     "$venv/bin/clang-format" -i "${sources[@]}"
-else
-    "$venv/bin/clang-format" --dry-run --Werror "${sources[@]}"
+    exit 0
 fi
+"$venv/bin/clang-format" --dry-run --Werror "${sources[@]}"
 say "${#sources[@]} files are formatted"
 
 if [[ -z $base ]]; then
     head="$(git rev-parse HEAD)"
     base="$(git merge-base HEAD origin/main 2> /dev/null || true)"
-    if [[ -z $base || $base == "$head" ]]; then base="$(git rev-parse --verify --quiet HEAD~1 || true)"; fi
+    if [[ -z $base || $base == "$head" ]]; then
+        base="$head"
+        if [[ -z $(git status --porcelain -- src) ]]; then base="$(git rev-parse --verify --quiet HEAD~1 || true)"; fi
+    fi
 fi
 if [[ -z $base ]]; then
     say "clang-tidy is left out: this history has one commit; name a BASE"

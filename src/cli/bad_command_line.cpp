@@ -3,6 +3,7 @@
 #include "cli/mergekit_names.h"
 
 #include "aimerge/core/size_text.h"
+#include "aimerge/merge/method.h"
 
 #include <fmt/ranges.h>
 
@@ -40,9 +41,17 @@ std::string nearestOption(const std::string& option, const CLI::App& command) {
     return found == known.end() ? "" : *found;
 }
 
+bool isMethodParameter(const std::string& name) {
+    return std::ranges::any_of(methods(), [&](const Method* method) {
+        return std::ranges::find(method->info().parameters, name, &ParameterSpec::name) != method->info().parameters.end();
+    });
+}
+
 std::string answerTo(const std::string& option, const CLI::App& command) {
     std::string answer = command.get_option_no_throw("--max-shard-size") ? insteadOfMergekitOption(option) : "";
     if (!answer.empty()) return fmt::format("{}: {}", option, answer);
+    if (command.get_option_no_throw("--param") && option.starts_with("--") && isMethodParameter(option.substr(2)))
+        return fmt::format("{0}: a method's parameter is written --param {1}=VALUE", option, option.substr(2));
     const std::string nearest = nearestOption(option, command);
     return nearest.empty() ? option : fmt::format("{}: did you mean {}?", option, nearest);
 }

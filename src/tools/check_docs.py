@@ -15,7 +15,7 @@ Prints a line per finding and ends with exit code 1 if there is any. It checks t
 - names of packages (aimerge_1.2.3_amd64.deb) and docs/CITATION.cff have the version of CMakeLists.txt;
 - a row of figures in a table of README.md is also, word for word, in docs/benchmarks.md;
 - a time or size in README.md (4 GB, half a minute) is, word for word, in the section "The demo" of docs/benchmarks.md;
-- README.md has the right number of merge methods.
+- README.md has the right number of merge methods, and docs/methods.md has each in a table and in a heading.
 """
 import argparse
 import functools
@@ -121,7 +121,7 @@ class Program:
         names = re.findall(r"^  ([a-z]\w*)", subcommands, re.MULTILINE)
         self.options = {name: options_in(self.output(name, "--help")) for name in names}
         self.options[""] = options_in(self.output("--help"))
-        self.methods = len(json.loads(self.output("methods", "--json")))
+        self.methods = [method["name"] for method in json.loads(self.output("methods", "--json"))]
 
     def output(self, *arguments):
         try:
@@ -228,8 +228,14 @@ class Page:
     def check_method_count(self, program):
         for number, line, _ in self.lines:
             for count in re.findall(r"(\d+) merge methods", line):
-                if int(count) != program.methods:
-                    self.say(number, f"{count} merge methods; aimerge methods lists {program.methods}")
+                if int(count) != len(program.methods):
+                    self.say(number, f"{count} merge methods; aimerge methods lists {len(program.methods)}")
+
+    def check_methods(self, program):
+        for where, pattern in (("a table", r"^\|.*`{}`.*\|$"), ("a heading", r"^###.*\b{}\b")):
+            for method in program.methods:
+                if not re.search(pattern.format(method), self.text, re.MULTILINE):
+                    self.say(1, f"the method {method} is not in {where}")
 
 
 def check_citation(root, version):
@@ -260,6 +266,8 @@ def findings(root, binary):
             page.check_figures(benchmarks)
             page.check_quantities(benchmarks)
             page.check_method_count(program)
+        elif path.name == "methods.md":
+            page.check_methods(program)
         found += page.findings
     return found
 

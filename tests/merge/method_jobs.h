@@ -15,8 +15,8 @@ inline constexpr std::uint64_t kBaseStream = 1, kExpertStream = 2, kStatisticStr
 
 /// A value for every parameter: the default, but for those that would leave a method without anything to do.
 inline ResolvedParameters someParameters(const Method& method, std::size_t inputs) {
-    const std::map<std::string, double> wanted{
-        {"weight", 0.5}, {"density", 0.4}, {"gamma", 0.1}, {"t", 0.3}, {"epsilon", 0.2}};
+    const std::map<std::string, double> wanted{{"weight", 0.5}, {"density", 0.4}, {"gamma", 0.1},
+                                               {"t", 0.3},      {"epsilon", 0.2}, {"lambda", 0.7}};
     ResolvedParameters values;
     for (const ParameterSpec& spec : method.info().parameters) {
         const bool isDrop =

@@ -69,7 +69,8 @@ TESTS = """aimerge_test(there_test SOURCES there_test.cpp)
 # aimerge_test(no_test SOURCES no_test.cpp)
 aimerge_system_test(test_there KINDS system arm64 TIMEOUT 60)
 """
-METHODS = len(json.loads(subprocess.run([BINARY, "methods", "--json"], check=True, text=True, capture_output=True).stdout))
+METHODS = [method["name"] for method in json.loads(subprocess.run([BINARY, "methods", "--json"], check=True, text=True, capture_output=True).stdout)]
+METHODS_PAGE = "\n".join(["# Methods", "### " + ", ".join(set(METHODS) - {"slerp"}), *(f"| sums | `{name}` |" for name in METHODS if name != "ties")])
 BROKEN = [
     "README.md:3: the link docs/none.md leads to no file",
     "README.md:3: the link docs/page.md#none leads to no heading",
@@ -82,13 +83,15 @@ BROKEN = [
     "README.md:13: no program has the option --no-such",
     "README.md:15: 104 columns, at most 100",
     "README.md:20: these figures are not in docs/benchmarks.md",
-    f"README.md:22: 7 merge methods; aimerge methods lists {METHODS}",
+    f"README.md:22: 7 merge methods; aimerge methods lists {len(METHODS)}",
     "README.md:24: there is no test no_test",
     "README.md:24: there is no test gpu.test_there",
     "README.md:24: there is no test test_none",
     "README.md:25: version 1.2.2; CMakeLists.txt has 1.2.3",
     'README.md:25: 4.5 GB is not in the section "The demo" of docs/benchmarks.md',
     'README.md:26: four minutes is not in the section "The demo" of docs/benchmarks.md',
+    "docs/methods.md:1: the method slerp is not in a heading",
+    "docs/methods.md:1: the method ties is not in a table",
     "docs/CITATION.cff: version 1.2.4; CMakeLists.txt has 1.2.3",
 ]
 
@@ -122,6 +125,7 @@ class Docs(unittest.TestCase):
             (root / "README.md").write_text(README)
             (root / "docs/page.md").write_text(PAGE)
             (root / "docs/benchmarks.md").write_text(BENCHMARKS)
+            (root / "docs/methods.md").write_text(METHODS_PAGE)
             (root / "docs/CITATION.cff").write_text("title: Small\nversion: 1.2.4\n")
             (root / "CMakeLists.txt").write_text("project(aimerge VERSION 1.2.3 LANGUAGES CXX)\n")
             (root / "tests/there/CMakeLists.txt").write_text(TESTS)

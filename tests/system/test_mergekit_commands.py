@@ -242,6 +242,7 @@ class UnknownOptions(CommandTest):
                 (["--over-write"], "--over-write: did you mean --overwrite?"),
                 (["--base-model=x"], "--base-model: did you mean --base?"),
                 (["--frobnicate"], "merge has no option --frobnicate (see"),
+                (["--lambda", "0.5"], "--lambda: a method's parameter is written --param lambda=VALUE (see"),
                 (["--cuda", "--thread=2", "-j", "3"], ["--cuda: here it is --device cuda; --thread: did you mean --threads?; -j: here it is --threads"]),
         ):
             with self.subTest(options=options):

@@ -32,6 +32,8 @@ BY_LIBRARY = {"slerp": ("expert_a",), "nuslerp": ("expert_a", "expert_b"), "mult
 EXACT = {"linear": {"weight": 0.5}, "task_arithmetic": SPARSE, "ties": SPARSE, "dare_linear": SPARSE, "dare_ties": SPARSE, "breadcrumbs": {**SPARSE, "gamma": 0.1},
          "breadcrumbs_ties": {**SPARSE, "gamma": 0.1}, "della": {**SPARSE, "epsilon": 0.1}, "della_linear": {**SPARSE, "epsilon": 0.1}, "model_stock": {},
          "sce": {}, "ram": {}, "ramplus_tl": {}, "arcee_fusion": {}, "nearswap": {"t": 0.01}, "actmat": {}, "wudi": {}}
+OF_ONE_EXPERT = {"nearswap", "arcee_fusion"}
+NOT_HELD = {"passthrough": "copies", "fisher": "by expert_statistics", "regmean": "by expert_statistics"}
 WEIGHTED = {"linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "nuslerp",
             "multislerp"}
 
@@ -95,6 +97,10 @@ class Revisions(AimergeTest):
 
     def test_that_every_kind_is_held(self):
         self.assertEqual(set(json.loads(HELD.read_text())), set(revisions()) - FORMS)
+
+    def test_that_every_method_is_held(self):
+        methods = {method["name"] for method in json.loads(self.aimerge("methods", "--json").stdout)}
+        self.assertEqual({*EXACT, *BY_LIBRARY, *NOT_HELD}, methods)
 
     def test_token_blocks(self):
         words = [f"{'abcdefghij'[i % 10]} line {i} of some text, {i * i} and more" for i in range(60)]
@@ -163,7 +169,7 @@ class Revisions(AimergeTest):
     def test_merged_values(self):
         digests = {}
         for method, parameters in EXACT.items():
-            experts = ("expert_a",) if method in ("nearswap", "arcee_fusion") else ("expert_a", "expert_b")
+            experts = ("expert_a",) if method in OF_ONE_EXPERT else ("expert_a", "expert_b")
             digests[method] = self.merged(method, self.methods_config(method, experts, parameters))
         for method, experts in BY_LIBRARY.items():
             parameters = {"t": 0.3} if method == "slerp" else {}

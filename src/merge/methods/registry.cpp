@@ -35,12 +35,36 @@ std::uint64_t Method::workingBytes(Role, const Shape&, const ResolvedParameters&
 }
 
 const std::vector<const Method*>& methods() {
+    // A line each, so that a new method changes one line.
+    // clang-format off
     static const std::vector<const Method*> all{
-        &linearMethod(),      &taskArithmeticMethod(),  &tiesMethod(),     &dareLinearMethod(),  &dareTiesMethod(),
-        &breadcrumbsMethod(), &breadcrumbsTiesMethod(), &dellaMethod(),    &dellaLinearMethod(), &slerpMethod(),
-        &nuslerpMethod(),     &multislerpMethod(),      &karcherMethod(),  &modelStockMethod(),  &sceMethod(),
-        &ramMethod(),         &ramPlusMethod(),         &nearswapMethod(), &arceeFusionMethod(), &widenMethod(),
-        &fisherMethod(),      &regMeanMethod(),         &actMatMethod(),   &wudiMethod(),        &passthroughMethod()};
+        &linearMethod(),
+        &taskArithmeticMethod(),
+        &tiesMethod(),
+        &dareLinearMethod(),
+        &dareTiesMethod(),
+        &breadcrumbsMethod(),
+        &breadcrumbsTiesMethod(),
+        &dellaMethod(),
+        &dellaLinearMethod(),
+        &slerpMethod(),
+        &nuslerpMethod(),
+        &multislerpMethod(),
+        &karcherMethod(),
+        &modelStockMethod(),
+        &sceMethod(),
+        &ramMethod(),
+        &ramPlusMethod(),
+        &nearswapMethod(),
+        &arceeFusionMethod(),
+        &widenMethod(),
+        &fisherMethod(),
+        &regMeanMethod(),
+        &actMatMethod(),
+        &wudiMethod(),
+        &passthroughMethod(),
+    };
+    // clang-format on
     return all;
 }
 
