@@ -37,7 +37,7 @@ row "\`git clone\` to these scores" "$(awk "BEGIN { print $EPOCHREALTIME - $begi
 
 # A developer builds file by file.
 cmake --preset cpu > "$folder/log" 2>&1
-cmake --build --preset cpu --target aimerge > "$folder/log" 2>&1
+row "\`cmake --build --preset cpu --target aimerge\`, every file by itself" "$(seconds cmake --build --preset cpu --target aimerge)"
 touch src/merge/tensor_assembly.cpp
 row "rebuild after a change of \`src/merge/tensor_assembly.cpp\`" "$(seconds cmake --build --preset cpu --target aimerge)"
 touch include/aimerge/checkpoint/adapter.h
