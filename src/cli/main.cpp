@@ -42,7 +42,7 @@ struct Request {
 /// Help with no line above 100 columns; CLI11 2.1 does not wrap descriptions.
 class HelpFormatter : public CLI::Formatter {
     std::string make_option_desc(const CLI::Option* option) const override {
-        const std::string text = option->get_description();
+        const std::string& text = option->get_description();
         const std::size_t width = 100 - get_column_width();
         std::string lines;
         std::size_t begin = 0;

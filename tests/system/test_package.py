@@ -71,7 +71,7 @@ aimerge report sweep
 dpkg --remove aimerge
 test ! -e /usr/share/aimerge -a ! -e /usr/lib/aimerge
 tar -xf aimerge.tar.gz
-mv aimerge-* unpacked
+mv aimerge-*/ unpacked
 AIMERGE_CACHE_DIR=/tmp/fresh-again unpacked/bin/aimerge merge merge.yaml --out by-tar --threads 1
 """
 

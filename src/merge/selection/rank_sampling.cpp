@@ -17,13 +17,13 @@ namespace {
 /// bins: an even one for the magnitude with which it begins, an odd one for the rest. What is smaller is with the rest of
 /// the first, but for zeros, which have bin 0.
 constexpr std::uint32_t kOctaves = 8, kMantissaBits = 23, kMostPerOctave = 64;
-constexpr std::size_t kMostBins = 2 * (kOctaves * kMostPerOctave + 3);
+constexpr std::size_t kMostBins = 2 * (std::size_t{kOctaves} * kMostPerOctave + 3);
 
 /// Longer rows take narrower fractions, so that about as few elements are left undecided.
 /// @return the bits of a key within a fraction
 unsigned shiftFor(std::size_t elements) {
     unsigned shift = kMantissaBits - 6;
-    for (std::size_t most = 64 * kMostPerOctave; most > elements && shift < kMantissaBits; most /= 2) ++shift;
+    for (std::size_t most = std::size_t{64} * kMostPerOctave; most > elements && shift < kMantissaBits; most /= 2) ++shift;
     return shift;
 }
 
