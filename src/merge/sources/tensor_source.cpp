@@ -124,7 +124,7 @@ private:
 /// Value of one element as text: "nan", "inf", "1e+300".
 std::string valueText(Dtype dtype, const std::byte* element, float converted) {
     if (dtype != Dtype::F64) return fmt::format("{}", converted);
-    double value;
+    double value = 0;
     std::memcpy(&value, element, sizeof value);
     return fmt::format("{}", value);
 }
